@@ -56,6 +56,7 @@ LOGITS = [
     *(Arm("both", form, form, None) for form in FORMS),
     *(Arm("depth", "float32", form) for form in FORMS),
     *(Arm("depth", form, form, 64, "weights") for form in FORMS),
+    Arm("depth", "int8", "int8", parts=8),  # as the depth decoder's kernel adds up
 ]
 Spoken = tuple[Arm, int]  # and the first seed
 TODAY: Spoken = (Arm(), 0)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from csm_engine.execution.matrix import FLOAT8, Matrix, plain, quantized
 from csm_engine.execution.ops import dispatch
+from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead
 from csm_engine.execution.weights import PackedWeights, pack, pack_stack
 from csm_engine.model.csm import CSM
 
@@ -27,24 +28,30 @@ _LARGEST = {"float8": 448.0, "int8": 127.0}
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """block: inputs of a row that share a factor; None is the whole row. Weights have one factor for each output."""
+    """block: inputs of a row that share a factor; None is the whole row. Weights have one factor for each output.
+
+    parts: of the sums of `down`, each rounded to bfloat16 before they are added; 1 rounds none.
+    """
 
     stacks: Literal["depth", "both"] = "depth"
     weights: Form = "float32"
     rows: Form = "float32"
     block: int | None = 64
     norms: Literal["rows", "weights"] = "rows"  # into which the norms' weights are multiplied before rounding
+    parts: int = 1
 
     def told(self) -> dict[str, object]:
         is_blocked = self.rows in _LARGEST
         block = (self.block or "row") if is_blocked else None
-        return {"stacks": self.stacks, "weights": self.weights, "rows": self.rows, "block": block, "norms": self.norms}
+        rows = self.rows if self.parts == 1 else f"{self.rows}, {self.parts} parts of sums in bfloat16"
+        return {"stacks": self.stacks, "weights": self.weights, "rows": rows, "block": block, "norms": self.norms}
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixOfRoundedRows(Matrix):
     rows: Form = "float32"
     block: int | None = None
+    parts: int = 1
 
 
 def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
@@ -70,7 +77,10 @@ def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> Packe
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts)
-        same = plain(_rounded_weight(weight if norm is None else weight * norm, arm.weights), rows=16)
+        values = _rounded_weight(weight if norm is None else weight * norm, arm.weights)
+        if arm.parts > 1 and norm is None and values.shape[1] > values.shape[0]:  # `down`
+            return MatrixOfRoundedRows(values, rows=arm.rows, block=arm.block, parts=arm.parts)
+        same = plain(values, rows=16)
         return MatrixOfRoundedRows(same.values, is_packed=same.is_packed, rows=arm.rows, block=arm.block)
 
     depth = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
@@ -89,7 +99,9 @@ def rows_rounded() -> Iterator[None]:
     def rounding_linear(x: Tensor, matrix: Matrix) -> Tensor:
         return linear(_rows(x, matrix), matrix)
 
-    def rounding_add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
+    def rounding_add_linear(x: Tensor, y: Tensor, matrix: Matrix, ahead: Ahead = NOTHING) -> Tensor:
+        if isinstance(matrix, MatrixOfRoundedRows) and matrix.parts > 1:
+            return x.add_(_in_parts(_rows(y, matrix), matrix))
         return x.add_(linear(_rows(y, matrix), matrix))
 
     dispatch.linear, dispatch.add_linear = rounding_linear, rounding_add_linear
@@ -97,6 +109,13 @@ def rows_rounded() -> Iterator[None]:
         yield
     finally:
         dispatch.linear, dispatch.add_linear = linear, add_linear
+
+
+def _in_parts(y: Tensor, matrix: MatrixOfRoundedRows) -> Tensor:
+    """The sum of the product's parts, each rounded to bfloat16."""
+    size = y.shape[1] // matrix.parts
+    products = (F.linear(*both) for both in zip(y.split(size, 1), matrix.values.split(size, 1), strict=True))
+    return torch.stack([rounded(one, "bfloat16", None) for one in products]).sum(dim=0)
 
 
 def _rows(x: Tensor, matrix: Matrix) -> Tensor:

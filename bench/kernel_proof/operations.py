@@ -8,7 +8,7 @@ tables, only the rows that a frame reads count.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,15 +33,25 @@ _LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # that 
 PRODUCT = "product of torch"
 OTHER = "other of torch"
 DEPTH_FRAME = "depth_frame_kernel"
+_AHEAD = "ahead_"  # so begin the names of arguments that a launch asks for and does not read
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one launch by storage: that it touches, and that it asks for on behalf of later launches."""
+
+    touched: dict[int, int]
+    asked: dict[int, int]
 
 
 @dataclass
 class Operations:
-    """By class: a Triton kernel's name, PRODUCT or OTHER."""
+    """By class: a Triton kernel's name, PRODUCT or OTHER. traffic: of each of the launches."""
 
     counts: Counter[str] = field(default_factory=Counter)
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     launches: list[Launch] = field(default_factory=list)
+    traffic: list[Traffic] = field(default_factory=list)
     torch_names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -74,9 +84,23 @@ class _Counting(TorchDispatchMode):
         self.made, self._partly = Operations(), partly_read
 
     def record(self, launch: Launch) -> None:
+        touched = self._sizes_of(tensor for name, tensor in _named(launch) if not name.startswith(_AHEAD))
         self.made.launches.append(launch)
+        self.made.traffic.append(Traffic(touched, self._asked(launch)))
         self.made.counts[launch.name] += 1
-        self.made.bytes[launch.name] += self._size_of(launch.tensors) + _read_again(launch)
+        self.made.bytes[launch.name] += sum(touched.values()) + _read_again(launch)
+
+    def _asked(self, launch: Launch) -> dict[int, int]:
+        named, options = dict(_named(launch)), launch.options
+        asked = {}
+        if matrix := options.get("AHEAD_MATRIX"):
+            asked[storage_of(named["ahead_ptr"])] = matrix
+        if positions := options.get("AHEAD_POSITIONS"):
+            most = len(named["ahead_slots_ptr"]) * positions * options["AHEAD_POSITION"]
+            for name in ("ahead_keys_ptr", "ahead_values_ptr"):
+                (storage, size), *_ = self._sizes_of([named[name]]).items()
+                asked[storage] = min(size, most)
+        return asked
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -96,11 +120,20 @@ class _Counting(TorchDispatchMode):
         return result
 
     def _size_of(self, tensors: list[Tensor]) -> int:
+        return sum(self._sizes_of(tensors).values())
+
+    def _sizes_of(self, tensors: Iterable[Tensor]) -> dict[int, int]:
         sizes = {}
         for tensor in tensors:
             whole = tensor.numel() * tensor.element_size()
             sizes[storage_of(tensor)] = min(whole, self._partly.get(storage_of(tensor), whole))
-        return sum(sizes.values())
+        return sizes
+
+
+def _named(launch: Launch) -> Iterator[tuple[str, Tensor]]:
+    """The launch's tensors, by the names of the kernel's arguments."""
+    given = (*zip(launch.kernel.arg_names, launch.arguments, strict=False), *launch.options.items())
+    return ((name, tensor) for name, tensor in given if isinstance(tensor, Tensor))
 
 
 def _read_again(launch: Launch) -> int:

@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from bench.kernel_proof.ahead_model import saved_us
 from bench.kernel_proof.operations import DEPTH_FRAME, OTHER, PRODUCT, Operations
 from bench.kernel_proof.pretended_gpu import Launch
 
 PROFILE = Path("bench/results/kernel_profile_csm_1b_h100.json")
 FITTED = Path("bench/kernel_proof/time_model.json")
 COPY_BYTES_PER_US = 2.76e6  # read and written by a large copy on that H100
+ASKED = "bytes asked for ahead"
 _VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
 
 
@@ -53,11 +55,24 @@ class TimeModel:
             cost = self.costs.get(name) or self._unknown
             total += number * (self.gap + cost.fixed + cost.row * batch)
             total += operations.bytes[name] / COPY_BYTES_PER_US if cost.reads else 0.0
-        return total / 1000
+        return (total - self.saved_us(operations, batch)) / 1000
+
+    def saved_us(self, operations: Operations, batch: int) -> float:
+        """Microseconds that launches take less because earlier ones have asked for what they read: ahead_model.py."""
+
+        def beside_bytes(name: str) -> float:
+            cost = self.costs.get(name) or self._unknown
+            return self.gap + cost.fixed + cost.row * batch
+
+        return saved_us(operations.launches, operations.traffic, beside_bytes, COPY_BYTES_PER_US)
 
     def unknown(self, operations: Operations) -> list[str]:
-        """Classes that have no time in the profile. That of the depth decoder's frame is a model of its own."""
-        return sorted(set(operations.counts) - set(self.costs))
+        """Classes that have no time in the profile, and ASKED where launches ask for what later ones read.
+
+        The depth decoder's frame and ASKED are models of their own.
+        """
+        asks = {ASKED} if any(one.asked for one in operations.traffic) else set()
+        return sorted(asks | set(operations.counts) - set(self.costs))
 
     @property
     def _unknown(self) -> Cost:

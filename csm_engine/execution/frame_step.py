@@ -8,12 +8,15 @@ passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and dept
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.ops.ahead import asks
+from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead, CachedRows
 from csm_engine.execution.prompt_rows import PassTable, PromptRows, rows_in, table_of
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
@@ -94,21 +97,48 @@ class PackedFrameStep:
             return ops.advance(state, rows.slots, codes, self.weights.audio_embeddings, config.audio_vocab_size)
 
 
+class LayerAhead(NamedTuple):
+    """What the launches of one layer ask memory for, for the launches behind them."""
+
+    of_qkv: Ahead = NOTHING
+    of_attention: Ahead = NOTHING
+    of_gates: Ahead = NOTHING
+    of_down: Ahead = NOTHING
+
+
+_NOTHING_AHEAD = LayerAhead()
+
+
 class PackedBackbone:
     """The backbone: hidden states over the conversation, with a KV cache by slot."""
 
     def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
+        in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
+        self._asks = asks.asks_ahead and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
         """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
         stack, x = self._stack, x if in_place else x.clone()  # layers add to x in place
-        for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
-            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
-            attended = ops.backbone_attention(qkv, cache.keys, cache.values, slots, positions, stack)
-            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
-        return ops.rms_norm(x, stack.norm, stack.config.norm_eps)
+        eps, is_asking = stack.config.norm_eps, self._asks and len(x) <= ops.DEPTH_KERNEL_ROWS
+        for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
+            ahead = self._ahead(index, slots, positions) if is_asking else _NOTHING_AHEAD
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, eps, ahead.of_qkv)
+            attended = ops.backbone_attention(
+                qkv, cache.keys, cache.values, slots, positions, stack, ahead.of_attention
+            )
+            x = ops.finish_layer(x, attended, layer, eps, ahead.of_gates, ahead.of_down)
+        return ops.rms_norm(x, stack.norm, eps)
+
+    def _ahead(self, index: int, slots: Tensor, positions: Tensor) -> LayerAhead:
+        """What the launches of a layer ask for. The L2 cache holds two of: gate and up; keys and values; the others."""
+        layers, caches = self._stack.layers, self.cache.layers
+        layer, of_down = layers[index], NOTHING
+        if index + 1 < len(layers):
+            behind = caches[index + 1]
+            of_down = Ahead(layers[index + 1].qkv.values, CachedRows(behind.keys, behind.values, slots, positions))
+        return LayerAhead(Ahead(layer.out.values), Ahead(layer.gate_up.values), Ahead(layer.down.values), of_down)
 
     def prefill(self, x: Tensor, slot: int, start: int) -> None:
         """x: (T, D) of positions start..start+T-1 of one slot: fills the slot's keys and values."""

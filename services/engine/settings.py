@@ -55,7 +55,8 @@ class EngineSettings(BundleSettings, EngineConfig):
         False,
         description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch"
         " makes all of a frame's codebooks after the first, with any --quantization; with int8, the rows of its"
-        " products have eight bits too. It has not run on a GPU.",
+        " products have eight bits too. Over eight bits the backbone's launches ask memory ahead. It has not run on a"
+        " GPU.",
     )
     lexicon: Path | None = Field(
         None,

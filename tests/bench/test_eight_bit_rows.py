@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from bench.eight_bit_rows.forced import compared, hidden_of, logits_of
-from bench.eight_bit_rows.rounding import Arm, packed_as, rounded, rows_rounded
+from bench.eight_bit_rows.rounding import Arm, MatrixOfRoundedRows, packed_as, rounded, rows_rounded
 from bench.eight_bit_rows.words import rates, same_codes
 from csm_engine.execution.matrix import quantized
+from csm_engine.execution.ops import dispatch
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 from csm_engine.types import Codes
@@ -54,6 +55,15 @@ def test_each_block_has_the_factor_of_its_own_largest_number(form: str, largest:
 
 def test_halves_go_to_the_even_neighbour() -> None:
     assert rounded(torch.tensor([[127.0, 0.5, 1.5, -2.5]]), "int8", 4).tolist() == [[127.0, 0.0, 2.0, -2.0]]
+
+
+def test_parts_of_a_sum_are_each_rounded_to_bfloat16() -> None:
+    y, weight, x = drawn(3, 256), drawn(48, 256), drawn(3, 48)
+    exact = [F.linear(y[:, at : at + 64], weight[:, at : at + 64]) for at in range(0, 256, 64)]
+    with rows_rounded():
+        found = dispatch.add_linear(x.clone(), y, MatrixOfRoundedRows(weight, parts=4))
+    torch.testing.assert_close(found, x + sum(part.bfloat16().float() for part in exact), rtol=1e-6, atol=1e-6)
+    assert (found - x - sum(exact)).abs().max() > 1e-3
 
 
 @torch.inference_mode()

@@ -8,13 +8,14 @@ barrier.
 
 from __future__ import annotations
 
+from bench.kernel_proof.ahead_model import CACHE_BYTES_PER_US
 from bench.kernel_proof.depth.depth_counts import kept_work, steps_of
+from csm_engine.execution.ops.ahead.ask_kernel import PIECE
 from csm_engine.execution.ops.depth.depth_launches import Phase, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
 
 BYTES_PER_US = 2.76e6  # of memory: read and written by a large copy on an H100
-CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
 PROGRAM_BYTES_PER_US = 112e3  # of it, by one program: 64 bytes a clock, assumed
 BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
 START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
@@ -27,6 +28,7 @@ SHARED_BYTES_PER_CLOCK = 128  # of shared memory, by one program; conflicts of b
 PRODUCT_CLOCKS = 9.5  # of a tensor core instruction: 400 TFLOP/s of `mma.sync` in bfloat16, assumed
 VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
+ASK_CLOCKS = 40  # of a program, to ask for a piece of weights: counted in the compiled code
 PARTS = 4  # of a multiprocessor, each with tensor cores and warps of its own
 
 
@@ -47,6 +49,7 @@ def frame_us(shape: DepthShape, weights: str, rows: int) -> float:
             if later not in arrival and (size := _weight_bytes(later, shape)):
                 memory = max(clock, memory) + size / BYTES_PER_US
                 arrival[later] = memory
+                clock += -(-size // (PIECE.value * PROGRAMS)) * ASK_CLOCKS / CLOCKS_PER_US
         clock += BARRIER_US
     return clock
 
@@ -87,7 +90,8 @@ def _work_us(phase: Phase, shape: DepthShape, weights: str, rows: int) -> float:
     here_each = min(here, cut.rows)  # rows that are there
     row_bytes = inputs if shape.rounded and number != HEAD.value else VALUE * inputs
     read_each = (_weight_bytes(phase, shape) * cut.block // outputs + here_each * row_bytes) // splits
-    part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
+    part = VALUE if shape.rounded else FLOAT
+    part_each = part * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
     work = kept_work(weights, shape.row_block, number)
     together = shape.cuts.warps // PARTS  # warps of a part, which issues one instruction a clock
     clocks = max(

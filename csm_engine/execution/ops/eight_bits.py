@@ -49,14 +49,18 @@ FROM_INT8 = _four(_PAIR_OF_INT8, "0x4140", "0x4342")
 
 
 @triton.jit
-def widened(weight, dtype: tl.constexpr):
-    """weight, of any shape and type, as `dtype`."""
+def widened(weight, dtype: tl.constexpr, MOVES: tl.constexpr = True):
+    """weight, of any shape and type, as `dtype`.
+
+    MOVES: the compiler may widen where a product needs the numbers. If not, it does so where they were loaded, four
+    neighbours in one thread, and they are shared between threads afterwards.
+    """
     if dtype == tl.bfloat16 and weight.dtype == tl.float8e4nv:
         return tl.inline_asm_elementwise(
-            FROM_FLOAT8, "=&r,=&r,r", [weight.to(tl.int8, bitcast=True)], dtype=tl.bfloat16, is_pure=True, pack=4
+            FROM_FLOAT8, "=&r,=&r,r", [weight.to(tl.int8, bitcast=True)], dtype=tl.bfloat16, is_pure=MOVES, pack=4
         )
     elif dtype == tl.bfloat16 and weight.dtype == tl.int8:
-        return tl.inline_asm_elementwise(FROM_INT8, "=&r,=&r,r", [weight], dtype=tl.bfloat16, is_pure=True, pack=4)
+        return tl.inline_asm_elementwise(FROM_INT8, "=&r,=&r,r", [weight], dtype=tl.bfloat16, is_pure=MOVES, pack=4)
     else:
         return weight.to(dtype)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.ahead.ask_kernel import ask_at_end
 from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.eight_bits import widened
 
@@ -26,12 +27,14 @@ from csm_engine.execution.ops.eight_bits import widened
 
 @triton.jit
 def product_kernel(
-    x_ptr, weight_ptr, scale_ptr, out_ptr, part_ptr, arrivals_ptr, rows, eps,
+    x_ptr, weight_ptr, scale_ptr, out_ptr, part_ptr, arrivals_ptr,
+    ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows, eps,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr,
     NORM: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, ADDED: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
     SPLITS: tl.constexpr, SPLITS_HERE: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
     WIDE: tl.constexpr, PDL: tl.constexpr, PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
+    AHEAD_MATRIX: tl.constexpr, AHEAD_POSITIONS: tl.constexpr, AHEAD_SLOT: tl.constexpr, AHEAD_POSITION: tl.constexpr,
 ):  # fmt: skip
     """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH) -> out (B, OUTPUTS).
 
@@ -44,11 +47,12 @@ def product_kernel(
     arrivals (tiles,) int32, zero before and after, counts them, and the program of a tile that arrives last adds up.
     EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
     PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
-    meanwhile, in CHUNKS a row of weights, 0 for none.
+    meanwhile, in CHUNKS a row of weights, 0 for none. AHEAD_*: what is asked for at the end, as in `ask_at_end`.
     """
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
     SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
+    MOVES: tl.constexpr = NORM and ROW_BLOCK * WIDTH_BLOCK > 8192  # with these squares, Triton 3.6 spills otherwise
     is_row, is_output = row < rows, output < OUTPUTS
     if CHUNKS:
         chunk = tl.arange(0, OUTPUT_BLOCK * CHUNKS)
@@ -84,13 +88,13 @@ def product_kernel(
                 weight = tl.load(weight_rows + index[None, :], mask=read, other=0.0)
             if WIDE:
                 x = x.to(tl.float32)
-            one_product = tl.dot(widened(weight, x.dtype), tl.trans(x), one_product, input_precision="ieee")
+            one_product = tl.dot(widened(weight, x.dtype, MOVES), tl.trans(x), one_product, input_precision="ieee")
             if GATED:
                 if EVEN:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], eviction_policy=EVICT)
                 else:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
-                one_value = tl.dot(widened(weight, x.dtype), tl.trans(x), one_value, input_precision="ieee")
+                one_value = tl.dot(widened(weight, x.dtype, MOVES), tl.trans(x), one_value, input_precision="ieee")
             if NORM:  # where a product is asynchronous, a load of its own, whose policy keeps it apart: see above
                 if OUTPUT_BLOCK < 64:
                     again = x
@@ -123,6 +127,11 @@ def product_kernel(
             tl.store(mine + of_row, square)
         tl.debug_barrier()  # the count goes up when all threads have written
         if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") < SPLITS - 1:
+            if AHEAD_MATRIX or AHEAD_POSITIONS:
+                ask_at_end(
+                    ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows,
+                    AHEAD_MATRIX, AHEAD_POSITIONS, AHEAD_SLOT, AHEAD_POSITION,
+                )  # fmt: skip
             return
         tl.store(arrivals_ptr + tile, 0)
         if ADDED:
@@ -150,3 +159,8 @@ def product_kernel(
     if ADDED:
         product += added.to(tl.float32)
     tl.store(place, product.to(out_ptr.dtype.element_ty), mask=written)
+    if AHEAD_MATRIX or AHEAD_POSITIONS:
+        ask_at_end(
+            ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows,
+            AHEAD_MATRIX, AHEAD_POSITIONS, AHEAD_SLOT, AHEAD_POSITION,
+        )  # fmt: skip

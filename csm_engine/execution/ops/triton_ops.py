@@ -8,6 +8,7 @@ from triton import next_power_of_2
 
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import kernels
+from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead
 from csm_engine.execution.ops.backbone_attention_kernel import backbone_attention_kernel
 from csm_engine.execution.ops.depth.depth_attention_kernel import depth_attention_kernel
 from csm_engine.execution.ops.product_kernel import product_kernel
@@ -81,13 +82,14 @@ def product(
     eps: float = 0.0,
     gated: bool = False,
     added: Tensor | None = None,
+    ahead: Ahead = NOTHING,
     shape: TileShape | None = None,
 ) -> Tensor:
     """x: (B, K), by a matrix (N, K) -> (B, N).
 
     norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves
-    the outputs, gate before up, to (B, N / 2); added: (B, N), to which the product is added in place. shape: of a
-    tile; None takes that of `tile_shapes`.
+    the outputs, gate before up, to (B, N / 2); added: (B, N), to which the product is added in place. ahead: what
+    the launch asks for; shape: of a tile, None takes that of `tile_shapes`.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
@@ -103,7 +105,7 @@ def product(
         part = x.new_empty(tiles * shape.splits * size, dtype=torch.float32)
         arrivals = _arrivals(x.device, tiles)
     product_kernel[(row_tiles, output_tiles, shape.splits // shape.splits_here)](
-        x, matrix.values, matrix.scale, out, part, arrivals, rows, eps,
+        x, matrix.values, matrix.scale, out, part, arrivals, *ahead.tensors(), rows, eps,
         WIDTH=width, OUTPUTS=outputs,
         NORM=norm, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
         ROW_BLOCK=shape.row_block, OUTPUT_BLOCK=shape.output_block, WIDTH_BLOCK=shape.width_block,
@@ -111,7 +113,7 @@ def product(
         EVEN=even,
         EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
         num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even),
-        **launch_options(),
+        **ahead.constants(), **launch_options(),
     )  # fmt: skip
     return out
 
@@ -134,9 +136,13 @@ def backbone_attention(
     rope: Tensor,
     num_heads: int,
     *,
+    ahead: Ahead = NOTHING,
     shape: BackboneShape = BACKBONE,
 ) -> Tensor:
-    """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E)."""
+    """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E).
+
+    ahead: a matrix that the launch asks for.
+    """
     rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
     splits = -(-max_positions // shape.split)
     block = shape.block if qkv.element_size() < 4 else shape.block // 2  # registers
@@ -145,11 +151,11 @@ def backbone_attention(
     out = qkv.new_empty(rows, num_heads * head_dim)
     backbone_attention_kernel[(rows, num_kv_heads, splits)](
         qkv, keys, values, slots, positions, rope, part, peak, total, _arrivals(qkv.device, rows * num_kv_heads), out,
-        max_positions, head_dim**-0.5,
+        ahead.matrix, max_positions, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
         SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=block, WIDE=not qkv.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, **launch_options(),
+        num_warps=shape.warps, num_stages=shape.stages, AHEAD_MATRIX=ahead.matrix_bytes, **launch_options(),
     )  # fmt: skip
     return out
 

@@ -17,7 +17,6 @@ from csm_engine.execution.sampler import SamplingRows
 
 REGISTERS = 255  # of a thread, all that there are; unasked, ptxas may settle for fewer, which spill
 _FEW_ROWS = 16  # up to this many, each query head has its own program
-_LEAST_ASKED = 512  # bytes of a row of weights, of which a thread's part is the 16 that can be asked for
 _HOPPER_PROGRAMS = 132  # one for each multiprocessor; where there is no device to ask
 
 # A phase of a pass: its number, codebook, layer, position.
@@ -30,8 +29,8 @@ class DepthBuffers:
 
     Rows that are not written stay zero. square: parts of the sum of a row's squares; part, arrivals: of products in
     splits; cache: keys and values, (2, L, B, G, K, E).
-    Where rows are rounded, attended and inner have eight bits, eight is x in eight bits, and factor (blocks, FACTORS)
-    has those of each row's blocks: of x, then of attended, then of inner.
+    Where rows are rounded, part has x's type, attended and inner have eight bits, eight is x in eight bits, and factor
+    (blocks, FACTORS) has those of each row's blocks: of x, then of attended, then of inner.
     """
 
     x: Tensor
@@ -69,7 +68,7 @@ class DepthBuffers:
             attended=zeros(num_rows, shape.attended, dtype=rows_type),
             inner=zeros(num_rows, shape.ffn, dtype=rows_type),
             logits=zeros(num_rows, shape.codebook_size),
-            part=zeros(tiles * shape.splits * down.rows * down.block, dtype=torch.float32),
+            part=zeros(tiles * shape.splits * down.rows * down.block, dtype=None if shape.rounded else torch.float32),
             arrivals=zeros(tiles, dtype=torch.int32),
             cache=zeros(2, *cache),
             eight=zeros(num_rows if shape.rounded else 1, shape.dim, dtype=torch.int8),
@@ -161,7 +160,7 @@ class DepthKernel:
             cuts=cuts_of(row_block, scaled=scaled, rounded=rounded),
             scaled=scaled,
             rounded=rounded,
-            asks=on_gpu and is_asked_for(weights),
+            asks=on_gpu,
             wide=not on_gpu,
         )
 
@@ -174,12 +173,6 @@ class DepthKernel:
             *self.buffers(len(first)).all(),
             drawing.slots, drawing.frame, sampling.seed, sampling.temperature, sampling.top_k, drawing.codes,
         )  # fmt: skip
-
-
-def is_asked_for(weights: DepthWeights) -> bool:
-    """Whether the matrices are large enough to be asked for ahead."""
-    matrices = (weights.qkv, weights.out, weights.gate_up, weights.down)
-    return min(matrix.shape[-1] * matrix.element_size() for matrix in matrices) >= _LEAST_ASKED
 
 
 def phases_of(layers: int, codebooks: int) -> Iterator[Phase]:

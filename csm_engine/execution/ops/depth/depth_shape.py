@@ -148,9 +148,14 @@ class DepthShape:
         return min(self.cuts.splits, self.ffn // ROUNDED_BLOCK) if self.rounded else self.cuts.splits
 
     @property
-    def asking(self) -> int:
-        """Threads of a program that ask for weights ahead."""
-        return 32 * self.cuts.warps if self.asks else 0
+    def value_bytes(self) -> int:
+        """Of a weight of the heads."""
+        return self.key_bits // 8
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of a weight of the layers."""
+        return 1 if self.scaled else self.value_bytes
 
     @property
     def x_block(self) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.ahead.ask_kernel import ask_for
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
-from csm_engine.execution.ops.depth.phases import ask_for, attend_rows, draw_row, take_rows
+from csm_engine.execution.ops.depth.phases import attend_rows, draw_row, take_rows
 from csm_engine.execution.ops.depth.products import added_product, gated_product, normed_product
 from csm_engine.execution.ops.eight_bits import FACTORS
 
@@ -100,21 +101,21 @@ def phase(
 def ask_for_qkv(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = qkv_weight + layer * (S.qkv_rows * S.dim)
-    ask_for(program, programs, place, S.dim, S.qkv_rows, 1, S.cuts.qkv.block, S.asking)
+    ask_for(program, programs, place, S.weight_bytes * S.dim * S.qkv_rows)
 
 
 @triton.jit
 def ask_for_out(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = out_weight + layer * (S.dim * S.attended)
-    ask_for(program, programs, place, S.attended, S.dim, 1, S.cuts.out.block, S.asking)
+    ask_for(program, programs, place, S.weight_bytes * S.attended * S.dim)
 
 
 @triton.jit
 def ask_for_gate_up(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = gate_up_weight + layer * (2 * S.ffn * S.dim)
-    ask_for(program, programs, place, S.dim, 2 * S.ffn, 1, S.cuts.gate_up.block, S.asking)
+    ask_for(program, programs, place, S.weight_bytes * S.dim * 2 * S.ffn)
 
 
 @triton.jit
@@ -133,14 +134,14 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, weights, 
             ask_for_gate_up(program, programs, layer, weights, S)
     elif PHASE == GATE_UP:
         place = down_weight + layer * (S.dim * S.ffn)
-        ask_for(program, programs, place, S.ffn, S.dim, S.splits, S.cuts.down.block, S.asking)
+        ask_for(program, programs, place, S.weight_bytes * S.ffn * S.dim)
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
             ask_for_qkv(program, programs, layer + 1, weights, S)
             ask_for_out(program, programs, layer + 1, weights, S)
         else:
             place = head_weight + (codebook - 1) * (S.head_rows * S.dim)
-            ask_for(program, programs, place, S.dim, S.codebook_size, 1, S.cuts.heads.block, S.asking)
+            ask_for(program, programs, place, S.value_bytes * S.dim * S.codebook_size)
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
             ask_for_out(program, programs, 0, weights, S)
@@ -175,7 +176,7 @@ def step(
     # Zero, which the compiler does not know: it would compute places for every phase before the loops, and spill them.
     program += patience >> 31
     phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
-    if S.asking:
+    if S.asks:
         ask_ahead(PHASE, program, programs, codebook, layer, weights, S)
     return wait_for_all(counter, program, programs, patience)
 

@@ -1,4 +1,4 @@
-"""The phases of a frame of the depth decoder beside its products: asking for weights, taking rows, attention, sampling.
+"""The phases of a frame of the depth decoder beside its products: taking rows, attention, sampling.
 Importing needs triton.
 
 A program takes the tiles or rows whose number is its own modulo the number of programs.
@@ -14,30 +14,6 @@ from csm_engine.execution.ops.eight_bits import FACTORS, in_eight_bits
 from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumbel_noise
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
-
-
-@triton.jit
-def ask_for(
-    program, programs, weight_ptr,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr, OUTPUT_BLOCK: tl.constexpr,
-    THREADS: tl.constexpr,
-):  # fmt: skip
-    """Asks for the program's part of the weights of a later product, so that they are in the L2 cache by then."""
-    CHUNKS: tl.constexpr = THREADS // OUTPUT_BLOCK
-    INPUTS: tl.constexpr = WIDTH // SPLITS // CHUNKS
-    # Copied by an instruction that stays here: what follows from it is not computed early and kept in registers.
-    chunk = tl.inline_asm_elementwise(
-        "mov.b32 $0, $1;", "=r,r", [tl.arange(0, THREADS)], dtype=tl.int32, is_pure=False, pack=1
-    )
-    size = tl.full((THREADS,), INPUTS * (weight_ptr.dtype.element_ty.primitive_bitwidth // 8), tl.int32)
-    for task in range(program, OUTPUTS // OUTPUT_BLOCK * SPLITS, programs):
-        split, block = task % SPLITS, task // SPLITS
-        place = weight_ptr + (block * OUTPUT_BLOCK + chunk // CHUNKS) * WIDTH
-        place += split * (WIDTH // SPLITS) + chunk % CHUNKS * INPUTS
-        tl.inline_asm_elementwise(
-            "cp.async.bulk.prefetch.L2.global [$1], $2; // $0", "=r,l,r", [place.to(tl.int64), size],
-            dtype=tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
 
 
 @triton.jit

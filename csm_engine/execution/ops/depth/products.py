@@ -179,9 +179,10 @@ def added_product(
 ):  # fmt: skip
     """x (rows, OUTPUTS) += y (rows, WIDTH) by weight (OUTPUTS, WIDTH); then x's squares, a part for each tile.
 
-    The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32. arrivals: (tiles,)
-    int32, zero before and after; whoever arrives last at a tile adds its parts in their order. SCALED: scale holds a
-    factor for each output. A tile of more than MOST_ROWS is two, by one reading of the weights.
+    The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK), to whose type all parts are
+    rounded. arrivals: (tiles,) int32, zero before and after; whoever arrives last at a tile adds its parts in their
+    order. SCALED: scale holds a factor for each output. A tile of more than MOST_ROWS is two, by one reading of the
+    weights.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
     HERE: tl.constexpr = min(ROW_BLOCK, MOST_ROWS)
@@ -202,10 +203,10 @@ def added_product(
         parts = part_ptr + tile * (SPLITS * PART)
         parts += tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
         if SPLITS > 1:
-            tl.store(parts + split * PART, total, mask=(row < rows)[:, None])
+            tl.store(parts + split * PART, total.to(part_ptr.dtype.element_ty), mask=(row < rows)[:, None])
             if HALVES > 1:
                 place = parts + split * PART + HERE * OUTPUT_BLOCK
-                tl.store(place, behind, mask=(row + HERE < rows)[:, None])
+                tl.store(place, behind.to(part_ptr.dtype.element_ty), mask=(row + HERE < rows)[:, None])
             tl.debug_barrier()  # the count goes up when all threads have written
             last = tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1
         if last:
@@ -218,7 +219,7 @@ def added_product(
                     total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
                     there = (row < rows)[:, None]
                     for one in tl.static_range(SPLITS):
-                        total += tl.load(parts + one * PART, mask=there, other=0.0, cache_modifier=".cg")
+                        total += tl.load(parts + one * PART, mask=there, other=0.0, cache_modifier=".cg").to(tl.float32)
                 add_sums(
                     total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,
                     OUTPUTS, SCALED, ROUNDED, PARTS,

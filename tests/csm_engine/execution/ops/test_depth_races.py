@@ -52,7 +52,7 @@ def empty_frame(
     """
     kernel = DepthKernel(weights_without_values(config, dtype, int8=int8), programs=programs)
     first, fed = (torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2))
-    shape = as_on_a_gpu(kernel.shape(rows), kernel.weights)
+    shape = as_on_a_gpu(kernel.shape(rows))
     drawing = drawing_of(rows, config.num_codebooks)
     return checked_frame(kernel, first, fed, drawing, choose, shape=shape, values=False, barriers=barriers), shape
 

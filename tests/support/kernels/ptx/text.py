@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 _FUNCTION = re.compile(r"\.(entry|func)\b")
 _LABEL = re.compile(r"^(\$?[\w$]+):")
-_GUARD = re.compile(r"^@(!?)(%?\w+)\s+")
+_GUARD = re.compile(r"^@(!?)(%?[\w:]+)\s+")
 _DECLARED = re.compile(r"\.reg\s+\.(pred|[a-z]\d+)\s+(.*)", re.DOTALL)
 _NAME = re.compile(r"(?<![\w%$.])[a-z]\w*(?![\w$.:])")
 _PARAMETER = re.compile(r"\.param\b[^,)]*?([\w$]+)(?:\[\d+\])?\s*(?=[,)])")

@@ -9,7 +9,7 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, is_asked_for, phases_of
+from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.sampler import SamplingRows
@@ -67,12 +67,12 @@ def drawing_of(rows: int, codebooks: int) -> Drawing:
     return Drawing(sampling, torch.arange(rows).flip(0), torch.arange(rows), torch.zeros(rows, codebooks).long())
 
 
-def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
-    """Asks for weights ahead, where they are large enough. A product's inputs are one step: that changes no address."""
+def as_on_a_gpu(shape: DepthShape) -> DepthShape:
+    """Asks for weights ahead. A product's inputs are one step: that changes no address."""
     cuts = shape.cuts
     names = ("qkv", "out", "gate_up", "down", "heads")
     whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in names}
-    return replace(shape, wide=False, asks=is_asked_for(weights), cuts=replace(cuts, **whole))
+    return replace(shape, wide=False, asks=True, cuts=replace(cuts, **whole))
 
 
 class RowsThere:

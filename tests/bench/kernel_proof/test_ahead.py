@@ -1,0 +1,76 @@
+"""Launches of a frame ask for what later ones read, each once, where they should; and what the model makes of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.kernel_proof.ahead_model import CACHE_BYTES_PER_US, TAIL_US, saved_us
+from bench.kernel_proof.operations import Traffic
+
+FRAMES = """
+from functools import partial
+from bench.kernel_proof.fast_step import frame, new_traced_step
+from bench.kernel_proof.operations import count, storage_of
+from bench.kernel_proof.pretended_gpu import pretended_gpu
+for form, batches in (("int8-depth-kernel", (1, 64, 256)), ("depth-kernel", (64,)), ("int8", (64,))):
+    with pretended_gpu(lambda launch: None):
+        step = new_traced_step(form, 256)
+    names = {}
+    for number, layer in enumerate(step.weights.backbone.layers):
+        for name in ("qkv", "out", "gate_up", "down"):
+            names[storage_of(getattr(layer, name).values)] = name, number
+    for number, cache in enumerate(step.backbone.cache.layers):
+        names[storage_of(cache.keys)], names[storage_of(cache.values)] = ("keys", number), ("values", number)
+    for batch in batches:
+        traffic = count(partial(frame, step, batch)).traffic
+        asked = [(names[storage], launch) for launch, one in enumerate(traffic) for storage in one.asked]
+        read = [(names[s], launch) for launch, one in enumerate(traffic) for s in one.touched if s in names]
+        apart = [dict(read)[name] - launch for name, launch in asked]
+        assert len(dict(asked)) == len(asked) and len(dict(read)) == len(read)
+        missing = sorted(dict(read).keys() - dict(asked).keys())
+        print(form, batch, len(asked), sorted(set(apart)), missing if asked else "")
+"""
+
+
+def test_a_frame_asks_for_each_layer_s_weights_and_keys_once_before_it_reads_them(
+    compiling: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """With the depth decoder's kernel over eight bits, in its batches. Of layer 0, what is read first is not asked for.
+
+    Each is asked for one launch ahead or two: more would not fit into the L2 cache.
+    """
+    done = compiling("-c", FRAMES)
+    first = "[('keys', 0), ('qkv', 0), ('values', 0)]"
+    assert done.stdout.splitlines()[-5:] == [
+        f"int8-depth-kernel 1 93 [1, 2] {first}",
+        f"int8-depth-kernel 64 93 [1, 2] {first}",
+        "int8-depth-kernel 256 0 [] ",
+        "depth-kernel 64 0 [] ",
+        "int8 64 0 [] ",
+    ], done.stderr[-3000:]
+
+
+def saved(*traffic: Traffic, beside: float = 4.0) -> float:
+    launches: Any = [SimpleNamespace(name="any")] * len(traffic)
+    return saved_us(launches, traffic, lambda name: beside, 1e6)
+
+
+def test_what_was_asked_for_early_takes_the_cache_s_time_in_place_of_memory_s() -> None:
+    size = 10_000_000
+    asks, idle, reads = Traffic({}, {7: size}), Traffic({}, {}), Traffic({7: size}, {})
+    assert saved(asks, idle, idle, idle, reads) == pytest.approx(10 - size / CACHE_BYTES_PER_US)
+
+
+def test_a_launch_does_not_end_before_what_was_asked_for_has_come() -> None:
+    size = 10_000_000
+    assert saved(Traffic({}, {7: size}), Traffic({7: size}, {})) == pytest.approx(4.0 - TAIL_US)
+    assert saved(Traffic({}, {7: size, 8: size}), Traffic({8: size}, {})) == pytest.approx(4.0 - TAIL_US - 10)
+
+
+def test_launches_that_ask_for_nothing_take_their_time() -> None:
+    assert saved(Traffic({1: 100}, {}), Traffic({1: 100}, {})) == 0.0
