@@ -49,9 +49,9 @@ class GatewayMetrics:
         self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)
         self.finished = Counter(
             "tts_finished",
-            "Syntheses that came to their end, by finish reason: END_OF_SPEECH; MAX_AUDIO_DURATION and CONTEXT_WINDOW"
+            "Syntheses that came to their end, by finish reason: end_of_speech; max_audio_duration and context_window"
             " cut the speech, which HTTP audio without events does not tell its caller.",
-            ["reason"],
+            ["finish_reason"],
             registry=registry,
         )
         self.failovers = Counter(
@@ -131,8 +131,8 @@ class GatewayMetrics:
         for stage in ("engine", "codec"):
             for outcome in ("resumed", "failed", "exhausted"):
                 self.failovers.labels(stage, outcome)
-        for reason in ("END_OF_SPEECH", "MAX_AUDIO_DURATION", "CONTEXT_WINDOW"):
-            self.finished.labels(reason)
+        for finish_reason in ("end_of_speech", "max_audio_duration", "context_window"):
+            self.finished.labels(finish_reason)
         for where in ("arriving", "waiting"):
             self.refused_recordings.labels(where)
         for by in ("conversation", "load"):

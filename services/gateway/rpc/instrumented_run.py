@@ -51,7 +51,7 @@ async def instrumented_run(
         metrics.first_audio_seconds.observe(result.first_audio_s)
         metrics.real_time_factor.observe(result.making_s / audio_s)
     reason = tts_pb2.FinishReason.Name(convert.finish_reason(result))
-    metrics.finished.labels(reason.removeprefix("FINISH_REASON_")).inc()
+    metrics.finished.labels(reason.lower().removeprefix("finish_reason_")).inc()
     logs.annotate(
         queue_ms=round(result.queue_s * 1000, 1),
         first_audio_ms=round(result.first_audio_s * 1000, 1),

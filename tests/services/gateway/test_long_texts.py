@@ -73,7 +73,7 @@ async def test_an_utterance_without_end_is_cut_and_the_text_goes_on(asked: Reque
         (*_, last) = [message async for message in tts.StreamSynthesize(asked)]
         assert last.summary.stats.frame_count == 10 + 50 + 10
         assert last.summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
-        assert finished(deployment) == {"END_OF_SPEECH": 0, "MAX_AUDIO_DURATION": 1, "CONTEXT_WINDOW": 0}
+        assert finished(deployment) == {"end_of_speech": 0, "max_audio_duration": 1, "context_window": 0}
         assert [call.request.max_frame_count for call in deployment.engine.calls] == [50] * 3
         for speed, most in ((2.0, 50), (0.5, 25)):  # of the model's speech, and of what is sent
             asked.audio_config.speed = speed
@@ -90,7 +90,7 @@ async def test_an_utterance_without_end_is_cut_and_the_text_goes_on(asked: Reque
 
 def finished(deployment: FakeDeployment) -> dict[str, float]:
     (family,) = (each for each in deployment.gateway.server.metrics.registry.collect() if each.name == "tts_finished")
-    return {each.labels["reason"]: each.value for each in family.samples if each.name.endswith("_total")}
+    return {each.labels["finish_reason"]: each.value for each in family.samples if each.name.endswith("_total")}
 
 
 def test_every_other_limit_leaves_room_for_the_longest_audio() -> None:

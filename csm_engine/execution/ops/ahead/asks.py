@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-MOST_KEY_BYTES = (
-    2**25
-)  # of keys and values together; an H100's L2 cache has 50 MB, and weights are asked for beside them
+MOST_KEY_BYTES = 2**25  # keys and values together: an H100's L2 cache has 50 MB, and weights are asked for too
 _LEAST = 16  # bytes that can be asked for
 
 asks_ahead = True  # whether a new frame step's launches ask for anything; a measurement compares both
