@@ -194,6 +194,7 @@ class TextSynthesis:
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
             live=plan.live and num_frames >= plan.heard_frames,
+            heard_frames=max(0, plan.heard_frames - num_frames),
         )
 
     def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
