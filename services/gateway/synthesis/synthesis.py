@@ -167,6 +167,7 @@ class Synthesis:
             live=plan.live,
             speed=plan.speed,
             pinned_segment_count=len(prompt),
+            is_followed=plan.is_followed,
         )
 
     async def _generate(self, deadline: Deadline) -> None:

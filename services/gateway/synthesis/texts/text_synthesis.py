@@ -195,6 +195,7 @@ class TextSynthesis:
             first_batch_frames=min(plan.first_batch_frames, left),
             live=plan.live and num_frames >= plan.heard_frames,
             heard_frames=max(0, plan.heard_frames - num_frames),
+            is_followed=self._number + 1 != len(plan.sentences),  # a text in pieces tells only of its end, and too late
         )
 
     def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
