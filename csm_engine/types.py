@@ -47,6 +47,7 @@ class GenerationRequest:
     pinned_segments: the first segments that are never dropped.
     has_listener: it continues audio that somebody hears or was about to hear, so it waits for such ones alone.
     playout_lead_s: with a listener, seconds of sound made and not played yet; negative after so long a silence.
+    is_followed: another request of the same call, with a listener, comes as soon as this one ends.
     """
 
     request_id: str
@@ -60,6 +61,7 @@ class GenerationRequest:
     pinned_segments: int = 0
     has_listener: bool = False
     playout_lead_s: float = 0.0
+    is_followed: bool = False
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""

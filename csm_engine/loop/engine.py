@@ -253,7 +253,7 @@ class Engine:
             sequence.frames.append(frame)
         if reason is not None:
             sequence.finish(reason)
-            self._scheduler.remove(sequence)
+            self._scheduler.end(sequence, self._clock())
         return Output(sequence, frame, reason)
 
 

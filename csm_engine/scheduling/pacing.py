@@ -1,8 +1,9 @@
 """Pacing: which running sequences make a frame in the next step. The least playout lead goes first.
 
 A policy without torch; callers pass the time in. A sequence's playout lead is the sound, in seconds, that it has made
-and that has not been played yet. It assumes that playback starts with the first frame and never pauses. A sequence with
-little lead is urgent, and one without a frame has none, for its caller waits for the first sound. Every urgent sequence
+and that has not been played yet. It assumes that playback starts with the first frame and never pauses. One that
+continues audio, as a later sentence of a text, has what is left of that too. A sequence with little lead is urgent, and
+the first one of a call has none before its first frame, for its caller waits for the first sound. Every urgent sequence
 is in the next step. Others join, least lead first, while the step has rows that cost almost nothing.
 
 While no sequence is urgent, all of them may take part. `max_playout_lead_s` limits how far live sequences run ahead:
@@ -67,11 +68,16 @@ class Pacing:
 
 
 def playout_lead_s(sequence: Sequence, now: float) -> float:
-    """Seconds of sound made and not played yet, frames in flight included; negative when playback has run dry."""
-    played = 0.0 if sequence.first_frame_at is None else now - sequence.first_frame_at
-    return sequence.launched * FRAME_SECONDS / sequence.request.speed - played
+    """Seconds of sound made and not played yet, frames in flight included; negative when playback has run dry.
+
+    A sequence that continues audio is played behind the rest of that, or from its first frame if nothing is left.
+    """
+    begins_at = now if sequence.first_frame_at is None else sequence.first_frame_at
+    if sequence.request.has_listener:
+        begins_at = max(begins_at, sequence.silent_at)
+    return sequence.launched * FRAME_SECONDS / sequence.request.speed - (now - begins_at)
 
 
 def is_urgent(sequence: Sequence, now: float) -> bool:
-    """Whether the sequence must be in the next step: it has little playout lead, or no frame yet."""
+    """Whether the sequence must be in the next step: it has little playout lead, or its listener no sound yet."""
     return playout_lead_s(sequence, now) < URGENT_PLAYOUT_LEAD_S

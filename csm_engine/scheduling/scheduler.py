@@ -1,7 +1,8 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
 A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but those
-whose listener hears audio already go before the others, and among them the one that falls silent first.
+whose listener hears audio already go before the others, and among them the one that falls silent first. A stream that
+sends its next sentence at once finds its place kept.
 
 Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
 If a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at
@@ -17,6 +18,7 @@ from csm_bundle.errors import EngineBusyError
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.buckets import MOST_PROMPTS, in_tiles
+from csm_engine.scheduling.kept_places import KeptPlaces
 from csm_engine.scheduling.pacing import Pacing, is_urgent, playout_lead_s
 from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
@@ -83,6 +85,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
         self.running: list[Sequence] = []
+        self._kept = KeptPlaces()
         self._pass_was_last = False
 
     @property
@@ -114,7 +117,8 @@ class Scheduler:
 
         num_coming: more of the same kind that will be added before it
         """
-        room = self._room  # read first: whoever is admitted meanwhile does not count twice
+        # Read first: whoever is admitted meanwhile does not count twice. A kept place is one that soon can be had.
+        room = self._room
         waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
         if has_listener:
             waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
@@ -127,11 +131,13 @@ class Scheduler:
 
         A prompt that begins like one in prefill waits until it can copy those keys and values.
         """
-        if not self.waiting or not self._room or not self._pass_has_room():
+        if not self._finds_room() or not self._pass_has_room():
             return None
         if self._waits_for_prefix(self.waiting[0]):
             return None
         sequence = self.waiting.popleft()
+        if sequence.request.has_listener:
+            self._kept.take_one()
         self.prefilling.append(sequence)
         lease = self._pool.acquire(sequence.prompt.rows())
         sequence.slot = lease.slot
@@ -153,9 +159,16 @@ class Scheduler:
         )
         return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED
 
+    def _finds_room(self) -> bool:
+        """Whether a sequence waits that can be admitted now."""
+        if not self.waiting:
+            return False
+        num_kept = 0 if self.waiting[0].request.has_listener else len(self._kept)
+        return self._room > num_kept
+
     @property
     def _room(self) -> float:
-        """Number of sequences that can be admitted now."""
+        """Number of sequences that can be admitted now, those with a kept place included."""
         return max(0, min(self._pool.num_free, self.budget.most_rows - self.num_admitted))
 
     def next_work(self, now: float) -> Work | None:
@@ -163,6 +176,7 @@ class Scheduler:
 
         now: seconds, by the clock of the sequences' `first_frame_at`.
         """
+        self._kept.give_up_old(now)
         prefill_first = bool(self.prefilling) and not self._frame_step_is_due(now)
         batch = [] if prefill_first else self._pacing.choose(self.running, now)
         self._pass_was_last = not batch
@@ -194,9 +208,11 @@ class Scheduler:
 
     def next_wakeup(self, now: float) -> float | None:
         """Seconds until there is work; 0 when there is work now, None when no sequence needs any."""
-        if self.prefilling or (self.waiting and self._room):
+        self._kept.give_up_old(now)
+        if self.prefilling or self._finds_room():
             return 0.0
-        return self._pacing.next_wakeup(self.running, now)
+        wakeups = (self._pacing.next_wakeup(self.running, now), self._kept.next_end(now) if self.waiting else None)
+        return min((each for each in wakeups if each is not None), default=None)
 
     def prefilled(self, batch: PrefillBatch) -> None:
         """Records that the chunks are in the cache. Sequences whose prompt is complete run from now on."""
@@ -209,6 +225,12 @@ class Scheduler:
                 self.prefilling.remove(sequence)
                 sequence.status = SequenceStatus.RUNNING
                 self.running.append(sequence)
+
+    def end(self, sequence: Sequence, now: float) -> None:
+        """Removes a sequence that has said all. now: as for `next_work`"""
+        self.remove(sequence)
+        if sequence.request.is_followed:
+            self._kept.keep_one(now)
 
     def remove(self, sequence: Sequence) -> None:
         """Removes the sequence from every queue and frees its slot. A second call has no effect."""

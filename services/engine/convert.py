@@ -43,6 +43,7 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
         pinned_segments=message.pinned_segment_count,
         has_listener=message.has_listener,
         playout_lead_s=message.playout_lead.ToNanoseconds() / 1e9,
+        is_followed=message.is_followed,
     )
 
 

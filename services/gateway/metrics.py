@@ -16,13 +16,14 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.first_audio_seconds = Histogram(
             "tts_first_audio_seconds",
-            "Time from arrival, of a text from the end of its first sentence, to the first audio handed to gRPC.",
+            "Time from arrival, of a text in pieces from the end of its first sentence, to the first audio handed to"
+            " gRPC.",
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )
         self.queue_seconds = Histogram(
             "tts_queue_seconds",
-            "Time from arrival, of a text from the end of its first sentence, to the first model step.",
+            "Time from arrival, of a text in pieces from the end of its first sentence, to the first model step.",
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )

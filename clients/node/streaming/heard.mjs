@@ -7,7 +7,7 @@ import { IncompleteAudioError } from '../failures.mjs';
 
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
-// What has been heard of one utterance, over all its calls.
+// What has been heard of one text, over all its calls.
 export class Heard {
   constructor(isText = false) {
     this.isText = isText;

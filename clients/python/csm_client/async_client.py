@@ -195,7 +195,7 @@ class AsyncClient:
 
 
 class AsyncSpeechStream:
-    """A stream of one utterance. Use `async with` if you may leave it early: leaving cancels it.
+    """A stream of one text. Use `async with` if you may leave it early: leaving cancels it.
 
     Iterating raises IncompleteAudioError when the stream breaks after its first audio.
     """

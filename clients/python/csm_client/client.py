@@ -156,7 +156,7 @@ class Client:
 
 
 class SpeechStream:
-    """A stream of one utterance; see AsyncSpeechStream."""
+    """A stream of one text; see AsyncSpeechStream."""
 
     def __init__(
         self,

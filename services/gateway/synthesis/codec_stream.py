@@ -214,7 +214,10 @@ class CodecStream:
                                 raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
                             self._offset += audio.sample_count
                             if audio.HasField("checkpoint"):
-                                self._later_checkpoints.append(audio.checkpoint)
+                                # A copy: a part of a message keeps all of it in memory, and so its samples.
+                                checkpoint = codec_pb2.StreamDecodeCheckpoint()
+                                checkpoint.CopyFrom(audio.checkpoint)
+                                self._later_checkpoints.append(checkpoint)
                             await listener.put(audio.samples[2 * max(0, listener.put_samples - audio.sample_offset) :])
                             window.taken(min(self._offset, listener.taken_samples))
                             self._advance_checkpoint(listener.put_samples)

@@ -12,7 +12,7 @@ from csm.rvq.v1 import rvq_pb2
 @dataclass(frozen=True, slots=True)
 class SynthesisResult:
     """The codes, the watermark and the times of a synthesis. Times count from the arrival of the call; `queue_s` and
-    `first_audio_s` of a text from the end of its first sentence.
+    `first_audio_s` of a text in pieces from the end of its first sentence.
     """
 
     complete: engine_pb2.GenerateComplete

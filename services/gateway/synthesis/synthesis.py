@@ -167,6 +167,7 @@ class Synthesis:
             live=plan.live,
             speed=plan.speed,
             pinned_segment_count=len(prompt),
+            is_followed=plan.is_followed,
         )
 
     async def _generate(self, deadline: Deadline) -> None:
@@ -256,7 +257,8 @@ class Synthesis:
         except code_frames.MalformedFramesError as error:
             raise broken("ENGINE", str(error)) from None
         self._buffer.put(frames)
-        self._playout.add(frames.frame_count * self._catalog.frame_s / self._plan.speed)
+        unheard = max(0, min(frames.frame_count, self._buffer.frame_count - self._plan.heard_frames))
+        self._playout.add(unheard * self._catalog.frame_s / self._plan.speed)
 
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
         """Decodes and delivers audio, once the engine has started."""

@@ -74,6 +74,7 @@ def random_request(rng: random.Random, name: str, ended: list[Sequence], voice: 
     return GenerationRequest(
         name, segments, (0 if resume is None else len(resume)) + rng.choice((1, 12, 1000)), SamplingParams(seed=seed),
         resume=resume, live=rng.random() < 0.5, has_listener=rng.random() < 0.3, listener_frames=rng.choice((1, 3)),
+        playout_lead_s=rng.choice((-1.0, 0.0, 3.0)), is_followed=rng.random() < 0.3,
     )  # fmt: skip
 
 

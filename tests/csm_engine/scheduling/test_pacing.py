@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from csm_engine.model.prompt import Prompt
 from csm_engine.scheduling.pacing import URGENT_PLAYOUT_LEAD_S, Pacing, playout_lead_s
@@ -37,6 +38,42 @@ def test_lead_is_what_was_made_and_not_yet_played() -> None:
     assert abs(playout_lead_s(sequence(10, 0.5), NOW) - 0.3) < 1e-9
     assert playout_lead_s(sequence(0, None), NOW) == 0
     assert playout_lead_s(sequence(2, None), NOW) == 0.16  # on their way; nobody has begun to listen
+
+
+def continued(made: int, first_frame_ago_s: float | None, *, lead_s: float, arrived_ago_s: float = 1.0) -> Sequence:
+    """Continues audio of which so much was left when it arrived, as a later sentence of a text does."""
+    item = sequence(made, first_frame_ago_s)
+    item.request = replace(item.request, has_listener=True, playout_lead_s=lead_s)
+    item.arrived_at = NOW - arrived_ago_s
+    return item
+
+
+@pytest.mark.parametrize(
+    ("made", "first_frame_ago_s", "lead_s", "expected"),
+    [
+        (0, None, 5.0, 4.0),  # of the sentences before
+        (10, 0.5, 5.0, 4.8),  # all of its own comes behind that
+        (10, 0.5, 0.7, 0.5),  # 0.3 s of its own have been played
+        (10, 0.5, -2.0, 0.3),  # it was too late, and is played as it comes
+        (0, None, -2.0, 0.0),
+    ],
+)
+def test_what_continues_audio_is_played_behind_the_rest_of_it(
+    made: int, first_frame_ago_s: float | None, lead_s: float, expected: float
+) -> None:
+    assert playout_lead_s(continued(made, first_frame_ago_s, lead_s=lead_s), NOW) == pytest.approx(expected)
+
+
+def test_a_later_sentence_whose_listener_has_time_does_not_go_before_those_who_have_none() -> None:
+    late = [ahead(0.1) for _ in range(8)]
+    assert pacing(saturation_batch=4).choose([continued(0, None, lead_s=20.0), *late], NOW) == late
+
+
+def test_the_limit_holds_for_all_sentences_of_a_text_together() -> None:
+    policy = pacing(max_playout_lead_s=2.0)
+    assert policy.choose([continued(0, None, lead_s=3.1)], NOW) == []
+    assert policy.next_wakeup([continued(0, None, lead_s=3.1)], NOW) == pytest.approx(1.1)
+    assert policy.choose([due := continued(0, None, lead_s=1.9)], NOW) == [due]
 
 
 def test_fast_speech_is_played_sooner_than_it_is_spoken() -> None:

@@ -12,12 +12,14 @@ from csm_bundle.errors import EngineBusyError
 from csm_engine.kv.slot_pool import SlotPool
 from csm_engine.model.prompt import Prompt
 from csm_engine.scheduling.admission import RealTimeBudget
+from csm_engine.scheduling.kept_places import KEPT_SECONDS
 from csm_engine.scheduling.pacing import Pacing
 from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import FinishReason, GenerationRequest, Segment
 
 _TEXTS = itertools.count()
+NOW = 64.0  # seconds
 
 
 def sequence(rows: int = 5, *, has_listener: bool = False, playout_lead_s: float = 0.0) -> Sequence:
@@ -75,6 +77,57 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == []
     policy.remove(first)
     assert admitted(policy) == [second]
+
+
+def followed(rows: int = 5) -> Sequence:
+    """A sentence of a text that goes on."""
+    item = sequence(rows)
+    item.request = replace(item.request, is_followed=True)
+    return item
+
+
+def test_a_stream_between_two_sentences_keeps_its_place() -> None:
+    policy = scheduler(num_slots=2, max_waiting=4)
+    texts, newcomers = [followed(), followed()], [sequence(), sequence()]
+    for item in (*texts, *newcomers):
+        policy.add(item)
+    assert admitted(policy) == texts
+    for item in texts:
+        policy.end(item, NOW)
+    assert admitted(policy) == [], "who is new waits"
+    following = [sequence(has_listener=True), followed()]
+    for item in following:
+        item.request = replace(item.request, has_listener=True)
+        policy.add(item)
+    assert admitted(policy) == following
+    policy.end(following[0], NOW)
+    assert admitted(policy) == newcomers[:1], "nothing follows the last sentence"
+    policy.end(following[1], NOW)
+    assert admitted(policy) == []
+
+
+def test_a_kept_place_to_which_nobody_comes_is_given_up() -> None:
+    policy = scheduler(num_slots=1, max_waiting=0)
+    policy.add(text := followed())
+    assert admitted(policy) == [text]
+    policy.end(text, NOW)
+    assert policy.next_wakeup(NOW) is None
+    policy.add(newcomer := sequence())
+    assert admitted(policy) == [], "it is not refused, though nobody may wait"
+    assert policy.next_wakeup(NOW) == KEPT_SECONDS
+    assert policy.next_wakeup(NOW + 0.75 * KEPT_SECONDS) == 0.25 * KEPT_SECONDS
+    assert policy.next_wakeup(NOW + KEPT_SECONDS) == 0
+    assert admitted(policy) == [newcomer]
+
+
+def test_a_text_that_its_caller_cancels_keeps_no_place() -> None:
+    policy = scheduler(num_slots=1)
+    text, newcomer = followed(), sequence()
+    for item in (text, newcomer):
+        policy.add(item)
+    assert admitted(policy) == [text]
+    policy.remove(text)
+    assert admitted(policy) == [newcomer]
 
 
 def test_room_is_asked_for_before_a_sequence_is_there() -> None:

@@ -1,4 +1,4 @@
-"""`csm say`: one utterance from the server into an audio file or through the speakers, with progress and figures."""
+"""`csm say`: a text, said by the server, into an audio file or through the speakers, with progress and figures."""
 
 from __future__ import annotations
 

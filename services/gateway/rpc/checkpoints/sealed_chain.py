@@ -45,10 +45,14 @@ class SealedChain:
         for index, each in enumerate(sealed):
             state = self._opened(index, each, kind)
             if state is None:
-                self._last = b""
+                self.begin_anew()
                 return []
             states.append(state)
         return states
+
+    def begin_anew(self) -> None:
+        """The states so far are not gone on from: the next one is the first."""
+        self._last = b""
 
     def seal(self, state: State) -> bytes:
         """The newest state, with the digests that it needs."""

@@ -46,7 +46,11 @@ class WholeTextCheckpoints:
 
     def open(self, sealed: Sequence[bytes]) -> Earlier:
         """Nothing said, and errors, as SealedChain says."""
-        *whole, begun_states = _by_sentence(self._chain.open(sealed, made_frames_pb2.MadeFrames))
+        states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
+        if not any(state.codes.frame_count for state in states):  # the header tells of frames alone
+            self._chain.begin_anew()
+            return EarlierOfWhole()
+        *whole, begun_states = _by_sentence(states)
         place = None
         if whole and can_go_on(self._plan.encoding, self._catalog.sample_rate_hz, self._plan.sample_rate_hz):
             last = whole[-1][-1]

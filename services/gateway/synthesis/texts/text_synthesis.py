@@ -76,7 +76,9 @@ class TextSynthesis:
         self._begun, self._deliver_of, self._field_of = begun, deliver_of, field_of
         self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
-        self._spoken: list[Synthesis] = []
+        self._newest: Synthesis | None = None
+        self._speaking: list[Synthesis] = []  # begun and not said: what has been said is let go, with all that it kept
+        self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
         self._said: list[asyncio.Event] = []  # of each sentence
         self._results: list[SynthesisResult] = []
         self._making_s, self._making_since_s = 0.0, 0.0  # the second: on the monotonic clock, while `is_speaking`
@@ -85,12 +87,12 @@ class TextSynthesis:
     @property
     def phase(self) -> str:
         """The phase of the newest sentence."""
-        return self._spoken[-1].phase if self._spoken else "text"
+        return "text" if self._newest is None else self._newest.phase
 
     @property
     def delivered_samples(self) -> int:
         """Samples delivered so far, at the codec's rate."""
-        return sum(synthesis.delivered_samples for synthesis in self._spoken)
+        return self._delivered_samples + sum(synthesis.delivered_samples for synthesis in self._speaking)
 
     @property
     def is_speaking(self) -> bool:
@@ -152,7 +154,9 @@ class TextSynthesis:
                 )
                 if not self.is_speaking:
                     self._making_since_s = time.monotonic()
-                self._spoken.append(synthesis)
+                self._newest = synthesis
+                self._speaking.append(synthesis)
+                self._num_spoken += 1
                 self._said.append(said)
                 group.create_task(self._say(text, synthesis, said, deadline, deliver, is_inside))
                 codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
@@ -194,6 +198,8 @@ class TextSynthesis:
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
             live=plan.live and num_frames >= plan.heard_frames,
+            heard_frames=max(0, plan.heard_frames - num_frames),
+            is_followed=self._number + 1 != len(plan.sentences),  # a text in pieces tells only of its end, and too late
         )
 
     def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
@@ -224,6 +230,9 @@ class TextSynthesis:
             return await own(samples)
 
         result = await synthesis.run(deadline, take)
+        self._speaking.remove(synthesis)
+        self._delivered_samples += synthesis.delivered_samples
+        self._sent_samples += synthesis.sent_samples
         self._results.append(result)
         if len(self._results) > len(self._earlier):
             await self._end_sentence(text, result)
@@ -234,13 +243,13 @@ class TextSynthesis:
     def _as_failure(self, error: Exception) -> Exception:
         if not isinstance(error, StageError):
             return error
-        sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
+        sent_samples = self._sent_samples + sum(synthesis.sent_samples for synthesis in self._speaking)
         return lost_after(renamed(error, self._field_of), sent_samples)
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
         """One result for all sentences. The results are in order, because each sentence waits for the one before."""
         last = self._results[-1]
-        made_here = self._results[-len(self._spoken) :] if self._spoken else []
+        made_here = self._results[-self._num_spoken :] if self._num_spoken else []
         buffer = FrameBuffer()
         for result in self._results:
             buffer.put(result.codes)

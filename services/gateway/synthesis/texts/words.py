@@ -7,8 +7,8 @@ import unicodedata
 
 # What a text front end reads, as far as it needs to be known here. Tests hold both against it.
 READ_ALOUD = frozenset("&%‰+±=≈≠≤≥×÷√∞@#§©°\\$€£¥₹¢")  # by their names, even where nothing else is
-_LEFT_OUT = re.compile(  # emoticons that stand alone, and markup
-    r"(?:(?<=\s)|^)(?:[:;=][-'^o]?[()DPpOo3/|*\[\]\\]|<3|\^[_-]?\^|[xX]D)(?=\s|$)|<[A-Za-z/][^<>]{0,100}>"
+_LEFT_OUT = re.compile(  # emoticons that stand alone, and markup, but no addresses
+    r"(?:(?<=\s)|^)(?:[:;=][-'^o]?[()DPpOo3/|*\[\]\\]|<3|\^[_-]?\^|[xX]D)(?=\s|$)|<(?!https?:)[A-Za-z/][^<>]{0,100}>"
 )
 
 NO_WORDS = (

@@ -12,7 +12,7 @@ from csm.v1 import tts_pb2
 
 from csm_text.frontend import NAMES, FrontEnd, load
 from csm_text.symbols import PHONES
-from services.gateway.synthesis.texts.sentences import SentenceCutter
+from services.gateway.synthesis.texts.sentences import SentenceCutter, sentences_of
 from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
 from tests.services.gateway.requests.test_validation import violations
 from tests.services.gateway.requests.wrong_requests import Request
@@ -77,6 +77,13 @@ def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
         assert has_words(f"Hello {text}") and has_words(f"{text} you")
     for text in ["D:", "8)", "a=)", "1 = 2", "x:D", ":Dd", "1 < 3", "3"]:
         assert phones_of(front_end, text) and has_words(text), text
+
+
+def test_an_address_on_a_line_of_its_own_is_said() -> None:
+    """Markdown has it between the signs of markup. The front end reads it."""
+    text = "See the page.\n\n<https://example.com>\n\nGood bye."
+    assert sentences_of(text, "en") == ("See the page.", "<https://example.com>", "Good bye.")
+    assert phones_of(load(NAMES[-1]), "<https://example.com>") and has_words("<http://example.com/a>")
 
 
 def test_an_emoticon_behind_a_sentence_is_no_sentence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.services.gateway.synthesis.lost_stages import (
 )
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, read_until_audio
-from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine
 from tests.support.text_streams import messages_of
 from tests.support.waits import eventually
 
@@ -119,6 +120,21 @@ async def test_later_sentences_of_a_text_have_a_listener(
     stream_request.ClearField("input")
     await _rest(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
     assert told(deployment.engines) == told(deployment.codecs) == [False, True, True]
+
+
+@pytest.mark.parametrize("heard_frames", [0, 12, FRAMES, FRAMES + 10])
+async def test_what_the_caller_had_before_a_loss_is_not_left_to_play(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, heard_frames: int
+) -> None:
+    """Of a text that another gateway says again from its start."""
+    stream_request.input.text = "One is first. Two is last."
+    stream_request.stream_config.heard_sample_count = heard_frames * FRAME_SAMPLES
+    began_s = time.monotonic()
+    await _rest(tts.StreamSynthesize(stream_request))
+    took_s = time.monotonic() - began_s
+    (lead_s,) = (lead_s for engine in deployment.engines for lead_s in _leads_s(engine) if lead_s)
+    unheard_s = max(0, FRAMES - heard_frames) * 0.08
+    assert unheard_s - took_s <= lead_s <= unheard_s
 
 
 async def test_so_has_the_end_of_a_text_whose_mark_is_told_last(

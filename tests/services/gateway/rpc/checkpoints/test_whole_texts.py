@@ -137,6 +137,24 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
     assert 4 < calls < 30
 
 
+@pytest.mark.parametrize("encoding", ["pcm", "wav", "flac"])
+async def test_a_text_that_was_lost_before_its_first_frame_begins_anew(
+    running: Running, asked: Request, encoding: str
+) -> None:
+    """A header tells how many frames are not made again. Of none the caller must know that its states are over."""
+    _, tts = running
+    asked.input.text = "No sound. One is first. Four."
+    asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
+    whole = await hear(tts, asked)
+    assert whole.places[0][0] == 0 < whole.places[1][0], "the first state is of a sentence without sound"
+    again = await hear(tts, asked, whole.states[:1])
+    assert again.header.resumed_frame_count == 0
+    assert again.content == whole.content
+    rest = await hear(tts, asked, again.states[:2])
+    assert rest.header.first_sample_offset == again.places[1][0]
+    assert rest.content == whole.content[again.places[1][1] :]
+
+
 async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: Request) -> None:
     """Each frame is told once."""
     _, tts = running

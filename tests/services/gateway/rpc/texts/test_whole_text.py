@@ -51,6 +51,7 @@ def asked_of_engine(deployment: FakeDeployment) -> list[engine_pb2.GenerateReque
     for request in requests:
         request.ClearField("request_id")
         request.ClearField("playout_lead")
+        request.ClearField("is_followed")  # of a text in pieces nobody knows which sentence is the last
     return requests
 
 
@@ -130,6 +131,25 @@ async def test_sentences_go_to_the_engine_of_their_call(tts: Any, deployment: Fa
     await heard(tts.StreamSynthesize(asked))
     assert len(several) == 1 and None not in several
     assert [call.metadata.get("csm-conversation") for call in deployment.engine.calls] == [None]
+
+
+async def test_engines_keep_a_place_for_the_next_sentence(tts: Any, deployment: FakeDeployment, asked: Request) -> None:
+    """Behind the last one only where the text came in pieces: its end is known too late."""
+
+    def followed() -> list[bool]:
+        told = [call.request.is_followed for call in deployment.engine.calls]
+        deployment.engine.calls.clear()
+        return told
+
+    await heard(tts.StreamSynthesize(asked))
+    assert followed() == [True, True, False]
+    await tts.Synthesize(tts_pb2.SynthesizeRequest(input=asked.input, audio_config=asked.audio_config))
+    assert followed() == [True, True, False]
+    await heard(tts.StreamSynthesizeText(in_pieces(asked)))
+    assert followed() == [True, True, True]
+    asked.input.as_one_utterance = True
+    await heard(tts.StreamSynthesize(asked))
+    assert followed() == [False]
 
 
 @pytest.mark.parametrize(
