@@ -25,50 +25,12 @@ from services.gateway.stages.errors import StageError
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.fake_deployment import failure, fake_deployment
 from tests.support.fake_stages import FakeCodec, fake_frames
+from tests.support.network.freezing_line import FreezingLine
 
 Code = grpc.StatusCode
 S16 = codec_pb2.SAMPLE_FORMAT_S16LE
 CONFIG = codec_pb2.StreamEncodeConfig(sample_format=S16, sample_rate_hertz=192_000)
 SAMPLES = bytes(range(256)) * 4096 + b"odd"  # several pieces
-
-
-class Line:
-    """A line to a server that can freeze: then it takes nothing and gives nothing, and stays open."""
-
-    def __init__(self) -> None:
-        self._flows = asyncio.Event()
-        self._copies: list[asyncio.Task[None]] = []
-        self.port = 0
-
-    async def open(self, to_port: int) -> None:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", to_port)
-            for ends in ((reader, their_writer), (their_reader, writer)):
-                self._copies.append(asyncio.ensure_future(self._copy(*ends)))
-
-        self._server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._flows.set()
-
-    def freeze(self) -> None:
-        self._flows.clear()
-
-    async def close(self) -> None:
-        self._server.close()
-        for copy in self._copies:
-            copy.cancel()
-        await asyncio.wait(self._copies)
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while content := await reader.read(2**16):
-                await self._flows.wait()
-                writer.write(content)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.transport.abort()
 
 
 class OldCodec(FakeCodec):
@@ -78,13 +40,13 @@ class OldCodec(FakeCodec):
 
 
 @asynccontextmanager
-async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, Line]]:
+async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, FreezingLine]]:
     """The gateway's client, the codec's server, and the line between them."""
     add = codec_pb2_grpc.add_CodecServiceServicer_to_server
     services = [StageService(add, codec, "csm.codec.v1.CodecService")] if codec is not None else []
     server = StageServer(StageSettings(host="127.0.0.1"), services, for_gateways=True)
     await server.start()
-    line = Line()
+    line = FreezingLine()
     await line.open(server.port)
     channel = ReloadingChannel(f"127.0.0.1:{line.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
     try:
