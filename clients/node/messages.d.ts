@@ -104,6 +104,7 @@ export interface SynthesisLimits {
   maxContextAudioDuration: Duration | null;
   maxStreamAudioDuration: Duration | null;
   maxUnaryAudioDuration: Duration | null;
+  maxUtteranceAudioDuration: Duration | null;
 }
 
 export interface ServerInfo {
