@@ -12,7 +12,7 @@ from services.gateway.audio.encodings import can_go_on
 from services.gateway.audio.resampling.continuation import Place
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain, request_digest
-from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
+from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints, behind_sentence
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.clip import Clip
@@ -113,15 +113,7 @@ class TextCheckpoints:
         """place: behind the sentence"""
         result = said.result
         state = said_sentence_pb2.SaidSentence(
-            text=said.text,
-            codes=result.codes,
-            started=result.started,
-            complete=result.complete,
-            watermark=result.watermark,
-            clip_state=said.clip_state,
-            decoded_sample_count=place.decoded_samples,
-            sent_sample_count=place.sent_samples,
-            last_samples=place.last_samples,
+            text=said.text, codes=result.codes, started=result.started, **behind_sentence(said, place)
         )
         return self._chain.seal(state)
 

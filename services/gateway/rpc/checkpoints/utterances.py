@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from csm.engine.v1 import engine_pb2
 from csm.gateway.v1 import made_frames_pb2
@@ -139,23 +140,25 @@ class UtteranceCheckpoints:
         frames = FrameBuffer()
         frames.put(result.codes)
         rest = frames.joined(self._catalog.identity.codebook_count, self._told_frames)
-        state.MergeFrom(
-            made_frames_pb2.MadeFrames(
-                codes=rest,
-                complete=result.complete,
-                watermark=result.watermark,
-                clip_state=said.clip_state,
-                decoded_sample_count=place.decoded_samples,
-                sent_sample_count=place.sent_samples,
-                last_samples=place.last_samples,
-            )
-        )
+        state.MergeFrom(made_frames_pb2.MadeFrames(codes=rest, **behind_sentence(said, place)))
         return state
 
     def _first(self, started: engine_pb2.GenerateStarted) -> made_frames_pb2.MadeFrames:
         return made_frames_pb2.MadeFrames(
             started=started, watermark_key_id=self._catalog.codec.active_key_id, text=self._text
         )
+
+
+def behind_sentence(said: Said, place: Place) -> dict[str, Any]:
+    """What the next sentence goes on from, by the names of both kinds of states. place: behind the sentence"""
+    return {
+        "complete": said.result.complete,
+        "watermark": said.result.watermark,
+        "clip_state": said.clip_state,
+        "decoded_sample_count": place.decoded_samples,
+        "sent_sample_count": place.sent_samples,
+        "last_samples": place.last_samples,
+    }
 
 
 def frames_of(states: Sequence[made_frames_pb2.MadeFrames]) -> FrameBuffer:
