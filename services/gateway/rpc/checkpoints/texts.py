@@ -19,6 +19,7 @@ from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.remembered import context_rule
 from services.gateway.synthesis.texts.said import BegunSentence, Said
 
 FIELD = "config.stream_config."
@@ -71,8 +72,8 @@ class TextCheckpoints:
     """Opens the checkpoints of a request and makes those that follow them."""
 
     def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> None:
-        """max_remembered: earlier sentences in the context of one"""
-        digest = request_digest(plan, catalog, max_remembered)
+        """max_remembered: most earlier sentences in the context of one"""
+        digest = request_digest(plan, catalog, context_rule(max_remembered))
         self._chain = SealedChain(seal, digest, FIELD + "checkpoints")
         self._plan, self._catalog = plan.without_checkpoints, catalog
         self._begun: UtteranceCheckpoints | None = None  # of the sentence that an earlier call has begun

@@ -2,15 +2,14 @@
 last.
 
 It knows no public message and no audio format. The engine generates a sentence while earlier ones are still playing.
-Its context is the codes of the last sentences, whose keys and values may still be in the engine's cache. The codec
-decodes the sentences one after the other. For the watermark they are one clip.
+Its context is the codes of earlier sentences, whose keys and values are mostly still in the engine's cache
+(remembered.py). The codec decodes the sentences one after the other. For the watermark they are one clip.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import BegunSentence, Said
 from services.gateway.synthesis.texts.words import NO_WORDS
 
@@ -75,7 +75,7 @@ class TextSynthesis:
         self._earlier, self._decodes_earlier = earlier, decodes_earlier
         self._begun, self._deliver_of, self._field_of = begun, deliver_of, field_of
         self._number = 0  # of the next sentence
-        self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
+        self._remembered = RememberedSentences(max_remembered)
         self._newest: Synthesis | None = None
         self._speaking: list[Synthesis] = []  # begun and not said: what has been said is let go, with all that it kept
         self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
@@ -147,7 +147,7 @@ class TextSynthesis:
                     made = Made(result.codes, result.started, result.complete)
                 is_inside = begun is not None and begun.is_inside
                 synthesis = self._synthesis_of(
-                    self._plan_of(text, (*given, *self._remembered), num_frames),
+                    self._plan_of(text, (*given, *self._remembered.turns), num_frames),
                     self._turn_to_speak(text, before, is_inside),
                     bool(self._number or self._earlier or begun),
                     made,
@@ -163,8 +163,7 @@ class TextSynthesis:
                 before = said
             self._number += 1
             num_frames += codes.frame_count
-            if codes.frame_count:
-                self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
+            self._remembered.add(ContextTurn(self._plan.speaker, text, codes=codes))
         if self._number < len(self._earlier) + (self._begun is not None):
             raise _other_text(self._number)
 
