@@ -20,7 +20,7 @@ from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.remembered import context_rule
-from services.gateway.synthesis.texts.said import BegunSentence, Said
+from services.gateway.synthesis.texts.said import BegunSentence, EarlierSentences, Said
 
 FIELD = "config.stream_config."
 
@@ -44,9 +44,10 @@ class Earlier:
         return len(self.said) + (self.begun.made is not None)
 
     @property
-    def begun_sentence(self) -> BegunSentence | None:
+    def sentences(self) -> EarlierSentences:
         begun = self.begun
-        return None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
+        sentence = None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
+        return EarlierSentences(self.said, sentence, are_heard=self.place is not None)
 
     def clip(self) -> Clip:
         """The clip as it is where the stream begins. It keeps its key, also when another one has become active."""
