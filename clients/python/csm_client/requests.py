@@ -58,6 +58,7 @@ class SpeechOptions(SamplingOptions, total=False):
     speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
     as_one_utterance: bool  # the text, whatever sentences it has; not of a text in pieces
+    silence_without_words: bool  # one frame of silence where the text has nothing to say, and no error
     request_id: str  # a UUID
     conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
@@ -198,7 +199,7 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             setattr(request, name, value)
         case "labels":
             request.labels.update(value)
-        case "speaker" | "as_one_utterance":
+        case "speaker" | "as_one_utterance" | "silence_without_words":
             setattr(request.input, name, value)
         case "voice":
             request.voice.name = value

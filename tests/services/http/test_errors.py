@@ -24,7 +24,6 @@ SPEECH = "/v1/audio/speech"
     ("change", "param", "words"),
     [
         ({"input": ""}, "input", "there is nothing to say"),
-        ({"input": "?! \N{PARTY POPPER}"}, "input", "no letter, no digit"),
         ({"input": "x" * 5000}, "input", "4096"),
         ({"input": 5}, "input", "valid string"),
         ({"speed": 9.0}, "speed", "is 9; it must be 0.25 to 4"),
