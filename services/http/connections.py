@@ -120,7 +120,7 @@ class _Trailing(h11.Connection):
 
     trailers: Sequence[tuple[bytes, bytes]] = ()
 
-    def send(self, event: h11.Event) -> bytes | None:
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # overloads of it, of which this is both
         if isinstance(event, h11.EndOfMessage) and self.trailers:
             event, self.trailers = h11.EndOfMessage(headers=list(self.trailers)), ()
         return super().send(event)

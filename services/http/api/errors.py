@@ -184,6 +184,8 @@ def _sentence(problem: ErrorDetails, whole: str) -> str:
             return "The body must be a JSON object, and the header Content-Type application/json."
         case "union_tag_invalid":
             return f"is '{problem['ctx']['tag'][:100]}'; it must be one of {problem['ctx']['expected_tags']}."
+        case "string_unicode":
+            return "must be valid Unicode; it has half of a surrogate pair."
         case "string_too_long":
             return f"has {len(problem['input'])} characters; at most {problem['ctx']['max_length']} are allowed."
     words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."
