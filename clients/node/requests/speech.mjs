@@ -1,7 +1,7 @@
 // Requests for speech, from plain values. It knows no channel.
 
 import {
-  array, boolean, checkOptions, checkValue, int32, int64, number, object, oneOf, signal, string,
+  array, boolean, checkOptions, checkValue, float, int32, int64, number, object, oneOf, signal, string,
 } from '../checks.mjs';
 import { given } from './fields.mjs';
 import { SOUND, soundOf } from './sounds.mjs';
@@ -19,7 +19,7 @@ export class SpeechRequests {
       language: string,
       speaker: int32,
       seed: int64,
-      temperature: number,
+      temperature: float,
       topK: int32,
       speed: number,
       maxSeconds: number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
 from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
-from csm_client.tables.sampling import SAMPLING, SamplingOptions
+from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING, SamplingOptions
 
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
@@ -211,6 +212,8 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             request.context.turns.extend(_turn(turn) for turn in value)
         case _ if name in SAMPLING:
             setattr(request.sampling_params, name, value)
+            if LARGEST_FLOAT < abs(value) < math.inf:  # it would be sent as infinite
+                raise ValueError(f"it must be {SAMPLING[name].allowed}")
 
 
 def check_names(options: Mapping[str, object], known: Collection[str]) -> None:

@@ -81,6 +81,8 @@ def test_wrong_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     "arguments",
     [
         ["--max-seconds", "inf"],
+        ["--temperature", "1e39"],
+        ["--temperature", "nan"],
         ["--max-seconds", "nan"],
         ["--max-seconds", "1e300"],
         ["--seed", str(2**63)],
