@@ -8,6 +8,7 @@ from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
 
+from services.common.rpc.status import wrong_field
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc.checkpoints.texts import Earlier
 from services.gateway.rpc.sinks import StreamSink
@@ -24,7 +25,9 @@ from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.texts.silence import Silence
 from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextClip, TextSynthesis
+from services.gateway.synthesis.texts.words import NO_WORDS
 
 _NOTHING_SAID = Earlier()
 
@@ -164,6 +167,12 @@ class _TextClip(TextClip):
     async def end_sentence(self, text: str, result: SynthesisResult) -> None:
         if self.sink is not None and self.checkpoints is not None:
             await self.checkpoints.end_sentence(Said(text, result, self.clip.resume), self.sink)
+
+    async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
+        if not self.plan.silence_without_words:
+            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")
+        silence = Silence(bytes(2 * round(self.catalog.frame_s * self.catalog.sample_rate_hz)))
+        return await silence.deliver(deliver, self.plan.arrived_at_s)
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
         return await self.syntheses.close_clip(self.plan.request_id, self.catalog, self.clip, deadline)

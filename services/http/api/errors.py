@@ -184,17 +184,23 @@ def _sentence(problem: ErrorDetails, whole: str) -> str:
             return "The body must be a JSON object, and the header Content-Type application/json."
         case "union_tag_invalid":
             return f"is '{problem['ctx']['tag'][:100]}'; it must be one of {problem['ctx']['expected_tags']}."
+        case "string_unicode":
+            return "must be valid Unicode; it has half of a surrogate pair."
         case "string_too_long":
             return f"has {len(problem['input'])} characters; at most {problem['ctx']['max_length']} are allowed."
+        case "int_type" if isinstance(problem["input"], float):
+            return f"is {problem['input']}; it must be a whole number, without a point and without an exponent."
     words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."
     return f"is {shown}; it {words}" if (shown := _shown(problem.get("input"))) else words
 
 
 def _shown(given: object) -> str:
-    """A number that was given; "" for anything else, which may be long or secret."""
+    """A number, true or false that was given; "" for anything else, which may be long or secret."""
     match given:
+        case bool():
+            return str(given).lower()
         case float():
             return f"{given:g}"
-        case int() if not isinstance(given, bool) and given.bit_length() <= MOST_BITS:
+        case int() if given.bit_length() <= MOST_BITS:
             return str(given)
     return ""

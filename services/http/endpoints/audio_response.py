@@ -18,16 +18,19 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from services.common.telemetry import logs
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import ApiError, from_client_error
 from services.http.api.formats import CONTENT_TYPES
 from services.http.api.front import BROKEN
+from services.http.connections import TRAILERS
 from services.http.door import Door
 from services.http.endpoints import sse
 from services.http.endpoints.speech_request import SpeechRequest, ignored_parameters
 
 log = logging.getLogger("csm.http")
 
+FINISH_REASON = "x-finish-reason"  # a trailer: it is known once the audio has ended
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 _UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx before the door
 
@@ -59,6 +62,9 @@ class AudioResponse(Response):
         headers = MutableHeaders()
         headers["content-type"] = EVENT_STREAM if self._is_sse else CONTENT_TYPES[self._body.response_format]
         headers.update(_UNBUFFERED | describe(stream.header, ignored_parameters(self._body)))
+        trailers: list[tuple[bytes, bytes]] | None = scope.get(TRAILERS)
+        if trailers is not None:
+            headers["trailer"] = FINISH_REASON
         await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
         try:
             if first is not None:
@@ -68,6 +74,11 @@ class AudioResponse(Response):
         except (CsmClientError, TimeoutError) as error:
             await self._break(error, scope, send)
             return
+        if stream.summary is not None:
+            reason = sse.finish_reason(stream.summary)
+            logs.annotate(finish_reason=reason)
+            if trailers is not None:
+                trailers.append((FINISH_REASON.encode(), reason.encode()))
         end = sse.done(stream.summary, stream.header) if self._is_sse and stream.summary is not None else b""
         await self._write(send, end, more=False)
 

@@ -45,6 +45,7 @@ def speech_router(door: Door) -> APIRouter:
         await check_model(door, door.upstream.client(caller), body.model)
         client = door.upstream.client(caller.since(began_s))
         options["as_one_utterance"] = body.as_one_utterance
+        options["silence_without_words"] = True
         return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
 
     return router

@@ -17,7 +17,7 @@ from typing import Protocol
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
-from services.common.rpc.status import StatusError, wrong_field
+from services.common.rpc.status import StatusError
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
@@ -28,7 +28,6 @@ from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import EarlierSentences, other_text
-from services.gateway.synthesis.texts.words import NO_WORDS
 
 SEEDS = 2**63
 NOTHING_SAID = EarlierSentences()
@@ -54,6 +53,9 @@ class TextClip(Protocol):
 
     async def end_sentence(self, text: str, result: SynthesisResult) -> None:
         """Called after the samples of each sentence that was made here."""
+
+    async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
+        """Called in place of all others for a text without words. Raises StatusError unless that is to be a silence."""
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
         """The watermark of the whole clip, after the last sentence; None where the codec tells of each by itself.
@@ -127,7 +129,7 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")  # one that came whole has words
+            return await self._clip.say_nothing(deliver)
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:
