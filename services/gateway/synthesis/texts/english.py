@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sentencex import segment
+from services.gateway.synthesis.texts.library import segment
 
 # Ends of sentences by `sentencex` that are none: "approx. 5 km", "vol. II", "Ms. Lee", "ASP.NET", "1. First".
 _GOES_ON = re.compile(

@@ -151,6 +151,15 @@ def test_a_line_that_is_empty_ends_a_sentence() -> None:
     assert SentenceCutter("").push("Say this\n\n") == ["Say this"]
 
 
+@pytest.mark.parametrize("language", ["en", "de", "ja"])
+@pytest.mark.parametrize("space", ["\u00a0", "\u1680", "\u2003", "\u2028", "\u202f", "\u3000", "\x85"])
+def test_a_wide_space_before_a_full_stop_is_a_space(space: str, language: str) -> None:
+    """The library panicked behind a single capital, and the call had no answer."""
+    for size in (1, 100):
+        found = cut(f"Vitamin A{space}. Take it.", size, language)
+        assert "".join("".join(found).split()) == "VitaminA.Takeit."
+
+
 def test_other_languages_have_their_own_abbreviations() -> None:
     assert cut("Das gilt z. B. für Prof. Weiß. Ende.", language="de") == ["Das gilt z. B. für Prof. Weiß.", "Ende."]
 
