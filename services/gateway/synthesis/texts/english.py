@@ -96,9 +96,12 @@ def _goes_on(before: str, sentence: str) -> bool:
     if not before[-1].isspace():
         within = small or first in _WITHIN or before[-2:-1] in ("", " ") or _CODE.match(sentence)
         return bool(within) or (is_open and sentence.isascii())
-    if _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before)) or _MORE_DOTS.match(sentence):
+    if _MORE_DOTS.match(sentence):
         return True
-    for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
-        if end.search(before):
-            return is_open or beginning.match(sentence) is not None
+    if before.rstrip().endswith("."):  # as every abbreviation; to look for them all takes long
+        if _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before)):
+            return True
+        for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
+            if end.search(before):
+                return is_open or beginning.match(sentence) is not None
     return is_open and sentence.isalpha() and len(segment("en", before + "Zz")) < 2  # "Inc. To" may become "Tom"
