@@ -49,7 +49,8 @@ def _no_abbreviation(match: re.Match[str]) -> str:
 
 
 _OUTLINE: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"(?:\w+://|www\.)\S+", lambda match: re.sub(r"[.!?](?=\S)", "_", match[0])),
+    # Of a scheme its last letter is enough: to look for all from each letter took 0.4 s for 4,096 of them.
+    (r"(?:\w://|www\.)\S+", lambda match: re.sub(r"[.!?](?=\S)", "_", match[0])),
     (
         r"(?:(?<=[A-Za-z0-9]\.\s)|(?<=[?!]\s))I[ '’][a-z]",
         lambda match: "We ",
