@@ -41,15 +41,21 @@ class AudioResponse(Response):
     def __init__(self, door: Door, open_stream: Callable[[], AsyncSpeechStream], body: SpeechRequest) -> None:
         super().__init__()
         self._door = door
-        self._open_stream = open_stream
+        self._open_stream: Callable[[], AsyncSpeechStream] | None = open_stream
         self._body = body
         self._is_sse = body.stream_format == "sse"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError and CallerGoneError before the first audio alone."""
         with self._door.streams.one_more():
-            async with self._open_stream() as stream:
+            async with self._opened() as stream:
                 await until_disconnect(receive, self._speak(stream, scope, send))
+
+    def _opened(self) -> AsyncSpeechStream:
+        """The stream. What opened it holds the recordings of the context, which are in the stream's message too."""
+        assert self._open_stream is not None
+        open_stream, self._open_stream = self._open_stream, None
+        return open_stream()
 
     async def _speak(self, stream: AsyncSpeechStream, scope: Scope, send: Send) -> None:
         chunks = aiter(stream)

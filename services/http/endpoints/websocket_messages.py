@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from services.http.api.bodies import check_values, values_in
 from services.http.api.errors import ApiError, from_validation
+from services.http.api.upstream import LONGEST_TOKEN
 from services.http.endpoints.speech_request import Body, SpeechConfig, Text
 
 FIRST_HALF, SECOND_HALF = re.compile("[\ud800-\udbff]"), re.compile("[\udc00-\udfff]")  # of a surrogate pair
@@ -27,7 +28,9 @@ class SessionConfig(SpeechConfig):
     type: Literal["session.config"] = "session.config"
     response_format: Text = Field(default="pcm", description="As in the body of a speech request.")
     audio: AudioIn = Field(default="binary", description="Audio in binary messages, or in JSON.")
-    token: str | None = Field(default=None, description="For browsers, which cannot send the header Authorization.")
+    token: str | None = Field(
+        default=None, max_length=LONGEST_TOKEN, description="For browsers, which cannot send the header Authorization."
+    )
 
 
 class InputText(Body):

@@ -54,6 +54,8 @@ SPEECH = "/v1/audio/speech"
         ({"stream_format": "mp4"}, "stream_format", "audio"),
         ({"return_codes": True}, "return_codes", "sse"),
         ({"colour": "blue"}, "colour", "knows"),
+        ({"response_format": "x" * 9000}, "response_format", "'; this server makes mp3, "),
+        ({"context": ["Hello."]}, "context[0]", "context[0]: must be a JSON object."),
         ({"context": [{"speaker": 0}]}, "context[0].text", "missing"),
         ({"context": [{"text": "a"}, {"text": ""}]}, "context[1].text", ""),
         ({"context": [{"text": "a", "audio": "?"}]}, "context[0].audio", "base64"),
@@ -87,6 +89,23 @@ async def test_a_wrong_number_has_the_code_of_the_gateway_s_reason(
     door: FakeDoor, body: dict[str, Any], change: dict[str, Any], code: str
 ) -> None:
     assert (await door.client.post(SPEECH, json=body | change)).json()["error"]["code"] == code
+
+
+async def test_a_long_name_of_a_model_hides_no_name_of_those_that_there_are(
+    door: FakeDoor, body: dict[str, Any]
+) -> None:
+    answer = await door.client.post(SPEECH, json=body | {"model": "x" * 9000})
+    assert answer.status_code == 404 and "'; the models are csm, tts-1, " in answer.json()["error"]["message"]
+
+
+async def test_a_token_in_a_message_may_be_as_long_as_one_in_a_header(door: FakeDoor) -> None:
+    """Longer metadata breaks calls of gRPC, whose message is not about the token."""
+    for length, kind in ((4096, "session.created"), (4097, "error")):
+        async with talking(door) as talk:
+            await talk.say(type="session.config", token="x" * length)
+            answer = await talk.next()
+            assert answer["type"] == kind
+    assert answer["error"]["message"] == "token: has 4097 characters; at most 4096 are allowed."
 
 
 async def test_a_number_of_too_many_digits_is_told(door: FakeDoor) -> None:

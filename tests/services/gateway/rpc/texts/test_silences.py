@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from csm.v1 import tts_pb2
 from services.gateway.audio.encodings import ENCODINGS
 from services.gateway.requests.recordings import read_recording
 from services.gateway.requests.violations import Violations
+from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
 from tests.services.gateway.rpc.texts.test_whole_text import heard, in_pieces
 from tests.support.fake_deployment import FakeDeployment, failure
 from tests.support.fake_stages import FRAME_SAMPLES
@@ -66,6 +68,15 @@ async def test_the_silence_is_a_whole_file_of_every_encoding(
     assert max(map(abs, array("h", read.samples))) <= 8  # the smallest sample of A-law
 
 
+async def test_a_silence_has_neither_checkpoints_nor_sealed_codes(tmp_path: Path, silent: Request) -> None:
+    silent.stream_config.send_checkpoints = True
+    async with sealing_gateway(tmp_path / "seals.json") as (_, tts):
+        for call in (tts.StreamSynthesize(silent), tts.StreamSynthesizeText(in_pieces(silent))):
+            kinds = [message.WhichOneof("event") async for message in call]
+            assert kinds == ["header", "audio_chunk", "summary"]
+        assert not (await heard(tts.StreamSynthesize(silent)))[1].sealed_codes
+
+
 async def test_an_empty_text_is_refused_all_the_same(tts: Any, silent: Request) -> None:
     silent.input.text = ""
     error = await failure(tts.StreamSynthesize(silent))
@@ -85,6 +96,8 @@ async def test_other_wrong_fields_of_a_text_without_words_are_named(tts: Any, si
     assert [each.field for each in error.field_violations] == ["sampling_params.temperature"]
 
 
-async def test_so_long_a_text_without_words_is_refused_all_the_same(tts: Any, silent: Request) -> None:
+async def test_a_text_that_is_too_long_is_refused_before_words_are_looked_for(tts: Any, silent: Request) -> None:
+    """Megabytes of emoji would keep the event loop for a second."""
     silent.input.text = 4097 * THUMB
-    assert (await failure(tts.StreamSynthesize(silent))).reason == "TEXT_EMPTY"
+    for silent.input.silence_without_words in (True, False):
+        assert (await failure(tts.StreamSynthesize(silent))).reason == "TEXT_TOO_LONG"
