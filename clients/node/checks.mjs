@@ -6,6 +6,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
 export const string = [(value) => typeof value === 'string' && !LONE_SURROGATE.test(value), 'a string of whole characters'];
 export const boolean = [(value) => typeof value === 'boolean', 'true or false'];
 export const number = [Number.isFinite, 'a number'];
+export const float = [(value) => typeof value === 'number' && Number.isFinite(Math.fround(value)), 'a number of 32 bits'];
 export const bytes = [(value) => value instanceof Uint8Array, 'a Uint8Array'];
 export const signal = [(value) => value instanceof AbortSignal, 'an AbortSignal'];
 export const object = [(value) => typeof value === 'object' && value !== null, 'an object'];

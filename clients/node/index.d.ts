@@ -77,6 +77,8 @@ export interface SpeechOptions {
   returnCodes?: boolean;
   /** Say the text at once, whatever sentences it has; not of a text in pieces. */
   asOneUtterance?: boolean;
+  /** A short silence where the text has nothing to say, as emoji alone, and no error. */
+  silenceWithoutWords?: boolean;
   /** Ends the call when it is aborted; the call, or the iteration, throws its reason. */
   signal?: AbortSignal;
 }

@@ -51,7 +51,7 @@ class GatewayMetrics:
         self.finished = Counter(
             "tts_finished",
             "Syntheses that came to their end, by finish reason: end_of_speech; max_audio_duration and context_window"
-            " cut the speech, which HTTP audio without events does not tell its caller.",
+            " cut the speech, which HTTP audio without events tells in a trailer alone.",
             ["finish_reason"],
             registry=registry,
         )

@@ -30,6 +30,7 @@ from services.http.settings import comma_separated
 
 VERSION = "1"  # of this API
 _EXPOSED = [REQUEST_ID, "x-voice", "x-model-version", "x-seed", "x-sample-rate", "x-ignored-parameters", "retry-after"]
+_NO_JSON = "The body is no JSON in UTF-8, is nested too deeply, or has a number of too many digits."
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -135,7 +136,7 @@ def as_api_error(error: Exception) -> ApiError:
         case HTTPException(status_code=405):
             return ApiError(405, "This address does not take this method.", code="method_not_allowed")
         case HTTPException(status_code=400, detail="There was an error parsing the body"):  # FastAPI's, of other bytes
-            return ApiError(400, "The body is no JSON in UTF-8, or is nested too deeply.", code="invalid_value")
+            return ApiError(400, _NO_JSON, code="invalid_value")
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), code="bad_request")
     raise error

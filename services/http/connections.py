@@ -1,6 +1,6 @@
 """uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body, an
 unread answer and a close may take, how many pongs wait for a client, in how many fragments a message comes, and how
-much is kept of messages that the session has not taken.
+much is kept of messages that the session has not taken. And with trailers, which it does not send.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import errno
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import h11
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,10 +23,12 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+HEADER_BYTES = 64 * 1024  # most, of one request
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
 UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that does not read says so first
 SPARE_CONNECTIONS = 64  # over --max-connections, each for one answer that says so; more are cut at once
 SPARE = "csm.spare"  # key of a scope whose connection is one of them
+TRAILERS = "csm.trailers"  # key of a scope whose client takes trailers: those that the answer ends with
 MOST_FRAGMENTS = 1024  # of one WebSocket message
 MESSAGE_COST_BYTES = 300  # of a message in memory, beside its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
@@ -49,6 +51,8 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 return
             if len(self.connections) > most:
                 self.app = _for_one_answer(self.app)
+            self.conn = _Trailing(h11.SERVER, HEADER_BYTES)
+            self.app = _with_trailers(self.app, self.conn)
             self._await_headers()
 
         def data_received(self, data: bytes) -> None:
@@ -109,6 +113,30 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 self._reading_late = None
 
     return Connection
+
+
+class _Trailing(h11.Connection):
+    """A connection whose response ends with `trailers`."""
+
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # overloads of it, of which this is both
+        if isinstance(event, h11.EndOfMessage) and self.trailers:
+            event, self.trailers = h11.EndOfMessage(headers=list(self.trailers)), ()
+        return super().send(event)
+
+
+def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
+    """The application, which may add to TRAILERS of its scope until the end of the answer."""
+
+    async def trailing(scope: Scope, receive: Receive, send: Send) -> None:
+        conn.trailers = []
+        asked = Headers(scope=scope).get("te", "").lower()
+        if scope["http_version"] == "1.1" and "trailers" in [each.strip() for each in asked.split(",")]:
+            scope = {**scope, TRAILERS: conn.trailers}
+        await app(scope, receive, send)
+
+    return trailing
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):

@@ -22,12 +22,11 @@ from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
 from services.http.api.bodies import Bodies, Share
-from services.http.connections import SlowCloses, http_connection, websocket_connection
+from services.http.connections import HEADER_BYTES, SlowCloses, http_connection, websocket_connection
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
 
-HEADER_BYTES = 64 * 1024  # most, of one request
 LAST_SECONDS = 5  # for answers that are still being written when the door closes
 _BACKLOG = 2048
 

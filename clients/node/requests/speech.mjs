@@ -1,7 +1,7 @@
 // Requests for speech, from plain values. It knows no channel.
 
 import {
-  array, boolean, checkOptions, checkValue, int32, int64, number, object, oneOf, signal, string,
+  array, boolean, checkOptions, checkValue, float, int32, int64, number, object, oneOf, signal, string,
 } from '../checks.mjs';
 import { given } from './fields.mjs';
 import { SOUND, soundOf } from './sounds.mjs';
@@ -19,7 +19,7 @@ export class SpeechRequests {
       language: string,
       speaker: int32,
       seed: int64,
-      temperature: number,
+      temperature: float,
       topK: int32,
       speed: number,
       maxSeconds: number,
@@ -31,6 +31,7 @@ export class SpeechRequests {
       context: array,
       returnCodes: boolean,
       asOneUtterance: boolean,
+      silenceWithoutWords: boolean,
       signal, // of the caller, and no part of the request
     };
   }
@@ -48,10 +49,11 @@ export class SpeechRequests {
     checkValue('text', text, string);
     checkOptions('speech', speech, this.#kinds);
     const { voice: name, language: languageCode, speaker, seed, temperature, topK, speed, maxSeconds, context } = speech;
-    const { encoding = 'pcm', sampleRateHertz, requestId, conversationId, labels, returnCodes, asOneUtterance } = speech;
+    const { encoding = 'pcm', sampleRateHertz, requestId, conversationId, labels, returnCodes } = speech;
+    const { asOneUtterance, silenceWithoutWords } = speech;
     for (const [label, value] of Object.entries(labels ?? {})) checkValue(`speech.labels.${label}`, value, string);
     return given({
-      input: given({ text, speaker, asOneUtterance }),
+      input: given({ text, speaker, asOneUtterance, silenceWithoutWords }),
       voice: given({ name, languageCode }),
       audioConfig: given({ audioEncoding: `AUDIO_ENCODING_${encoding.toUpperCase()}`, sampleRateHertz, speed }),
       samplingParams: given({ seed: seed?.toString(), temperature, topK }),

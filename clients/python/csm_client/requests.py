@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
 from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
-from csm_client.tables.sampling import SAMPLING, SamplingOptions
+from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING, SamplingOptions
 
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
@@ -58,6 +59,7 @@ class SpeechOptions(SamplingOptions, total=False):
     speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
     as_one_utterance: bool  # the text, whatever sentences it has; not of a text in pieces
+    silence_without_words: bool  # one frame of silence where the text has nothing to say, and no error
     request_id: str  # a UUID
     conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
@@ -198,7 +200,7 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             setattr(request, name, value)
         case "labels":
             request.labels.update(value)
-        case "speaker" | "as_one_utterance":
+        case "speaker" | "as_one_utterance" | "silence_without_words":
             setattr(request.input, name, value)
         case "voice":
             request.voice.name = value
@@ -210,6 +212,8 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             request.context.turns.extend(_turn(turn) for turn in value)
         case _ if name in SAMPLING:
             setattr(request.sampling_params, name, value)
+            if LARGEST_FLOAT < abs(value) < math.inf:  # it would be sent as infinite
+                raise ValueError(f"it must be {SAMPLING[name].allowed}")
 
 
 def check_names(options: Mapping[str, object], known: Collection[str]) -> None:

@@ -170,7 +170,9 @@ class _Call:
             if answer.code is grpc.StatusCode.INTERNAL:
                 log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(answer)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception, and gRPC would answer nothing
             if is_caller_gone(error):
                 self._caller_gone()
                 raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug

@@ -22,7 +22,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.texts.sentences import sentences_of
-from services.gateway.synthesis.texts.words import NO_WORDS
+from services.gateway.synthesis.texts.words import NO_WORDS, has_words
 from services.gateway.voices.voice import ChosenVoice
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -110,6 +110,7 @@ def plan_synthesis(
         prompt=_prompt_turn(voice),
         prompt_id=voice.prompt_id,
         language_code=language_code,
+        silence_without_words=request.input.silence_without_words,
     )
 
 
@@ -146,19 +147,22 @@ class _Checks:
     def sentences(
         self, given: tts_pb2.SynthesisInput, context: ContextReader, language_code: str, *, words_follow: bool
     ) -> tuple[str, ...]:
-        """The utterances that the text is said as; none while its words follow, and where it is refused."""
+        """The utterances that the text is said as; none while its words follow, where it is refused or is a silence."""
         if words_follow:
             if given.text:
                 self.wrong("input.text", "must be empty; the words come in later messages.")
             if given.as_one_utterance:
                 self.wrong("input.as_one_utterance", "is true; it must not be set: the text comes in pieces.")
             return ()
+        is_short = 0 < len(given.text) <= self._settings.max_text_length
+        if given.silence_without_words and is_short and not has_words(given.text):
+            return ()
         if not context.text("input.text", given.text, is_spoken=True):
             return ()
         if given.as_one_utterance:
             return (given.text,)
         sentences = sentences_of(given.text, language_code)
-        if not sentences:
+        if not sentences and not given.silence_without_words:
             self.wrong("input.text", NO_WORDS, "TEXT_EMPTY")
         return sentences
 

@@ -56,6 +56,7 @@ def finish_reason(result: SynthesisResult) -> tts_pb2.FinishReason:
 
 def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> tts_pb2.SynthesisSummary:
     """sample_count: samples sent to the caller, at the plan's rate"""
+    has_codes = plan.return_codes and result.codes.frame_count > 0
     return tts_pb2.SynthesisSummary(
         finish_reason=finish_reason(result),
         stats=tts_pb2.SynthesisStats(
@@ -74,6 +75,6 @@ def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> 
             scheme=result.watermark.scheme,
             key_id=result.watermark.key_id,
         ),
-        codes=result.codes if plan.return_codes and plan.seal is None else None,
-        sealed_codes=plan.seal(result.codes) if plan.return_codes and plan.seal is not None else b"",
+        codes=result.codes if has_codes and plan.seal is None else None,
+        sealed_codes=plan.seal(result.codes) if has_codes and plan.seal is not None else b"",
     )

@@ -76,7 +76,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
             synthesis: Synthesis | TextSynthesis
-            if plan.sentences:
+            if plan.is_text:
                 synthesis = self._syntheses.of_text(plan, catalog, one_by_one(plan.sentences))
             else:
                 synthesis = self._syntheses.of_utterance(plan, catalog, arrived_at_s=plan.arrived_at_s)
@@ -88,7 +88,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            plan, synthesis, deliver, finish = (self._whole_text if plan.sentences else self._utterance)(
+            plan, synthesis, deliver, finish = (self._whole_text if plan.is_text else self._utterance)(
                 plan, catalog, context
             )
             await self._run(synthesis, plan, catalog, deadline, deliver, finish)

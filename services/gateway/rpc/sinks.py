@@ -201,10 +201,14 @@ class WholeSink:
 
 
 def encoder_of(plan: SynthesisPlan, catalog: Catalog, words: str, place: Place | None = None) -> AudioEncoder:
-    """words: those that the stream begins with, for a voice may give each utterance its seed. place: where it goes on;
-    None is the start
+    """words: those that the stream begins with. place: where it goes on; None is the start
+
+    Streams that may be joined have serial numbers of their own, though a voice may give each utterance its seed, and
+    the answers of a conversation may begin with the same sentence.
     """
-    serial = zlib.crc32(words.encode(), plan.sampling.seed % 2**32)
+    serial = plan.sampling.seed % 2**32
+    for text in (words, *(turn.text for turn in plan.turns)):
+        serial = zlib.crc32(text.encode(), serial)
     return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial, place)
 
 

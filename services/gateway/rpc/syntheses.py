@@ -22,6 +22,7 @@ from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
 from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.texts.silence import Silence
 from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextSynthesis
 
 _NOTHING_SAID = Earlier()
@@ -82,6 +83,9 @@ class Syntheses:
         TextSynthesis
         """
         clip = earlier.clip()
+        silence = None
+        if plan.silence_without_words:
+            silence = Silence(bytes(2 * round(catalog.frame_s * catalog.sample_rate_hz)))
 
         def synthesis_of(
             sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool, made: Made | None
@@ -122,6 +126,7 @@ class Syntheses:
             begun=earlier.begun_sentence,
             deliver_of=deliver_of,
             field_of=field_of,
+            silence=silence,
         )
 
     def _pacing(self) -> DecodePacing:

@@ -53,9 +53,15 @@ class SynthesisPlan:
     checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed; of a text those of whole sentences
     speech_checkpoints: tuple[bytes, ...] = ()  # of a text, of the sentence behind these
     sentences: tuple[str, ...] = ()  # of a text that came whole, two or more; each is an utterance
+    silence_without_words: bool = False  # instead of an error, where no sentence has words
     is_followed: bool = False  # by another utterance of its text, which comes as soon as this one is made
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock
+
+    @property
+    def is_text(self) -> bool:
+        """Whether what came whole is said as a text: of several sentences, or of none, which is a silence."""
+        return bool(self.sentences) or not self.text
 
     @property
     def without_checkpoints(self) -> SynthesisPlan:

@@ -18,6 +18,7 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 MOST_PROBLEMS = 20  # that a message names
 MOST_BITS = 128  # of a whole number that a message repeats
+MOST_SHOWN = 100  # characters of a value that a message repeats
 LONGEST_MESSAGE = 4000  # characters; callers' own values may be in it
 
 _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
@@ -178,23 +179,31 @@ def _sentence(problem: ErrorDetails, whole: str) -> str:
             return "is no parameter that this server knows."
         case "json_invalid":
             return f"The {whole} is no JSON: {problem.get('ctx', {}).get('error', '')}."
+        case "model_type" | "model_attributes_type" if _path(problem):
+            return "must be a JSON object."
         case "model_type":
             return f"The {whole} must be a JSON object."
         case "model_attributes_type":
             return "The body must be a JSON object, and the header Content-Type application/json."
         case "union_tag_invalid":
-            return f"is '{problem['ctx']['tag'][:100]}'; it must be one of {problem['ctx']['expected_tags']}."
+            return f"is '{problem['ctx']['tag'][:MOST_SHOWN]}'; it must be one of {problem['ctx']['expected_tags']}."
+        case "string_unicode":
+            return "must be valid Unicode; it has half of a surrogate pair."
         case "string_too_long":
             return f"has {len(problem['input'])} characters; at most {problem['ctx']['max_length']} are allowed."
+        case "int_type" if isinstance(problem["input"], float):
+            return f"is {problem['input']}; it must be a whole number, without a point and without an exponent."
     words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."
     return f"is {shown}; it {words}" if (shown := _shown(problem.get("input"))) else words
 
 
 def _shown(given: object) -> str:
-    """A number that was given; "" for anything else, which may be long or secret."""
+    """A number, true or false that was given; "" for anything else, which may be long or secret."""
     match given:
+        case bool():
+            return str(given).lower()
         case float():
             return f"{given:g}"
-        case int() if not isinstance(given, bool) and given.bit_length() <= MOST_BITS:
+        case int() if given.bit_length() <= MOST_BITS:
             return str(given)
     return ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from csm_client import Encoding
 from csm_client.tables.encodings import ENCODINGS
 
-from services.http.api.errors import wrong_field
+from services.http.api.errors import MOST_SHOWN, wrong_field
 
 DEFAULT_FORMAT = "mp3"  # as at OpenAI
 
@@ -27,5 +27,5 @@ def encoding_of(response_format: str) -> Encoding:
     """The client's name of a format. Raises ApiError for one that this release cannot ask for."""
     if response_format not in ENCODINGS:
         made = ", ".join(name for name in CONTENT_TYPES if name in ENCODINGS)
-        raise wrong_field("response_format", f"is '{response_format}'; this server makes {made}.")
+        raise wrong_field("response_format", f"is '{response_format[:MOST_SHOWN]}'; this server makes {made}.")
     return response_format

@@ -18,16 +18,19 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from services.common.telemetry import logs
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import ApiError, from_client_error
 from services.http.api.formats import CONTENT_TYPES
 from services.http.api.front import BROKEN
+from services.http.connections import TRAILERS
 from services.http.door import Door
 from services.http.endpoints import sse
 from services.http.endpoints.speech_request import SpeechRequest, ignored_parameters
 
 log = logging.getLogger("csm.http")
 
+FINISH_REASON = "x-finish-reason"  # a trailer: it is known once the audio has ended
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 _UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx before the door
 
@@ -38,15 +41,21 @@ class AudioResponse(Response):
     def __init__(self, door: Door, open_stream: Callable[[], AsyncSpeechStream], body: SpeechRequest) -> None:
         super().__init__()
         self._door = door
-        self._open_stream = open_stream
+        self._open_stream: Callable[[], AsyncSpeechStream] | None = open_stream
         self._body = body
         self._is_sse = body.stream_format == "sse"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError and CallerGoneError before the first audio alone."""
         with self._door.streams.one_more():
-            async with self._open_stream() as stream:
+            async with self._opened() as stream:
                 await until_disconnect(receive, self._speak(stream, scope, send))
+
+    def _opened(self) -> AsyncSpeechStream:
+        """The stream. What opened it holds the recordings of the context, which are in the stream's message too."""
+        assert self._open_stream is not None
+        open_stream, self._open_stream = self._open_stream, None
+        return open_stream()
 
     async def _speak(self, stream: AsyncSpeechStream, scope: Scope, send: Send) -> None:
         chunks = aiter(stream)
@@ -59,6 +68,9 @@ class AudioResponse(Response):
         headers = MutableHeaders()
         headers["content-type"] = EVENT_STREAM if self._is_sse else CONTENT_TYPES[self._body.response_format]
         headers.update(_UNBUFFERED | describe(stream.header, ignored_parameters(self._body)))
+        trailers: list[tuple[bytes, bytes]] | None = scope.get(TRAILERS)
+        if trailers is not None:
+            headers["trailer"] = FINISH_REASON
         await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
         try:
             if first is not None:
@@ -68,6 +80,11 @@ class AudioResponse(Response):
         except (CsmClientError, TimeoutError) as error:
             await self._break(error, scope, send)
             return
+        if stream.summary is not None:
+            reason = sse.finish_reason(stream.summary)
+            logs.annotate(finish_reason=reason)
+            if trailers is not None:
+                trailers.append((FINISH_REASON.encode(), reason.encode()))
         end = sse.done(stream.summary, stream.header) if self._is_sse and stream.summary is not None else b""
         await self._write(send, end, more=False)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.http.api.bodies import forget_body
-from services.http.api.errors import wrong_field
+from services.http.api.errors import MOST_SHOWN, wrong_field
 from services.http.door import Door
 from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest, client_options
@@ -45,6 +45,7 @@ def speech_router(door: Door) -> APIRouter:
         await check_model(door, door.upstream.client(caller), body.model)
         client = door.upstream.client(caller.since(began_s))
         options["as_one_utterance"] = body.as_one_utterance
+        options["silence_without_words"] = True
         return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
 
     return router
@@ -57,4 +58,6 @@ async def check_model(door: Door, client: AsyncClient, name: str) -> None:
     own = (await client.server_info()).model_version
     if name != own:
         known = ", ".join([*door.names.models, own])
-        raise wrong_field("model", f"is '{name}'; the models are {known}.", status=404, code="model_not_found")
+        raise wrong_field(
+            "model", f"is '{name[:MOST_SHOWN]}'; the models are {known}.", status=404, code="model_not_found"
+        )

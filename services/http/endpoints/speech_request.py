@@ -11,6 +11,7 @@ from csm.rvq.v1 import rvq_pb2
 from csm_client import StreamOptions, Turn
 from csm_client.files import SEALED, is_unicode
 from csm_client.requests import Codes
+from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING
 from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -122,6 +123,9 @@ def client_options(config: SpeechConfig, names: Names, request_id: str) -> Strea
     if not MIN_SPEED <= config.speed <= MAX_SPEED:  # the gateway would take 0 for 1
         why = f"is {config.speed:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}."
         raise wrong_field("speed", why, code="speed_out_of_range")
+    if config.temperature is not None and abs(config.temperature) > LARGEST_FLOAT:
+        why = f"is {config.temperature:g}; it must be {SAMPLING['temperature'].allowed}."
+        raise wrong_field("temperature", why, code="invalid_request")  # as the gateway answers to other ones
     options: dict[str, Any] = {
         "voice": names.voice(config.voice),
         "language": config.language,

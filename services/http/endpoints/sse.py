@@ -43,7 +43,7 @@ def outcome(summary: tts_pb2.SynthesisSummary, header: tts_pb2.SynthesisHeader |
             "output_tokens": stats.frame_count,
             "total_tokens": stats.input_token_count + stats.frame_count,
         },
-        "finish_reason": _REASONS.get(summary.finish_reason, "unknown"),
+        "finish_reason": finish_reason(summary),
         "audio_seconds": stats.audio_duration.ToNanoseconds() / 1e9,
         "dropped_turns": stats.dropped_turn_count,
         "watermark": {"scheme": summary.watermark.scheme, "key_id": summary.watermark.key_id},
@@ -54,6 +54,11 @@ def outcome(summary: tts_pb2.SynthesisSummary, header: tts_pb2.SynthesisHeader |
         content = codes if isinstance(codes, bytes) else codes.SerializeToString()
         found["codes"] = base64.b64encode(content).decode()
     return found
+
+
+def finish_reason(summary: tts_pb2.SynthesisSummary) -> str:
+    """Why the speech ended: all but `end_of_speech` cut it."""
+    return _REASONS.get(summary.finish_reason, "unknown")
 
 
 def _event(value: Mapping[str, Any]) -> bytes:

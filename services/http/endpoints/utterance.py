@@ -9,11 +9,12 @@ from typing import Any
 
 from csm.v1 import tts_pb2
 from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, StreamOptions, is_wordless
+from csm_client.files import is_unicode
 
-from services.http.api.errors import from_client_error
+from services.http.api.errors import ApiError, from_client_error, wrong_field
 from services.http.endpoints import sse
 from services.http.endpoints.waiting_text import Piece, WaitingText
-from services.http.endpoints.websocket_messages import LONGEST_PIECE, AudioIn
+from services.http.endpoints.websocket_messages import FIRST_HALF, LONGEST_PIECE, AudioIn
 
 SendJson = Callable[[dict[str, Any]], Awaitable[None]]
 SendBytes = Callable[[bytes], Awaitable[None]]
@@ -39,20 +40,40 @@ class Utterance:
         self.is_open = True
         self.sent_samples = 0
         self._begun = 0  # sentences
+        self._half = ""  # of a surrogate pair that the last piece has cut
 
     def push(self, text: str, flush: bool) -> None:
-        """Raises ApiError when the text is far ahead of the speech, and when there is no room for it."""
+        """Raises ApiError when the text is far ahead of the speech, when there is no room for it, and for half a
+        character that the next piece cannot complete.
+        """
         self._waiting.check(text)
+        text = self._whole(text)
+        if flush and self._half:
+            raise _half("is flushed")
         for at in range(0, len(text), LONGEST_PIECE):
             self._add((text[at : at + LONGEST_PIECE], False))
         if flush:
             self._add(("", True))
+
+    def _whole(self, text: str) -> str:
+        """The text with the half that is kept of the piece before, and without the half that it may end with."""
+        if not self._half and is_unicode(text):
+            return text
+        text = (self._half + text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        self._half = text[-1:] if FIRST_HALF.match(text[-1:]) else ""
+        text = text.removesuffix(self._half)
+        if not is_unicode(text):
+            raise wrong_field("text", "must be valid Unicode; it has half of a surrogate pair.")
+        return text
 
     def _add(self, piece: Piece) -> None:
         self._waiting.add(piece)
         self._pieces.put_nowait(piece)
 
     def end(self) -> None:
+        """Raises ApiError for half a character at the end."""
+        if self._half:
+            raise _half("ends")
         self.is_open = False
         self._pieces.put_nowait(None)
 
@@ -115,6 +136,10 @@ class Utterance:
             self._waiting.remove(piece)
             text, flush = piece
             yield tts_pb2.TextPiece(text=text, flush=flush)
+
+
+def _half(what: str) -> ApiError:
+    return wrong_field("text", f"{what} within a surrogate pair; the next piece must have its other half.")
 
 
 def _done(sentences: int) -> dict[str, Any]:

@@ -5,14 +5,18 @@ The names are vLLM-Omni's; the `{"text": ...}` of ElevenLabs works too.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from services.http.api.bodies import check_values, values_in
 from services.http.api.errors import ApiError, from_validation
+from services.http.api.upstream import LONGEST_TOKEN
 from services.http.endpoints.speech_request import Body, SpeechConfig, Text
 
+FIRST_HALF, SECOND_HALF = re.compile("[\ud800-\udbff]"), re.compile("[\udc00-\udfff]")  # of a surrogate pair
 LONGEST_PIECE = 1000  # characters in a message to the gateway; any gateway takes as many
 
 AudioIn = Literal["binary", "base64"]  # messages, the second in JSON
@@ -24,11 +28,15 @@ class SessionConfig(SpeechConfig):
     type: Literal["session.config"] = "session.config"
     response_format: Text = Field(default="pcm", description="As in the body of a speech request.")
     audio: AudioIn = Field(default="binary", description="Audio in binary messages, or in JSON.")
-    token: str | None = Field(default=None, description="For browsers, which cannot send the header Authorization.")
+    token: str | None = Field(
+        default=None, max_length=LONGEST_TOKEN, description="For browsers, which cannot send the header Authorization."
+    )
 
 
 class InputText(Body):
-    """A piece of the text, cut anywhere, spaces included. `flush` ends its sentence."""
+    """A piece of the text, cut anywhere, spaces included: also within a surrogate pair, of which each piece then has a
+    half. `flush` ends its sentence.
+    """
 
     type: Literal["input.text"] = "input.text"
     text: Text = Field(max_length=100_000)
@@ -77,11 +85,35 @@ def parse_later(message: str | bytes) -> ClientMessage:
     try:
         found = _TEXT.validate_json(message)
     except ValidationError as error:
-        if all(problem["loc"] != ("type",) for problem in error.errors(include_url=False, include_input=False)):
+        problems = error.errors(include_url=False, include_input=False)
+        if problems[0]["type"] == "json_invalid" and (cut := _cut_text(message)) is not None:
+            return cut
+        if all(problem["loc"] != ("type",) for problem in problems):
             raise _wrong(error) from None
         return _parsed(_LATER, message)
     ends = not found.text and not found.flush and "type" not in found.model_fields_set
     return InputDone(type="input.done") if ends else found
+
+
+def _cut_text(message: str | bytes) -> InputText | None:
+    """A text that begins or ends with half of a surrogate pair, which is no JSON to pydantic; None for other messages.
+
+    Raises ApiError for a half within the text.
+    """
+    try:
+        value = json.loads(message if isinstance(message, str) else message.decode())
+    except (ValueError, RecursionError):
+        return None
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        return None
+    whole = text[1 if SECOND_HALF.match(text) else 0 :]
+    whole = whole[:-1] if FIRST_HALF.match(whole[-1:]) else whole
+    try:
+        found = _TEXT.validate_python(value | {"text": whole})
+    except ValidationError as error:
+        raise _wrong(error) from None
+    return found.model_copy(update={"text": text})
 
 
 T = TypeVar("T")

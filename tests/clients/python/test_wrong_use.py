@@ -139,6 +139,7 @@ def test_chunks_are_of_streams_alone() -> None:
         ({"max_seconds": float("nan")}, "max_seconds is nan: "),
         ({"max_seconds": float("inf")}, "max_seconds is inf: "),
         ({"temperature": None}, "temperature is None: "),
+        ({"temperature": 1e39}, "temperature is 1e+39: it must be 0 to 2."),
         ({"voice": "\ud800"}, "voice is of type str: "),
         ({"context": 7}, "context is 7: "),
         ({"context": [Turn(0, "Hi.", wav=b"RIFF", codes=b"CSMS")]}, "context is of type list: A recording and codes "),

@@ -74,6 +74,13 @@ async def test_wrong_option_is_not_tried_again(gateway: Any, options: dict[str, 
     assert gateway.calls() == []
 
 
+@pytest.mark.parametrize("options", [{}, {"model": "tts-1"}, {"response_format": "pcm"}], ids=str)
+async def test_text_without_words_is_silent_and_no_error(gateway: Any, options: dict[str, Any]) -> None:
+    async with tts_of(gateway, **options) as tts:
+        samples = await heard(tts.synthesize("\N{THUMBS UP SIGN}", conn_options=ONCE))
+    assert 1920 <= samples < 3 * 1920 and gateway.calls() == []
+
+
 async def test_wrong_token_is_a_401(guarded: Any) -> None:
     async with openai.TTS(base_url=f"{guarded.url}/v1", api_key="sk-wrong") as tts:
         with pytest.raises(agents.APIStatusError) as caught:

@@ -101,6 +101,11 @@ async def test_wrong_setting_is_a_typed_error(gateway: Any, settings: dict[str, 
     assert caught.value.param == param and caught.value.request_id
 
 
+async def test_answer_without_words_is_silent_and_ends_no_turn(gateway: Any) -> None:
+    assert await heard(await answered(gateway, "\N{THUMBS UP SIGN}")) == 1920
+    assert gateway.calls() == []
+
+
 async def test_broken_stream_is_an_error(gateway: Any) -> None:
     gateway.tell("pause 8")
     gateway.tell("fail 8")

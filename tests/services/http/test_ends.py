@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.fake_stages import numbered_audio
 from tests.support.waits import eventually
 
 SPEECH = "/v1/audio/speech"
@@ -87,6 +89,55 @@ async def test_client_that_does_not_read_the_error_of_a_broken_stream_is_no_fail
         scope: dict[str, Any] = {}
         await response._break(IncompleteAudioError("The audio is incomplete.", 3), scope, unread)
         assert scope[BROKEN] == "incomplete_audio"
+
+
+def answers(port: int, *requests: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Of each of the requests, over one connection: headers, body still chunked, and what is behind the last chunk."""
+    found = []
+    with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as reader:
+        for request in requests:
+            connection.sendall(request)
+            head, chunks = b"".join(iter(reader.readline, b"\r\n")).lower(), b""
+            while (size := int(reader.readline(), 16)) > 0:
+                chunks += reader.read(size + 2)[:size]
+            trailers = b"".join(iter(reader.readline, b"\r\n"))
+            found.append((head, chunks, trailers))
+    return found
+
+
+def request_of(body: dict[str, Any], headers: str = "") -> bytes:
+    content = json.dumps(body)
+    head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode()
+
+
+async def test_a_client_that_takes_trailers_is_told_why_the_speech_ended(
+    door: FakeDoor, body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no other one. The log has it for all."""
+    caplog.set_level("INFO", "csm.http")
+    cut = body | {"max_audio_seconds": 0.24}
+    asked = "TE: gzip, Trailers\r\nConnection: TE\r\n"
+    requests = request_of(cut, asked), request_of(cut), request_of(body, asked)
+    told, plain, whole = await asyncio.to_thread(answers, door.stage.server.port, *requests)
+    assert b"\r\ntrailer: x-finish-reason\r\n" in told[0] and b"trailer:" not in plain[0]
+    assert (told[2], plain[2]) == (b"x-finish-reason: max_audio_seconds\r\n", b"")
+    assert whole[2] == b"x-finish-reason: end_of_speech\r\n"
+    assert told[1] == plain[1] == whole[1][: len(told[1])] and len(told[1]) == 3 * 3840
+
+    def logged() -> list[str]:
+        return [each.__dict__["fields"]["finish_reason"] for each in caplog.records if each.msg == "request ended"]
+
+    await eventually(lambda: logged() == ["max_audio_seconds", "max_audio_seconds", "end_of_speech"])
+
+
+async def test_http_1_0_has_no_trailers(door: FakeDoor, body: dict[str, Any]) -> None:
+    asked = request_of(body, "TE: trailers\r\n").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(asked)
+    content = await reader.read()
+    writer.close()
+    assert b"railer" not in content and content.endswith(numbered_audio(range(10)))
 
 
 async def test_connection_lives_on_after_a_whole_stream(door: FakeDoor, body: dict[str, Any]) -> None:

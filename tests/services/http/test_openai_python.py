@@ -23,6 +23,14 @@ async def client(door: FakeDoor) -> AsyncIterator[AsyncOpenAI]:
         yield opened
 
 
+async def test_an_answer_of_an_emoji_alone_is_a_silence_and_no_error(client: AsyncOpenAI) -> None:
+    answer = await client.audio.speech.create(**SPEECH | {"input": "\N{THUMBS UP SIGN}"})
+    assert answer.content == bytes(2 * 1920)
+    with pytest.raises(openai.BadRequestError) as caught:  # as OpenAI refuses a text that is not there
+        await client.audio.speech.create(**SPEECH | {"input": ""})
+    assert (caught.value.param, caught.value.code) == ("input", "text_empty")
+
+
 @pytest.mark.parametrize("response_format", FORMATS)
 async def test_every_format_comes_whole(client: AsyncOpenAI, response_format: str) -> None:
     answer = await client.audio.speech.create(**SPEECH | {"response_format": response_format})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 from typing import Any
 
+import av
 import httpx
 import pytest
 from csm.rvq.v1 import rvq_pb2
@@ -83,6 +85,27 @@ async def test_the_longest_text_of_openai_s_api_is_said_to_its_end(door: FakeDoo
     async with door.client.stream("POST", SPEECH, json=body | more) as answer:
         done = (await events(answer))[-1]
     assert done["finish_reason"] == "end_of_speech" and done["audio_seconds"] > 270
+
+
+@pytest.mark.parametrize("response_format", CONTENT_TYPES)
+async def test_a_text_without_words_is_a_short_silence_in_every_format(
+    door: FakeDoor, body: dict[str, Any], response_format: str
+) -> None:
+    """A language model may answer with an emoji alone, and an error would end the turn of its agent."""
+    more = {"input": "\N{THUMBS UP SIGN}", "response_format": response_format, "seed": 7, "return_codes": True}
+    plain = await door.client.post(SPEECH, json=body | more | {"return_codes": False})
+    assert plain.status_code == 200 and plain.headers["x-seed"] == "7"
+    assert plain.headers["content-type"] == CONTENT_TYPES[response_format]
+    if response_format not in ("pcm", "mulaw", "alaw"):  # which are no files
+        with av.open(io.BytesIO(plain.content), "r") as file:
+            seconds = sum(frame.samples / frame.sample_rate for frame in file.decode(audio=0))
+        assert 0.079 < seconds < 0.25  # MP3 and AAC have a beginning and an end of their own
+    async with door.client.stream("POST", SPEECH, json=body | more | {"stream_format": "sse"}) as answer:
+        *deltas, done = await events(answer)
+    assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == plain.content
+    assert done["finish_reason"] == "end_of_speech" and done["audio_seconds"] == 0.08 and "codes" not in done
+    assert done["watermark"] == {"scheme": "", "key_id": ""}
+    assert not door.behind.engine.calls
 
 
 async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:

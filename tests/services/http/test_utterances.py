@@ -26,6 +26,46 @@ async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
     assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Hello there."]
 
 
+async def test_a_surrogate_pair_may_be_cut_between_pieces(door: FakeDoor) -> None:
+    """As a program in JavaScript cuts its strings: the halves are joined, also over an empty piece."""
+    pieces = ("Thumbs \ud83d", "\udc4d and \ud83d", "", "\ude00, ", "\ud83d", "\udc4d", "\ud83d\udc4d \U0001f600 yes.")
+    async with talking(door, {}) as talk:
+        for piece in pieces:
+            await talk.say(type="input.text", text=piece)
+        await talk.say(type="input.done")
+        start = (await talk.until("session.done"))[0]
+        await talk.say(text="Hello \ud83d")  # forgotten with what it belongs to
+        await talk.say(type="input.cancel")
+        await talk.until("audio.cancelled")
+        await talk.say(text="Bye.", flush=True)
+        assert (await talk.next())["sentence_text"] == "Bye."
+    assert start["sentence_text"] == "Thumbs \U0001f44d and \U0001f600, \U0001f44d\U0001f44d \U0001f600 yes."
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"text": "a \ud83d b"}], "must be valid Unicode"),
+        ([{"text": "\ude00"}], "must be valid Unicode"),
+        ([{"text": "a\ud83d"}, {"text": "b"}], "must be valid Unicode"),
+        ([{"text": "a\ud83d\ud83d"}], "must be valid Unicode"),
+        ([{"text": "a\ud83d", "flush": True}], "is flushed within a surrogate pair"),
+        ([{"text": "a\ud83d"}, {"type": "input.flush"}], "is flushed within a surrogate pair"),
+        ([{"text": "a\ud83d"}, {"type": "input.done"}], "ends within a surrogate pair"),
+        ([{"text": "\ud83d"}, {"text": ""}], "ends within a surrogate pair"),
+    ],
+)
+async def test_half_a_surrogate_pair_that_no_piece_completes_is_a_wrong_text(
+    door: FakeDoor, messages: list[dict[str, Any]], why: str
+) -> None:
+    async with talking(door, {}) as talk:
+        for message in messages:
+            await talk.say(**message)
+        error = (await talk.until("error"))[-1]["error"]
+        assert (error["param"], error["code"]) == ("text", "invalid_value") and why in error["message"]
+        assert await talk.closed() == 1008
+
+
 async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
     """Also that of an utterance without text, whether or not an earlier one is still being spoken."""
     script = door.behind.engine.script

@@ -9,6 +9,7 @@ from pathlib import Path
 from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.files import is_unicode
 from csm_client.requests import LONGEST_S
+from csm_client.tables.sampling import LARGEST_FLOAT
 
 
 def deadline(text: str) -> float:
@@ -34,6 +35,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def number(text: str) -> float:
+    """Type of an argument: a number of 32 bits."""
+    value = float(text)
+    if not abs(value) <= LARGEST_FLOAT:
+        raise ArgumentTypeError(f"must be a number of 32 bits, not {text}")
+    return value
+
+
 def out(text: str) -> Path:
     """Type of an argument: "-" and no other spelling is standard output."""
     path = Path(text)
@@ -50,7 +59,7 @@ def int64(text: str) -> int:
     return _whole(text, 64)
 
 
-NUMBERS: Mapping[int, Callable[[str], float]] = {0: float, 32: int32, 64: int64}  # by the bits of a field
+NUMBERS: Mapping[int, Callable[[str], float]] = {0: number, 32: int32, 64: int64}  # by the bits of a field
 
 
 def _whole(text: str, bits: int) -> int:

@@ -24,6 +24,7 @@ from csm_client.command.argument_types import NUMBERS, deadline, int32, out, sec
 from csm_client.command.detect import detect
 from csm_client.command.say import say
 from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
+from csm_client.command.wrong_fields import option_of
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.tables.encodings import ENCODINGS
@@ -143,7 +144,7 @@ def _sentence(error: ServerError, target: str) -> str:
     """The message for a failed call: the failure, the server, and what to change."""
     lines = [f"{error} ({error.code.name}, {error.reason})"]
     if error.field_violations:
-        lines = [f"{violation.field} {violation.description}" for violation in error.field_violations]
+        lines = [f"{option_of(violation.field)} {violation.description}" for violation in error.field_violations]
     if error.reason == "UNAVAILABLE":  # no server has answered
         lines = [f"No server answers at {target}: {error}"]
     if error.request_id:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+LARGEST_FLOAT = 3.4028234663852886e38  # that has 32 bits, as other numbers than whole ones have on the wire
+
 
 class SamplingOptions(TypedDict, total=False):
     """What a request may set, by the names of csm.v1.SamplingParams."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sentencex import segment
+from services.gateway.synthesis.texts.library import segment
 
 # Ends of sentences by `sentencex` that are none: "approx. 5 km", "vol. II", "Ms. Lee", "ASP.NET", "1. First".
 _GOES_ON = re.compile(
@@ -49,7 +49,8 @@ def _no_abbreviation(match: re.Match[str]) -> str:
 
 
 _OUTLINE: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"(?:\w+://|www\.)\S+", lambda match: re.sub(r"[.!?](?=\S)", "_", match[0])),
+    # Of a scheme its last letter is enough: to look for all from each letter took 0.4 s for 4,096 of them.
+    (r"(?:\w://|www\.)\S+", lambda match: re.sub(r"[.!?](?=\S)", "_", match[0])),
     (
         r"(?:(?<=[A-Za-z0-9]\.\s)|(?<=[?!]\s))I[ '’][a-z]",
         lambda match: "We ",
@@ -96,9 +97,13 @@ def _goes_on(before: str, sentence: str) -> bool:
     if not before[-1].isspace():
         within = small or first in _WITHIN or before[-2:-1] in ("", " ") or _CODE.match(sentence)
         return bool(within) or (is_open and sentence.isascii())
-    if _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before)) or _MORE_DOTS.match(sentence):
+    has_stop = "." in before  # as every abbreviation; to look for them all takes long
+    if has_stop and (_GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))):
         return True
-    for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
-        if end.search(before):
-            return is_open or beginning.match(sentence) is not None
+    if _MORE_DOTS.match(sentence):
+        return True
+    if has_stop:
+        for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
+            if end.search(before):
+                return is_open or beginning.match(sentence) is not None
     return is_open and sentence.isalpha() and len(segment("en", before + "Zz")) < 2  # "Inc. To" may become "Tom"

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from sentencex import segment
-
 from services.gateway.synthesis.texts.english import english
+from services.gateway.synthesis.texts.library import segment
 from services.gateway.synthesis.texts.words import has_words
 
 LONGEST = 300  # characters; a longer sentence is cut between words

@@ -27,6 +27,7 @@ from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.said import BegunSentence, Said
+from services.gateway.synthesis.texts.silence import Silence
 from services.gateway.synthesis.texts.words import NO_WORDS
 
 SEEDS = 2**63
@@ -56,6 +57,7 @@ class TextSynthesis:
         begun: BegunSentence | None = None,
         deliver_of: DeliverOf = lambda synthesis, text, is_inside: None,
         field_of: Callable[[str], str] = str,
+        silence: Silence | None = None,
     ) -> None:
         """plan: shared by all sentences, whatever its text. synthesis_of: makes the synthesis of one sentence; the last
         arguments say whether earlier sentences exist, and what it came to if another gateway has made it.
@@ -65,7 +67,8 @@ class TextSynthesis:
         the first ones of the text; decodes_earlier: their audio is wanted again. begun: the next one, if that gateway
         has begun it. deliver_of: called before the first samples of a sentence that ends here; what it returns takes
         them, or `deliver` of the run where that is None. Its last argument says whether the stream goes on inside of
-        the sentence. field_of: names a field of StreamSynthesizeRequest as the caller knows it
+        the sentence. field_of: names a field of StreamSynthesizeRequest as the caller knows it. silence: is delivered
+        where no sentence has words; None is an error then
         """
         self._plan = plan
         self._sentences = sentences
@@ -73,7 +76,7 @@ class TextSynthesis:
         self._begin_sentence, self._end_sentence = begin_sentence, end_sentence
         self._close_clip = close_clip
         self._earlier, self._decodes_earlier = earlier, decodes_earlier
-        self._begun, self._deliver_of, self._field_of = begun, deliver_of, field_of
+        self._begun, self._deliver_of, self._field_of, self._silence = begun, deliver_of, field_of, silence
         self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._newest: Synthesis | None = None
@@ -119,7 +122,9 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")  # one that came whole has words
+            if self._silence is None:
+                raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")  # one that came whole has words
+            return await self._silence.deliver(deliver, self._plan.arrived_at_s)
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:

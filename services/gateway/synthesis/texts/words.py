@@ -10,6 +10,7 @@ READ_ALOUD = frozenset("&%‰+±=≈≠≤≥×÷√∞@#§©°\\$€£¥₹¢")
 _LEFT_OUT = re.compile(  # emoticons that stand alone, and markup, but no addresses
     r"(?:(?<=\s)|^)(?:[:;=][-'^o]?[()DPpOo3/|*\[\]\\]|<3|\^[_-]?\^|[xX]D)(?=\s|$)|<(?!https?:)[A-Za-z/][^<>]{0,100}>"
 )
+_MAY_BE_LEFT_OUT = re.compile("[:;=<^]|[xX]D")  # one of them is in all of those, and in few sentences
 
 NO_WORDS = (
     "has no letter, no digit and no sign that is read aloud, such as %, beside emoticons and markup;"
@@ -21,7 +22,8 @@ def has_words(text: str) -> bool:
     """Whether it has a letter or a digit of any script, or a sign that is read aloud. Marks and emoji are none, and
     emoticons and markup have none.
     """
-    text = _LEFT_OUT.sub(" ", text)
+    if _MAY_BE_LEFT_OUT.search(text):
+        text = _LEFT_OUT.sub(" ", text)
     return _any_is_said(text) or _any_is_said(unicodedata.normalize("NFKD", text))  # the second for signs like ㎏
 
 

@@ -12,6 +12,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 from csm_client.command.cli import main
 from csm_client.command.progress import Progress
+from csm_client.command.wrong_fields import option_of
 
 from tests.support.fake_stages import NOTICE
 from tests.support.wav import wav_of
@@ -27,10 +28,40 @@ def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.Captu
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_value_is_told_by_field(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "x.wav")
-    assert main(["say", "Hello.", "--top-k", "0", "--out", out, "--target", server.target]) == 1
-    assert "error: config.sampling_params.top_k is 0; it must be 1 to 2048." in capsys.readouterr().err
+@pytest.mark.parametrize("more", [[], ["--as-one-utterance"]])
+@pytest.mark.parametrize(
+    ("text", "given", "told"),
+    [
+        ("Hello.", ["--top-k", "0"], "--top-k is 0; it must be 1 to 2048."),
+        ("Hello.", ["--temperature", "9"], "--temperature is 9; it must be 0 to 2."),
+        ("Hello.", ["--speed", "9"], "--speed is 9; it must be 0.25 to 4"),
+        ("Hello.", ["--rate", "9"], "--rate is 9; "),
+        ("Hello.", ["--max-seconds", "900"], "--max-seconds is 900 s; "),
+        ("Hello.", ["--conversation", "x" * 129], "--conversation "),
+        ("Hello.", ["--context", "CONTEXT"], "--context (turns[0].text) is empty; "),
+        ("?!", [], "the text has no letter"),
+    ],
+)
+def test_wrong_value_is_told_by_its_option(
+    server: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    given: list[str],
+    told: str,
+    more: list[str],
+) -> None:
+    context = tmp_path / "context.json"
+    context.write_text('[{"speaker": 0, "text": ""}]')
+    given = [str(context) if word == "CONTEXT" else word for word in given]
+    assert main(["say", text, *given, *more, "--out", str(tmp_path / "x.wav"), "--target", server.target]) == 1
+    assert f"error: {told}" in capsys.readouterr().err
+
+
+def test_parts_of_a_field_and_fields_without_an_option_keep_their_names() -> None:
+    assert option_of("prompt.audio.codes") == "--audio (codes)"
+    assert option_of("config.stream_config") == "stream_config"
+    assert option_of("texture") == "texture"
 
 
 def test_wrong_context_file_is_told(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +81,8 @@ def test_wrong_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     "arguments",
     [
         ["--max-seconds", "inf"],
+        ["--temperature", "1e39"],
+        ["--temperature", "nan"],
         ["--max-seconds", "nan"],
         ["--max-seconds", "1e300"],
         ["--seed", str(2**63)],

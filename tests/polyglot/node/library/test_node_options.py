@@ -47,6 +47,8 @@ const stream = client.stream('Hello. And again.', {
   temperature: 0, topK: 1, seed: 0, maxSeconds: 0.4, requestId: '%s', labels: { a: 'b' },
   encoding: 'mulaw', sampleRateHertz: 8000, asOneUtterance: true,
 });
+const silent = await client.synthesize('?!', { silenceWithoutWords: true });
+if (!silent.audioContent.equals(Buffer.alloc(2 * 1920))) throw new Error('no silence');
 let bytes = 0;
 for await (const chunk of stream) bytes += chunk.length;
 console.log(JSON.stringify([bytes, stream.header.requestId, stream.header.voice, stream.sentences]));

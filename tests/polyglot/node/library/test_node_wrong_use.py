@@ -51,8 +51,8 @@ async def found(program: str, node: Any, folder: Path, target: str) -> list[Any]
 WRONG_SPEECH = """
 for (const speech of [
   { speaker: NaN }, { speaker: 1.5 }, { speaker: 2 ** 31 }, { speaker: '1' }, { topK: 0.5 }, { seed: NaN },
-  { seed: '7' }, { seed: 2 ** 53 }, { seed: 2n ** 63n }, { speed: 'fast' }, { maxSeconds: Infinity },
-  { encoding: 'opus' }, { sead: 7 },
+  { seed: '7' }, { seed: 2 ** 53 }, { seed: 2n ** 63n }, { temperature: 1e39 },
+  { speed: 'fast' }, { maxSeconds: Infinity }, { encoding: 'opus' }, { sead: 7 },
   { voice: {} }, { returnCodes: 'no' }, { labels: { a: 1 } }, { context: {} }, { context: [null] },
   { context: [{ speaker: 0, text: 'A.', wav: Buffer.alloc(4) }] }, { context: [{ speaker: 'x', text: 'A.' }] },
   { context: [{ speaker: 0, text: 'A.', recording: Buffer.alloc(4), codes: {} }] }, null,
@@ -75,11 +75,14 @@ async def test_what_would_become_another_value_is_refused_by_name(node: Any, tmp
     async with fake_deployment() as running:
         told = await found(WRONG_SPEECH, node, tmp_path, running.target)
         assert running.engine.calls == []
-    speech, rest = told[:44], told[44:]
+    speech, rest = told[:46], told[46:]
     names = [message.split(" is ")[0] for message in speech]
     assert names[::2] == names[1::2]
     assert names[::2] == [
-        *(f"speech.{name}" for name in ["speaker"] * 4 + ["topK"] + ["seed"] * 4 + ["speed", "maxSeconds", "encoding"]),
+        *(
+            f"speech.{name}"
+            for name in ["speaker"] * 4 + ["topK"] + ["seed"] * 4 + ["temperature", "speed", "maxSeconds", "encoding"]
+        ),
         "There",
         *(f"speech.{name}" for name in ["voice", "returnCodes", "labels.a", "context", "context[0]"]),
         "There",

@@ -27,14 +27,18 @@ REQUEST = codec_pb2.GetCodecInfoRequest()
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 
 
-def raising(error: Exception) -> Any:
+class Panic(BaseException):
+    """As libraries in Rust raise."""
+
+
+def raising(error: BaseException) -> Any:
     async def handler(context: Any) -> Any:
         raise error
 
     return handler
 
 
-async def failure_of(stage: Any, error: Exception) -> status.StatusError:
+async def failure_of(stage: Any, error: BaseException) -> status.StatusError:
     stage.codec.on_info = raising(error)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", REQUEST_ID),))
@@ -98,6 +102,8 @@ async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage: Any, let
         (EngineBusyError("16 of 16 slots are in use."), "UNAVAILABLE", "QUEUE_FULL"),
         (WatermarkError("no"), "INTERNAL", "WATERMARK_FAILED"),
         (ZeroDivisionError("secret detail"), "INTERNAL", "INTERNAL"),
+        (Panic("secret detail"), "INTERNAL", "INTERNAL"),
+        (BaseExceptionGroup("of tasks", [Panic("secret detail")]), "INTERNAL", "INTERNAL"),
     ],
 )
 @pytest.mark.filterwarnings("default")

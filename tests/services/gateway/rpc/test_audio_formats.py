@@ -222,6 +222,20 @@ async def test_ogg_streams_of_texts_in_pieces_that_begin_differently_may_be_join
     assert serials(yes).isdisjoint(serials(no))
 
 
+async def test_ogg_streams_of_a_conversation_may_be_joined_though_they_begin_with_the_same_sentence(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    deployment.codec.audio_of = tone_of
+    stream_request.audio_config.audio_encoding, stream_request.sampling_params.seed = OPUS, 7
+    made = []
+    for text in ("Yes. Come in.", "Yes. Sit down.", "Yes. Go on."):
+        stream_request.input.text = text
+        messages = [message async for message in tts.StreamSynthesize(stream_request)]
+        made.append(b"".join(message.audio_chunk.audio_content for message in messages))
+        stream_request.context.turns.add(speaker=0, text=text)
+    assert len(set.union(*map(serials, made))) == 3
+
+
 def serials(ogg: bytes) -> set[bytes]:
     """Of every page (RFC 3533, section 6)."""
     return {page[10:14] for page in ogg.split(b"OggS")[1:]}

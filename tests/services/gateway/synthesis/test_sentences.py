@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.gateway.synthesis.texts.english import english
 from services.gateway.synthesis.texts.sentences import LONGEST, SentenceCutter
 from services.gateway.synthesis.texts.words import has_words
 
@@ -149,6 +152,29 @@ def test_a_sentence_is_whole_when_the_next_one_begins() -> None:
 
 def test_a_line_that_is_empty_ends_a_sentence() -> None:
     assert SentenceCutter("").push("Say this\n\n") == ["Say this"]
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ja"])
+@pytest.mark.parametrize("space", ["\u00a0", "\u1680", "\u2003", "\u2028", "\u202f", "\u3000", "\x85"])
+def test_a_wide_space_before_a_full_stop_is_a_space(space: str, language: str) -> None:
+    """The library panicked behind a single capital, and the call had no answer."""
+    for size in (1, 100):
+        found = cut(f"Vitamin A{space}. Take it.", size, language)
+        assert "".join("".join(found).split()) == "VitaminA.Takeit."
+
+
+def test_a_word_of_many_letters_takes_no_longer_than_its_length() -> None:
+    """Eight times as many letters took 64 times as long, and nothing else ran meanwhile."""
+
+    def least_s(letters: int) -> float:
+        text, times = f"Hello. {'a' * letters}", []
+        for _ in range(5):
+            start = time.thread_time()
+            english(text)
+            times.append(time.thread_time() - start)
+        return min(times)
+
+    assert least_s(16_384) < 24 * least_s(2048)
 
 
 def test_other_languages_have_their_own_abbreviations() -> None:
