@@ -101,11 +101,11 @@ def test_wrong_arguments_are_told(arguments: list[str], why: str, capsys: Any) -
     assert why in capsys.readouterr().err
 
 
-def test_refused_recording_is_told_by_its_field(
+def test_refused_recording_is_told_by_its_option(
     server: BackgroundServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.wav").write_bytes(wav(0.5))
     consent = ["--consent-id", "17", "--consent-text", "Yes."]
     prompt = ["--audio", str(tmp_path / "a.wav"), "--text", "Words."]
     assert main(["voices", "add", "carol", *prompt, *consent, "--target", server.target]) == 1
-    assert "prompt.audio.recording.audio_content lasts 0.50 s; at least 1 s are needed." in capsys.readouterr().err
+    assert "--audio lasts 0.50 s; at least 1 s are needed." in capsys.readouterr().err

@@ -113,15 +113,18 @@ async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same
     assert "config.checkpoint" in status.message and "mark network" in status.message
 
 
-OTHER_SETTINGS: list[dict[str, Any]] = [
-    {"dtype": "bfloat16"},
-    {"watermark_dtype": "bfloat16"},
-    {"watermark_first_look_ahead": 1},
-    {"watermark_most_look_ahead": 1},
-]
-
-
-@pytest.mark.parametrize("change", OTHER_SETTINGS, ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "bfloat16"},
+        pytest.param(
+            {"watermark_dtype": "bfloat16"}, marks=pytest.mark.slow
+        ),  # whose kernels are compiled for it alone
+        {"watermark_first_look_ahead": 1},
+        {"watermark_most_look_ahead": 1},
+    ],
+    ids=str,
+)
 async def test_a_codec_of_other_types_or_look_ahead_goes_on_with_nearly_the_same_samples(
     settings: CodecSettings, stub: Any, change: dict[str, Any]
 ) -> None:

@@ -24,6 +24,7 @@ _OPTIONS: Mapping[str, str] = {
     "key_ids": "--key-id",
     "prompt.text": "--text",
     "prompt.audio": "--audio",
+    "prompt.audio.recording.audio_content": "--audio",
     "prompt": "--audio",
     "consent.id": "--consent-id",
     "consent.text": "--consent-text",

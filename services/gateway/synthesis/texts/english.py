@@ -97,11 +97,12 @@ def _goes_on(before: str, sentence: str) -> bool:
     if not before[-1].isspace():
         within = small or first in _WITHIN or before[-2:-1] in ("", " ") or _CODE.match(sentence)
         return bool(within) or (is_open and sentence.isascii())
+    has_stop = "." in before  # as every abbreviation; to look for them all takes long
+    if has_stop and (_GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))):
+        return True
     if _MORE_DOTS.match(sentence):
         return True
-    if before.rstrip().endswith("."):  # as every abbreviation; to look for them all takes long
-        if _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before)):
-            return True
+    if has_stop:
         for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
             if end.search(before):
                 return is_open or beginning.match(sentence) is not None

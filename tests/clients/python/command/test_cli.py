@@ -59,7 +59,7 @@ def test_wrong_value_is_told_by_its_option(
 
 
 def test_parts_of_a_field_and_fields_without_an_option_keep_their_names() -> None:
-    assert option_of("prompt.audio.recording.audio_content") == "--audio (recording.audio_content)"
+    assert option_of("prompt.audio.codes") == "--audio (codes)"
     assert option_of("config.stream_config") == "stream_config"
     assert option_of("texture") == "texture"
 

@@ -96,7 +96,7 @@ def test_say_asks_for_the_speed(server: Any, tmp_path: Path, capsys: pytest.Capt
     assert main(["say", "Hello.", *options, "--speed", "1.5"]) == 0
     assert server.deployment.codec.calls[0].request.speed == 1.5
     assert main(["say", "Hello.", *options, "--speed", "5"]) == 1
-    assert "audio_config.speed is 5; it must be 0.25 to 4, or 0 for 1." in capsys.readouterr().err
+    assert "--speed is 5; it must be 0.25 to 4, or 0 for 1." in capsys.readouterr().err
 
 
 def test_say_writes_headerless_samples(server: Any, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_say_refuses_a_name_that_cannot_hold_the_encoding(
 def test_say_tells_the_rates_of_an_encoding(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "a.ogg")
     assert main(["say", "Hello.", "--out", out, "--rate", "44100", "--target", server.target]) == 1
-    assert "audio_config.sample_rate_hertz is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
+    assert "--rate is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
 
 
 def test_ogg_opus_is_context_and_can_be_searched(server: Any, tmp_path: Path) -> None:
