@@ -162,7 +162,8 @@ class GatewaySettings(StageSettings):
         default=3,
         ge=0,
         le=64,
-        description="Sentences of a text that are context of the next one, beside the caller's turns.",
+        description="Most sentences of a text that are context of the next one, beside the caller's turns. Behind that"
+        " many the next one has the last one alone, so that the engine mostly computes no context again.",
     )
     max_stream_audio_seconds: float = Field(
         default=300.0, ge=0.08, le=3600, description="Most audio of one call, all sentences together, and its default."

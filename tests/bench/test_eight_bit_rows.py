@@ -113,7 +113,7 @@ def test_codes_count_until_the_first_unlike_one() -> None:
     other[3] += 1
 
     def saying(codes: Codes) -> Saying:
-        return Saying(np.zeros(0, np.float32), codes, ended=True)
+        return Saying(np.zeros(0, np.float32), codes, ended=True, context_rows=0)
 
     assert same_codes([saying(codes)], [saying(codes)]) == {"same_codes": 1.0, "same_sayings": 1.0}
     found = same_codes([saying(other), saying(codes)], [saying(codes), saying(codes)])

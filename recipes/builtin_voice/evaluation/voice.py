@@ -36,6 +36,7 @@ class Saying:
     pcm: Pcm
     codes: Codes
     ended: bool  # by the model itself
+    context_rows: int  # positions of the prompt before the text that is spoken
 
 
 class Voice:
@@ -108,4 +109,5 @@ class Voice:
         )
         ended = sequence.finish_reason is FinishReason.END_OF_SPEECH
         pcm = self.decode(codes) if len(codes) else np.zeros(0, np.float32)
-        return Saying(pcm, codes, ended)
+        prompt = sequence.prompt
+        return Saying(pcm, codes, ended, len(prompt) - prompt.text_token_count)

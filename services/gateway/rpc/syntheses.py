@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
 
+from services.common.rpc.status import wrong_field
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc.checkpoints.texts import Earlier
 from services.gateway.rpc.sinks import StreamSink
@@ -21,9 +23,11 @@ from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
+from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import Said
 from services.gateway.synthesis.texts.silence import Silence
-from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextSynthesis
+from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextClip, TextSynthesis
+from services.gateway.synthesis.texts.words import NO_WORDS
 
 _NOTHING_SAID = Earlier()
 
@@ -82,52 +86,26 @@ class Syntheses:
         """earlier: what another gateway has said. sink: of the stream that tells of the sentences. field_of: as for
         TextSynthesis
         """
-        clip = earlier.clip()
-        silence = None
-        if plan.silence_without_words:
-            silence = Silence(bytes(2 * round(catalog.frame_s * catalog.sample_rate_hz)))
-
-        def synthesis_of(
-            sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool, made: Made | None
-        ) -> Synthesis:
-            # The writer of a text may take as long as they like; one that came whole is waited for from its arrival.
-            arrived_at_s = plan.arrived_at_s if plan.sentences else None
-            return self.of_utterance(
-                sentence, catalog, clip, made, before_decoding, has_listener=goes_on, arrived_at_s=arrived_at_s
-            )
-
-        def deliver_of(synthesis: Synthesis, text: str, is_inside: bool) -> Deliver | None:
-            if sink is None or checkpoints is None:
-                return None
-            return checkpoints.between(synthesis, text, sink, is_inside)
-
-        async def end_sentence(text: str, result: SynthesisResult) -> None:
-            if sink is not None and checkpoints is not None:
-                await checkpoints.end_sentence(Said(text, result, clip.resume), sink)
-
-        async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
-            if not clip.resume:  # an older codec, which reports each sentence by itself
-                return None
-            clip.continues = False
-            failovers = self._failovers(has_listener=True)
-            stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
-            return await stream.close(deadline)
-
         return TextSynthesis(
             plan,
             sentences,
-            synthesis_of,
-            (lambda text: None) if sink is None else sink.begin_sentence,
-            end_sentence,
-            close_clip,
-            self._settings.max_remembered_sentences,
-            earlier.said,
-            decodes_earlier=earlier.place is None,
-            begun=earlier.begun_sentence,
-            deliver_of=deliver_of,
-            field_of=field_of,
-            silence=silence,
+            _TextClip(self, plan, catalog, earlier.clip(), sink, checkpoints),
+            RememberedSentences(self._settings.max_remembered_sentences),
+            earlier.sentences,
+            field_of,
         )
+
+    async def close_clip(
+        self, request_id: str, catalog: Catalog, clip: Clip, deadline: Deadline
+    ) -> codec_pb2.WatermarkResult | None:
+        """The watermark of a clip that no utterance follows. None: the codec is an older one, which reports each by
+        itself. Raises StageError.
+        """
+        if not clip.resume:
+            return None
+        clip.continues = False
+        failovers = self._failovers(has_listener=True)
+        return await CodecStream(request_id, catalog, self._codec, self._pacing(), failovers, clip).close(deadline)
 
     def _pacing(self) -> DecodePacing:
         settings = self._settings
@@ -149,3 +127,52 @@ class Syntheses:
             lambda outcome: self._metrics.full_replicas.labels("codec", "load", outcome).inc(),
             has_listener=has_listener,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _TextClip(TextClip):
+    """Made with the stages of this gateway, and told of by a sink and its checkpoints, if there are any."""
+
+    syntheses: Syntheses
+    plan: SynthesisPlan
+    catalog: Catalog
+    clip: Clip
+    sink: StreamSink | None
+    checkpoints: SentenceCheckpoints | None
+
+    def synthesis_of(
+        self, sentence: SynthesisPlan, before_decoding: BeforeDecoding, made: Made | None, *, is_first: bool
+    ) -> Synthesis:
+        # The writer of a text may take as long as they like; one that came whole is waited for from its arrival.
+        arrived_at_s = self.plan.arrived_at_s if self.plan.sentences else None
+        return self.syntheses.of_utterance(
+            sentence,
+            self.catalog,
+            self.clip,
+            made,
+            before_decoding,
+            has_listener=not is_first,
+            arrived_at_s=arrived_at_s,
+        )
+
+    def begin_sentence(self, text: str) -> None:
+        if self.sink is not None:
+            self.sink.begin_sentence(text)
+
+    def deliver_of(self, synthesis: Synthesis, text: str, *, is_inside: bool) -> Deliver | None:
+        if self.sink is None or self.checkpoints is None:
+            return None
+        return self.checkpoints.between(synthesis, text, self.sink, is_inside)
+
+    async def end_sentence(self, text: str, result: SynthesisResult) -> None:
+        if self.sink is not None and self.checkpoints is not None:
+            await self.checkpoints.end_sentence(Said(text, result, self.clip.resume), self.sink)
+
+    async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
+        if not self.plan.silence_without_words:
+            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")
+        silence = Silence(bytes(2 * round(self.catalog.frame_s * self.catalog.sample_rate_hz)))
+        return await silence.deliver(deliver, self.plan.arrived_at_s)
+
+    async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
+        return await self.syntheses.close_clip(self.plan.request_id, self.catalog, self.clip, deadline)

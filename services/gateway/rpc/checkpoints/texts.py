@@ -19,7 +19,8 @@ from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
-from services.gateway.synthesis.texts.said import BegunSentence, Said
+from services.gateway.synthesis.texts.remembered import context_rule
+from services.gateway.synthesis.texts.said import BegunSentence, EarlierSentences, Said
 
 FIELD = "config.stream_config."
 
@@ -43,9 +44,10 @@ class Earlier:
         return len(self.said) + (self.begun.made is not None)
 
     @property
-    def begun_sentence(self) -> BegunSentence | None:
+    def sentences(self) -> EarlierSentences:
         begun = self.begun
-        return None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
+        sentence = None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
+        return EarlierSentences(self.said, sentence, are_heard=self.place is not None)
 
     def clip(self) -> Clip:
         """The clip as it is where the stream begins. It keeps its key, also when another one has become active."""
@@ -71,8 +73,8 @@ class TextCheckpoints:
     """Opens the checkpoints of a request and makes those that follow them."""
 
     def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> None:
-        """max_remembered: earlier sentences in the context of one"""
-        digest = request_digest(plan, catalog, max_remembered)
+        """max_remembered: most earlier sentences in the context of one"""
+        digest = request_digest(plan, catalog, context_rule(max_remembered))
         self._chain = SealedChain(seal, digest, FIELD + "checkpoints")
         self._plan, self._catalog = plan.without_checkpoints, catalog
         self._begun: UtteranceCheckpoints | None = None  # of the sentence that an earlier call has begun

@@ -21,6 +21,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.remembered import context_rule
 from services.gateway.synthesis.texts.said import Said
 
 
@@ -37,8 +38,8 @@ class WholeTextCheckpoints:
     """Opens the checkpoints of a request and makes those that follow them."""
 
     def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> None:
-        """max_remembered: earlier sentences in the context of one"""
-        digest = request_digest(plan, catalog, ["sentences", plan.sentences, max_remembered])
+        """max_remembered: most earlier sentences in the context of one"""
+        digest = request_digest(plan, catalog, ["sentences", plan.sentences, context_rule(max_remembered)])
         self._chain = SealedChain(seal, digest, "stream_config.checkpoints")
         self._plan, self._catalog = plan.without_checkpoints, catalog
         self._sentence: UtteranceCheckpoints | None = None  # the one that is being said, once it has a checkpoint

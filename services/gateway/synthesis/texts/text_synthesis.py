@@ -2,22 +2,22 @@
 last.
 
 It knows no public message and no audio format. The engine generates a sentence while earlier ones are still playing.
-Its context is the codes of the last sentences, whose keys and values may still be in the engine's cache. The codec
-decodes the sentences one after the other. For the watermark they are one clip.
+Its context is the codes of earlier sentences, whose keys and values are mostly still in the engine's cache
+(remembered.py). The codec decodes the sentences one after the other. For the watermark they are one clip.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
-from services.common.rpc.status import StatusError, wrong_field
+from services.common.rpc.status import StatusError
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
@@ -26,17 +26,42 @@ from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
-from services.gateway.synthesis.texts.said import BegunSentence, Said
-from services.gateway.synthesis.texts.silence import Silence
-from services.gateway.synthesis.texts.words import NO_WORDS
+from services.gateway.synthesis.texts.remembered import RememberedSentences
+from services.gateway.synthesis.texts.said import EarlierSentences, other_text
 
 SEEDS = 2**63
+NOTHING_SAID = EarlierSentences()
 
 BeforeDecoding = Callable[[], Awaitable[None]]
-EndSentence = Callable[[str, SynthesisResult], Awaitable[None]]
-CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
-DeliverOf = Callable[[Synthesis, str, bool], Deliver | None]
-SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, Made | None], Synthesis]
+
+
+class TextClip(Protocol):
+    """The clip that the sentences make up: it makes them, knows who hears them, and ends with a watermark."""
+
+    def synthesis_of(
+        self, sentence: SynthesisPlan, before_decoding: BeforeDecoding, made: Made | None, *, is_first: bool
+    ) -> Synthesis:
+        """The synthesis of one sentence. made: what it came to if another gateway has made it. is_first: of the text"""
+
+    def begin_sentence(self, text: str) -> None:
+        """Called before the samples of each sentence."""
+
+    def deliver_of(self, synthesis: Synthesis, text: str, *, is_inside: bool) -> Deliver | None:
+        """What takes the samples of a sentence that ends here; None: `deliver` of the run. Called before the first of
+        them. is_inside: the stream goes on inside of the sentence
+        """
+
+    async def end_sentence(self, text: str, result: SynthesisResult) -> None:
+        """Called after the samples of each sentence that was made here."""
+
+    async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
+        """Called in place of all others for a text without words. Raises StatusError unless that is to be a silence."""
+
+    async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
+        """The watermark of the whole clip, after the last sentence; None where the codec tells of each by itself.
+
+        Raises StageError for a failure of the codec.
+        """
 
 
 class TextSynthesis:
@@ -46,39 +71,21 @@ class TextSynthesis:
         self,
         plan: SynthesisPlan,
         sentences: AsyncIterator[str],
-        synthesis_of: SynthesisOf,
-        begin_sentence: Callable[[str], None],
-        end_sentence: EndSentence,
-        close_clip: CloseClip,
-        max_remembered: int,
-        earlier: Sequence[Said] = (),
-        *,
-        decodes_earlier: bool = False,
-        begun: BegunSentence | None = None,
-        deliver_of: DeliverOf = lambda synthesis, text, is_inside: None,
+        clip: TextClip,
+        remembered: RememberedSentences,
+        earlier: EarlierSentences = NOTHING_SAID,
         field_of: Callable[[str], str] = str,
-        silence: Silence | None = None,
     ) -> None:
-        """plan: shared by all sentences, whatever its text. synthesis_of: makes the synthesis of one sentence; the last
-        arguments say whether earlier sentences exist, and what it came to if another gateway has made it.
-        begin_sentence: called before the samples of each sentence. end_sentence: after those of each sentence that was
-        made here. close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
-        max_remembered: most earlier sentences in the context of one. earlier: sentences that another gateway has said,
-        the first ones of the text; decodes_earlier: their audio is wanted again. begun: the next one, if that gateway
-        has begun it. deliver_of: called before the first samples of a sentence that ends here; what it returns takes
-        them, or `deliver` of the run where that is None. Its last argument says whether the stream goes on inside of
-        the sentence. field_of: names a field of StreamSynthesizeRequest as the caller knows it. silence: is delivered
-        where no sentence has words; None is an error then
+        """plan: shared by all sentences, whatever its text. remembered: nothing yet. field_of: names a field of
+        StreamSynthesizeRequest as the caller knows it
         """
         self._plan = plan
         self._sentences = sentences
-        self._synthesis_of = synthesis_of
-        self._begin_sentence, self._end_sentence = begin_sentence, end_sentence
-        self._close_clip = close_clip
-        self._earlier, self._decodes_earlier = earlier, decodes_earlier
-        self._begun, self._deliver_of, self._field_of, self._silence = begun, deliver_of, field_of, silence
+        self._clip = clip
+        self._remembered = remembered
+        self._earlier = earlier
+        self._field_of = field_of
         self._number = 0  # of the next sentence
-        self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._newest: Synthesis | None = None
         self._speaking: list[Synthesis] = []  # begun and not said: what has been said is let go, with all that it kept
         self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
@@ -122,14 +129,12 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            if self._silence is None:
-                raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")  # one that came whole has words
-            return await self._silence.deliver(deliver, self._plan.arrived_at_s)
+            return await self._clip.say_nothing(deliver)
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:
             try:
-                watermark = await self._close_clip(deadline) or watermark
+                watermark = await self._clip.close(deadline) or watermark
             except StageError as error:
                 raise self._as_failure(error) from None
         return self._together(watermark)
@@ -138,8 +143,8 @@ class TextSynthesis:
         given, num_frames = self._plan.turns, 0
         before: asyncio.Event | None = None
         async for text in self._sentences:
-            result, begun = self._said_before(text), self._begun_before(text)
-            if result is not None and not self._decodes_earlier:
+            result, begun = self._earlier.result_of(self._number, text), self._earlier.begun_of(self._number, text)
+            if result is not None and self._earlier.are_heard:
                 self._results.append(result)
                 codes = result.codes
             else:
@@ -151,11 +156,11 @@ class TextSynthesis:
                 if result is not None:
                     made = Made(result.codes, result.started, result.complete)
                 is_inside = begun is not None and begun.is_inside
-                synthesis = self._synthesis_of(
-                    self._plan_of(text, (*given, *self._remembered), num_frames),
+                synthesis = self._clip.synthesis_of(
+                    self._plan_of(text, (*given, *self._remembered.turns), num_frames),
                     self._turn_to_speak(text, before, is_inside),
-                    bool(self._number or self._earlier or begun),
                     made,
+                    is_first=not (self._number or self._earlier),
                 )
                 if not self.is_speaking:
                     self._making_since_s = time.monotonic()
@@ -168,27 +173,9 @@ class TextSynthesis:
                 before = said
             self._number += 1
             num_frames += codes.frame_count
-            if codes.frame_count:
-                self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
-        if self._number < len(self._earlier) + (self._begun is not None):
-            raise _other_text(self._number)
-
-    def _begun_before(self, text: str) -> BegunSentence | None:
-        """What another gateway has made of the next sentence. Raises StatusError if that was another sentence."""
-        if self._begun is None or self._number != len(self._earlier):
-            return None
-        if self._begun.text != text:
-            raise _other_text(self._number)
-        return self._begun
-
-    def _said_before(self, text: str) -> SynthesisResult | None:
-        """What the next sentence came to at another gateway. Raises StatusError if that was another sentence."""
-        if self._number >= len(self._earlier):
-            return None
-        said = self._earlier[self._number]
-        if said.text != text:
-            raise _other_text(self._number)
-        return said.result
+            self._remembered.add(ContextTurn(self._plan.speaker, text, codes=codes))
+        if self._number < len(self._earlier):
+            raise other_text(self._number)
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
         """num_frames: frames of the earlier sentences"""
@@ -212,7 +199,7 @@ class TextSynthesis:
             if before is not None:
                 await before.wait()
             if not is_inside:  # else its beginning was told by the other gateway
-                self._begin_sentence(text)
+                self._clip.begin_sentence(text)
 
         return wait
 
@@ -230,8 +217,8 @@ class TextSynthesis:
         async def take(samples: bytes) -> int:
             nonlocal own
             if own is None:  # the sentences before have been said
-                is_new = len(self._results) >= len(self._earlier)
-                own = (self._deliver_of(synthesis, text, is_inside) if is_new else None) or deliver
+                is_new = len(self._results) >= len(self._earlier.said)
+                own = (self._clip.deliver_of(synthesis, text, is_inside=is_inside) if is_new else None) or deliver
             return await own(samples)
 
         result = await synthesis.run(deadline, take)
@@ -239,8 +226,8 @@ class TextSynthesis:
         self._delivered_samples += synthesis.delivered_samples
         self._sent_samples += synthesis.sent_samples
         self._results.append(result)
-        if len(self._results) > len(self._earlier):
-            await self._end_sentence(text, result)
+        if len(self._results) > len(self._earlier.said):
+            await self._clip.end_sentence(text, result)
         said.set()
         if not self.is_speaking:
             self._making_s += time.monotonic() - self._making_since_s
@@ -280,11 +267,6 @@ class TextSynthesis:
             if result.complete.finish_reason != engine_pb2.FINISH_REASON_END_OF_SPEECH:
                 return result.complete.finish_reason
         return engine_pb2.FINISH_REASON_MAX_FRAMES if self._is_cut else engine_pb2.FINISH_REASON_END_OF_SPEECH
-
-
-def _other_text(index: int) -> StatusError:
-    why = f"does not begin with the sentences of the checkpoints: sentence {index} is another one or is missing."
-    return wrong_field("text", why, "CHECKPOINT_OTHER_TEXT")
 
 
 def in_text_terms(error: StageError) -> StageError:

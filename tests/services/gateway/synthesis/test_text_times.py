@@ -15,6 +15,7 @@ from csm_bundle.sampling import SamplingParams
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.text_synthesis import TextSynthesis
 from tests.support.clock import Clock
 from tests.support.waits import settle
@@ -55,19 +56,16 @@ async def test_waits_of_the_writer_between_sentences_do_not_count_as_making(cloc
         await settle()
         clock.put_forward(100)
 
-    async def end_sentence(text: str, result: SynthesisResult) -> None:
-        said.release()
+    class Clip:
+        def synthesis_of(self, *_: object, is_first: bool) -> TakesTenSeconds:
+            return TakesTenSeconds(clock)
+
+        async def end_sentence(self, text: str, result: SynthesisResult) -> None:
+            said.release()
 
     nothing: Any = None
-    text = TextSynthesis(
-        plan_of_a_text(),
-        sentences(),
-        lambda *_: TakesTenSeconds(clock),  # type: ignore[arg-type, return-value]
-        nothing,
-        end_sentence,
-        nothing,
-        0,
-    )
+    clip: Any = Clip()
+    text = TextSynthesis(plan_of_a_text(), sentences(), clip, RememberedSentences(0))
     result = await text.run(nothing, nothing)
     assert 330 <= result.total_s and 30 <= result.making_s < 100
 

@@ -79,7 +79,7 @@ async def test_each_sentence_goes_on_from_those_before(
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-async def test_the_last_sentences_are_context_beside_the_caller_s_turns(
+async def test_earlier_sentences_are_context_beside_the_caller_s_turns(
     config: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     """Codes of a recording are made once."""
@@ -92,13 +92,14 @@ async def test_the_last_sentences_are_context_beside_the_caller_s_turns(
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
-        await collect(tts.StreamSynthesizeText(messages_of(config, ["One. Two. Three. Four."])))
+        await collect(tts.StreamSynthesizeText(messages_of(config, ["One. Two. Three. Four. Five."])))
     said = [[segment.text for segment in call.request.segments] for call in deployment.engine.calls]
     assert said == [
         ["Hello?", "One."],
         ["Hello?", "One.", "Two."],
         ["Hello?", "One.", "Two.", "Three."],
-        ["Hello?", "Two.", "Three.", "Four."],
+        ["Hello?", "Three.", "Four."],
+        ["Hello?", "Three.", "Four.", "Five."],
     ]
     assert len(deployment.codec.encoded) == 1
 

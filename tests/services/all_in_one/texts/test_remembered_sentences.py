@@ -1,0 +1,97 @@
+"""Keys and values of a long text are used again, and it goes on elsewhere with the same speech: two real engines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from csm_engine.scheduling.sequence import Sequence
+from services.engine.metrics import EngineMetrics
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import start_gateway
+from tests.services.all_in_one.test_survival import LOCAL, Deployment, two_of_each
+from tests.services.gateway.rpc.checkpoints.texts import Heard, Mark, hear
+from tests.support.fake_deployment import stage_targets
+from tests.support.waits import eventually
+
+SENTENCES = [f"This is {number}." for number in "one two three four five six seven eight nine ten".split()]
+FRAMES = 3  # of a sentence: the tiny model finds no end
+SEALED: dict[str, Any] = {"max_utterance_audio_seconds": FRAMES * 0.08, "code_sealing": "sealed"}
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence]:
+    """The engines' sequences, as they end."""
+    sequences: list[Sequence] = []
+    observe_end = EngineMetrics.observe_end
+
+    def observe(self: EngineMetrics, sequence: Sequence) -> None:
+        sequences.append(sequence)
+        observe_end(self, sequence)
+
+    monkeypatch.setattr(EngineMetrics, "observe_end", observe)
+    return sequences
+
+
+@pytest.fixture
+async def deployment(bundle: Path, keyring: Path, tmp_path: Path, ended: list[Sequence]) -> AsyncIterator[Deployment]:
+    keys = {"code_sealing_keyring": tmp_path / "seals.json"}
+    async with two_of_each(bundle, keyring, **SEALED, **keys) as running:
+        yield running
+
+
+@pytest.fixture
+def asked() -> tts_pb2.StreamSynthesizeRequest:
+    config = tts_pb2.StreamSynthesizeRequest()
+    config.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    config.sampling_params.seed, config.stream_config.send_checkpoints = 5, True
+    return config
+
+
+async def test_a_long_text_computes_at_most_one_earlier_sentence_again(
+    deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """Each sentence computes its own text and the end of the one before, and every third one a sentence of context."""
+    await hear(deployment.stub, asked, [" ".join(SENTENCES)])
+    await eventually(lambda: len(ended) == len(SENTENCES))
+    computed = [len(sequence.prompt) - sequence.reused for sequence in ended]
+    own = [sequence.prompt.text_token_count + 1 for sequence in ended]  # a cut sentence's last frame has no keys yet
+    most = [own[0], *(before + FRAMES + after + 1 for before, after in pairwise(own))]
+    anew = [number for number in range(1, 10) if computed[number] > own[number] + 2]
+    assert anew == [4, 7]
+    assert all(spent <= limit for spent, limit in zip(computed, most, strict=True))
+    assert max(len(sequence.prompt) for sequence in ended) > 2 * max(computed)
+
+
+async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place_of_a_block(
+    deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest, tmp_path: Path
+) -> None:
+    text = [" ".join(SENTENCES[:8])]
+    whole = await hear(deployment.stub, asked, text)
+    assert len(whole.behind) == 8
+    stages = [[stage.server for stage in of] for of in (deployment.engines, deployment.codecs)]
+    settings = LOCAL | SEALED | stage_targets(*stages) | {"code_sealing_keyring": tmp_path / "seals.json"}
+    other = await start_gateway(GatewaySettings(**settings))
+    try:
+        await other.wait_ready()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{other.server.port}") as channel:
+            stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+            for mark in whole.behind[2:6]:
+                rest = await hear(stub, asked, text, mark)
+                check_goes_on(whole, mark, rest)
+    finally:
+        await other.stop()
+    prompts = [sequence.prompt.rows().tobytes() for sequence in ended]
+    assert set(prompts[8:]) == set(prompts[3:8]) and len(prompts) == 8 + 5 + 4 + 3 + 2
+
+
+def check_goes_on(whole: Heard, mark: Mark, rest: Heard) -> None:
+    assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(mark.said)
+    assert rest.content == whole.content[mark.num_bytes :] and rest.content
+    assert rest.summary.watermark == whole.summary.watermark
