@@ -28,7 +28,7 @@ class RememberedSentences:
 def context_rule(most: int) -> list[int]:
     """Least and most earlier sentences behind the first ones, for the digests of checkpoints.
 
-    Another context makes other audio, so states of another rule are refused: a text that began anew would be other audio
-    than what its caller has heard.
+    Another context makes other audio, so states of another rule are refused: a text that began anew would be other
+    audio than what its caller has heard.
     """
     return [min(1, most), most]
