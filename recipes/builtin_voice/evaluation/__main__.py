@@ -3,7 +3,8 @@
     python -m recipes.builtin_voice.evaluation bundles/builtin --json bench/results/builtin_voice.json
     python -m recipes.builtin_voice.evaluation bundles/builtin --sets domain --parts context
 
-Which words are understood is in words.py, what a long talk costs in long_talk.py, the watermark in mark.py.
+Which words are understood is in words.py, what a long talk costs in long_talk.py, what the context of a
+long text does in text_contexts.py, the watermark in mark.py.
 """
 
 from __future__ import annotations

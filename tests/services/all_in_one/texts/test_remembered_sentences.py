@@ -41,8 +41,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence]:
 
 @pytest.fixture
 async def deployment(bundle: Path, keyring: Path, tmp_path: Path, ended: list[Sequence]) -> AsyncIterator[Deployment]:
-    keys = {"code_sealing_keyring": tmp_path / "seals.json"}
-    async with two_of_each(bundle, keyring, **SEALED, **keys) as running:
+    async with two_of_each(bundle, keyring, code_sealing_keyring=tmp_path / "seals.json", **SEALED) as running:
         yield running
 
 

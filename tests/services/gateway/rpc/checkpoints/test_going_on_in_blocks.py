@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,11 @@ def prepare(deployment: FakeDeployment) -> None:
     deployment.engine.frame_counts = CountsByText(deployment.engine)  # type: ignore[assignment]
 
 
-def segments_by_sentence(deployment: FakeDeployment) -> dict[str, Sequence[engine_pb2.Segment]]:
+def segments_by_sentence(deployment: FakeDeployment) -> dict[str, list[engine_pb2.Segment]]:
     """What the engine was asked for since the last time."""
-    asked = {call.request.segments[-1].text: list(call.request.segments) for call in deployment.engine.calls}
+    asked: dict[str, list[engine_pb2.Segment]] = {
+        call.request.segments[-1].text: list(call.request.segments) for call in deployment.engine.calls
+    }
     utterances.forget(deployment)
     return asked
 
