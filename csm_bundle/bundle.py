@@ -9,7 +9,7 @@
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "sampling": {"temperature": 0.9, "top_k": 50},
-     "text_frontend": "english-phonemes-2",
+     "text_frontend": "english-phonemes-3",
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": "", "seed": 7}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by

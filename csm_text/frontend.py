@@ -1,6 +1,6 @@
 """Text front ends by name. A bundle asks for one, and the name is part of its weights' digest.
 
-    front_end = load("english-phonemes-2")
+    front_end = load("english-phonemes-3")
     front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
 
 A front end always returns the same symbols for the same text. A change of its inventory, dictionary, model or rules
@@ -16,11 +16,13 @@ from typing import Protocol
 from csm_text.normalization.normalize import Normalizer
 from csm_text.pronunciation.dictionary import Dictionary
 from csm_text.pronunciation.letters import LetterModel
+from csm_text.pronunciation.network import Network
 from csm_text.pronunciation.pronounce import Pronouncer
+from csm_text.pronunciation.whole_words import WholeWordModel
 from csm_text.symbols import BOUNDARY, PRIVATE, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
-_VERSIONS = {"english-phonemes-1": 1, "english-phonemes-2": 2}
+_VERSIONS = {"english-phonemes-1": 1, "english-phonemes-2": 2, "english-phonemes-3": 3}
 NAMES = tuple(_VERSIONS)
 
 
@@ -43,9 +45,11 @@ class FrontEnd:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        dictionary = Dictionary(DATA / "cmudict.z")
-        self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
-        self._normalize = Normalizer(self._pronouncer, _VERSIONS[name])
+        version = _VERSIONS[name]
+        ngrams = LetterModel(DATA / "letters.xz")
+        letters = ngrams if version < 3 else WholeWordModel(Network(DATA / "whole-words.xz"), ngrams)
+        self._pronouncer = Pronouncer(Dictionary(DATA / "cmudict.z"), letters)
+        self._normalize = Normalizer(self._pronouncer, version)
 
     def normalize(self, text: str) -> str:
         """The spoken words in readable form: small letters, capitals for letter names, and marks."""

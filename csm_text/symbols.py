@@ -1,4 +1,4 @@
-"""The symbols of the front ends `english-phonemes-1` and `-2`, in a fixed order: a symbol's place is its id.
+"""The symbols of the front ends `english-phonemes-1` to `-3`, in a fixed order: a symbol's place is its id.
 
 They are the 39 ARPABET phones of CMUdict, vowels with their stress (0 none, 1 primary, 2 secondary), a boundary between
 two words, and marks. The list never changes: other symbols need another front end with another name.

@@ -33,7 +33,7 @@ class Normalizer:
 
     def __init__(self, words: Container[str], version: int) -> None:
         """words: the known words, in small letters. They decide whether capitals are read or spelled.
-        version: 1 or 2, of english-phonemes
+        version: 1 to 3, of english-phonemes; 3 has the rules of 2
         """
         self._words = words
         self._version = version

@@ -37,11 +37,10 @@ class LetterModel:
         """Loads the model. Raises: OSError or ValueError if the file cannot be used."""
         header, _, body = lzma.decompress(path.read_bytes()).partition(b"\n")
         described = json.loads(header)
-        graphones = [(letter, tuple(phones)) for letter, phones in described["graphones"]]
-        self._phones = [phones for _, phones in graphones]
-        size = len(graphones)
+        self.graphones = [(letter, tuple(phones)) for letter, phones in described["graphones"]]
+        size = len(self.graphones)
         self._of_letter: dict[str, dict[int, int]] = {"": {END: 0}}  # graphone -> its place among those of the letter
-        for index, (letter, _) in enumerate(graphones[END + 1 :], END + 1):
+        for index, (letter, _) in enumerate(self.graphones[END + 1 :], END + 1):
             of_letter = self._of_letter.setdefault(letter, {})
             of_letter[index] = len(of_letter)
         # Of each order, its n-grams sorted by context: the last graphone, minus its log probability in steps, what is
@@ -71,22 +70,22 @@ class LetterModel:
             totals: list[int] = []
             contexts: list[_Context] = []
             for cost, context in hypotheses:
-                added, following = self._after(letter, context)
+                added, following = self.after(letter, context)
                 totals += [cost + more for more in added]
                 contexts += following
             best = sorted(range(len(totals)), key=totals.__getitem__)[:BEAM]
             candidates = list(self._of_letter[letter])
             rows.append([(place // len(candidates), candidates[place % len(candidates)]) for place in best])
             hypotheses = [(totals[place], contexts[place]) for place in best]
-        ended = [cost + self._after("", context)[0][0] for cost, context in hypotheses]
+        ended = [cost + self.after("", context)[0][0] for cost, context in hypotheses]
         parent = ended.index(min(ended))
         graphones = []
         for row in reversed(rows):
             parent, graphone = row[parent]
             graphones.append(graphone)
-        return tuple(phone for graphone in reversed(graphones) for phone in self._phones[graphone])
+        return tuple(phone for graphone in reversed(graphones) for phone in self.graphones[graphone][1])
 
-    def _after(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
+    def after(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
         """Of each graphone of the letter: its cost after the context, and the context that it leads to."""
         return self._kept(letter, context) if len(context) <= KEPT_LENGTH else self._reckoned(letter, context)
 
@@ -97,7 +96,7 @@ class LetterModel:
         following: list[_Context] = [()] * len(candidates)
         if context:
             index = context[0]
-            costs, following = self._after(letter, context[1:])
+            costs, following = self.after(letter, context[1:])
             if index < 0:
                 return costs, following
             weight = self._weights[length - 1][index]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Protocol
 
 from csm_text.pronunciation import heteronyms
 from csm_text.pronunciation.dictionary import Dictionary, Phones
-from csm_text.pronunciation.letters import LetterModel
 from csm_text.symbols import VOWELS
 
 _LETTERS = {
@@ -60,10 +60,17 @@ _VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
 _ENDINGS = {"'ll": "AH0 L", "'ve": "V", "'d": "D", "'re": "ER0", "'m": "M", "n't": "AH0 N T"}
 
 
+class LetterToSound(Protocol):
+    """The interface of a letter-to-sound model (letters.py, whole_words.py)."""
+
+    def phones(self, letters: str) -> Phones:
+        """letters: a to z, at least one."""
+
+
 class Pronouncer:
     """Finds the phones of words. A word's neighbours may decide."""
 
-    def __init__(self, dictionary: Dictionary, letters: LetterModel) -> None:
+    def __init__(self, dictionary: Dictionary, letters: LetterToSound) -> None:
         self._dictionary = dictionary
         self._letters = letters
         self._of_word = lru_cache(maxsize=20_000)(self._without_neighbours)

@@ -15,27 +15,41 @@ from collections import Counter
 from pathlib import Path
 
 from csm_text.pronunciation.letters import LetterModel
+from csm_text.pronunciation.whole_words import WholeWordModel
 from recipes.english_phonemes import dictionary
-from recipes.english_phonemes.align import align, learn
+from recipes.english_phonemes.align import Graphone, align, learn
 from recipes.english_phonemes.ngrams import Model, sequence
 
 FEWEST = 4  # times that a graphone must be seen; words with a rarer one (foreign names, mistakes) are left out
 TO_ALIGN = 20_000  # words that the alignment is learned from
 
 
-def train(words: dict[str, tuple[str, ...]], path: Path, *, order: int, threshold: float) -> None:
+def split(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, list[tuple[str, ...]]]]:
+    """Words to train on with their first pronunciation, and words that are held out with all pronunciations."""
+    entries = {w: p for w, p in dictionary.read(path).items() if w.isalpha() and len(w) > 1}
+    words = {word: p[0] for word, p in entries.items() if not dictionary.is_held_out(word)}
+    return words, {word: p for word, p in entries.items() if dictionary.is_held_out(word)}
+
+
+def aligned(words: dict[str, tuple[str, ...]]) -> tuple[dict[str, list[Graphone]], list[Graphone]]:
+    """Of the words that both models are trained on, the graphones; and every graphone, START and END first."""
     costs = learn(random.Random(1).sample(sorted(words.items()), TO_ALIGN))
-    aligned = [row for row in (align(word, phones, costs) for word, phones in words.items()) if row is not None]
-    counts = Counter(graphone for row in aligned for graphone in row)
-    aligned = [row for row in aligned if all(counts[graphone] >= FEWEST for graphone in row)]
-    graphones = [("", ()), ("", ()), *sorted({graphone for row in aligned for graphone in row})]
+    found = ((word, align(word, phones, costs)) for word, phones in words.items())
+    rows = {word: row for word, row in found if row is not None}
+    counts = Counter(graphone for row in rows.values() for graphone in row)
+    rows = {word: row for word, row in rows.items() if all(counts[graphone] >= FEWEST for graphone in row)}
+    return rows, [("", ()), ("", ()), *sorted({graphone for row in rows.values() for graphone in row})]
+
+
+def train(words: dict[str, tuple[str, ...]], path: Path, *, order: int, threshold: float) -> None:
+    rows, graphones = aligned(words)
     index = {graphone: place for place, graphone in enumerate(graphones) if graphone[0]}
-    model = Model([sequence([index[graphone] for graphone in row]) for row in aligned], order)
+    model = Model([sequence([index[graphone] for graphone in row]) for row in rows.values()], order)
     model.prune(threshold)
     model.write(path, graphones)
 
 
-def measure(model: LetterModel, entries: dict[str, list[tuple[str, ...]]]) -> dict[str, float]:
+def measure(model: LetterModel | WholeWordModel, entries: dict[str, list[tuple[str, ...]]]) -> dict[str, float]:
     """Error rates in %: of words and phones against the first pronunciation, of words against the nearest, of words
     and phones without stress."""
     wrong = wrong_of_any = wrong_plain = edits = edits_plain = phones = 0
@@ -54,6 +68,12 @@ def measure(model: LetterModel, entries: dict[str, list[tuple[str, ...]]]) -> di
         "words without stress": 100 * wrong_plain / len(entries),
         "phones without stress": 100 * edits_plain / phones,
     }
+
+
+def report(model: LetterModel | WholeWordModel, held_out: dict[str, list[tuple[str, ...]]]) -> None:
+    print(f"{len(held_out)} words held out; wrong in %:")
+    for name, rate in measure(model, held_out).items():
+        print(f"  {name}: {rate:.1f}", file=sys.stdout)
 
 
 def distance(one: tuple[str, ...], other: tuple[str, ...]) -> int:
@@ -76,13 +96,10 @@ def main() -> None:
     parser.add_argument("--order", type=int, default=7)
     parser.add_argument("--threshold", type=float, default=1.0)
     arguments = parser.parse_args()
-    entries = {w: p for w, p in dictionary.read(arguments.dictionary).items() if w.isalpha() and len(w) > 1}
-    words = {word: p[0] for word, p in entries.items() if not dictionary.is_held_out(word)}
+    words, held_out = split(arguments.dictionary)
     train(words, arguments.model, order=arguments.order, threshold=arguments.threshold)
-    held_out = {word: p for word, p in entries.items() if dictionary.is_held_out(word)}
-    print(f"{len(words)} words; {arguments.model.stat().st_size} bytes; {len(held_out)} held out; wrong in %:")
-    for name, rate in measure(LetterModel(arguments.model), held_out).items():
-        print(f"  {name}: {rate:.1f}", file=sys.stdout)
+    print(f"{len(words)} words; {arguments.model.stat().st_size} bytes")
+    report(LetterModel(arguments.model), held_out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The CSM's input for what flite says: the symbols of the front end `english-phonemes-2`, from flite's own words.
+"""The CSM's input for what flite says: the symbols of the front end `english-phonemes-3`, from flite's own words.
 
 So the symbols match the sound, also where flite's lexicon and the front end's differ. Flite has one schwa for CMUdict's
 AH0, and no second stress. In a word with several stressed vowels, some of them are written with second stress.

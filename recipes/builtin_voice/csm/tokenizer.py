@@ -1,4 +1,4 @@
-"""The tokenizer: a `tokenizer.json` with the symbols of the front end `english-phonemes-2` as tokens.
+"""The tokenizer: a `tokenizer.json` with the symbols of the front end `english-phonemes-3` as tokens.
 
 A segment reads `[speaker]symbol symbol ...`. Speakers 0 to 9 have tokens of their own; everything else is unknown.
 """
@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from csm_engine.model.tokenizer import BOS, EOS
 from csm_text.symbols import SYMBOLS
 
-TEXT_FRONTEND = "english-phonemes-2"
+TEXT_FRONTEND = "english-phonemes-3"
 NUM_SPEAKERS = 10
 UNKNOWN = "[unknown]"
 TOKENS = (UNKNOWN, BOS, EOS, *(f"[{speaker}]" for speaker in range(NUM_SPEAKERS)), *SYMBOLS)
