@@ -48,7 +48,9 @@ CUTS = {
 }
 # Where rows have eight bits too: many rows -> cuts. Tiles that make rows have ROUNDED_BLOCK outputs at any batch.
 ROUNDED_CUTS = {
-    False: Cuts(Cut(32, 256, 5), Cut(64, 256, 4), Cut(64, 256, 4), Cut(64, 256, 4), Cut(16, 256, 5), splits=8),
+    False: Cuts(
+        Cut(32, 256, 5, 16), Cut(64, 256, 4, 16), Cut(64, 256, 4), Cut(64, 256, 4), Cut(32, 256, 5), splits=8
+    ),
     True: Cuts(
         Cut(64, 256, 4, 16), Cut(64, 256, 4, 16), Cut(64, 128, 7, 64), Cut(64, 128, 7, 64), Cut(64, 128, 7),
         splits=8, warps=8,

@@ -25,11 +25,11 @@ MOST_ROWS = tl.constexpr(32)  # of one product
 @triton.jit
 def product_tile(
     x_ptr, factor_ptr, weight_ptr, first_row, rows, output, first_input,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr, STAGES: tl.constexpr,
-    WIDE: tl.constexpr, TWO: tl.constexpr = False,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, TWO: tl.constexpr = False,
 ):  # fmt: skip
-    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (ROWS, output), twice:
-    of the rows of the tile from first_row on, and where TWO of the tile behind it, by one reading of the weights.
+    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (ROWS, output),
+    twice: of the tile of rows from first_row on, and where TWO of the one behind it, by one reading of the weights.
 
     output: rows of weight. A step has STEP inputs, of which SHARED at a time are multiplied; x of eight bits has a
     factor for each row of them. WIDE: multiplies in float32, for Triton's interpreter.
@@ -51,8 +51,9 @@ def product_tile(
 
 @triton.jit
 def rows_of_tile(first_row, ROWS: tl.constexpr):
-    """The rows of a tile, ROWS from first_row on, in the order of its product. Of a product, a thread holds every eighth
-    row: so these are neighbours, whose factors it reads at once.
+    """The rows of a tile, ROWS from first_row on, in the order that its product has them.
+
+    A thread holds every eighth row of a product: so these are neighbours, whose factors lie side by side.
     """
     place = tl.arange(0, ROWS)
     return first_row + place % 8 * (ROWS // 8) + place // 8
@@ -60,18 +61,19 @@ def rows_of_tile(first_row, ROWS: tl.constexpr):
 
 @triton.jit
 def load_rows(x_ptr, factor_ptr, first_row, rows, index, block, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """x (row, index) of a tile, and if x has eight bits a factor for each row. x of rows that are not there is not read.
+    """x (row, index) of a tile, zero for a row that is not there; and a factor for each row if x has eight bits.
 
-    Factors are copied as (8, ROWS / 8), neighbours by one instruction: Triton 3.6 lets each thread copy all that it
-    needs itself, where 3.7 lets them share. No mask, which is not the same for neighbours.
+    Triton 3.6 lets each thread copy the factors of all rows that it holds. So these are read as (8, ROWS / 8), of
+    which a thread's are a line: one instruction in place of four. A mask would not be the same along it.
     """
     row = rows_of_tile(first_row, ROWS)
     place = x_ptr + row[:, None] * WIDTH + index[None, :]
     x = tl.load(place, mask=(row < rows)[:, None], other=0, eviction_policy="evict_last")
     factor = 1.0
     if x_ptr.dtype.element_ty == tl.int8:
-        neighbours = tl.arange(0, 8)[:, None] * (ROWS // 8) + tl.arange(0, ROWS // 8)[None, :]
-        factor = tl.reshape(tl.trans(tl.load(factor_ptr + block * FACTORS + first_row + neighbours)), (ROWS, 1))
+        line = tl.arange(0, 8)[:, None] * (ROWS // 8) + tl.arange(0, ROWS // 8)[None, :]
+        factor = tl.trans(tl.load(factor_ptr + block * FACTORS + first_row + line))
+        factor = tl.reshape(factor, (ROWS,))[:, None]
     return x, factor
 
 
