@@ -13,7 +13,8 @@ from torch import Tensor
 from csm_engine.execution.matrix import Matrix
 from csm_engine.model.shapes import ModelConfig
 
-LARGEST_TILE, LARGEST_NARROW_TILE = 64, 32  # outputs; narrow are those of heads
+LARGEST_TILE = 64  # outputs; a tile of heads is no wider than a codebook
+LEAST_SIZE = 32  # of a codebook, and of attention's heads
 _CODES = 4096  # at a time
 
 
@@ -57,9 +58,9 @@ def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> Non
     for name, size, least in (
         ("dim", stack.dim, LARGEST_TILE),
         ("ffn_dim", stack.ffn_dim, LARGEST_TILE),
-        ("head_dim", stack.head_dim, LARGEST_NARROW_TILE),
+        ("head_dim", stack.head_dim, LEAST_SIZE),
         ("width of all heads", stack.num_heads * stack.head_dim, LARGEST_TILE),  # so q, k and v are whole tiles too
-        ("codebook_size", config.codebook_size, LARGEST_NARROW_TILE),
+        ("codebook_size", config.codebook_size, LEAST_SIZE),
     ):
         if size < least:
             raise ValueError(f"the depth kernel needs a {name} of at least {least}; given is {size}")

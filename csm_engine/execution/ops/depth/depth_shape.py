@@ -42,15 +42,17 @@ ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a factor: the out
 # (eight bits, many rows) -> cuts. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5), Cut(32, 128, 8), Cut(16, 256, 5)),
-    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7, 64), Cut(64, 128, 5), Cut(32, 128, 7)),
+    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7, 64), Cut(64, 128, 5), Cut(64, 128, 7)),
     (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7), Cut(32, 128, 8), Cut(16, 256, 6)),
-    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8, 64), Cut(32, 128, 8), Cut(32, 128, 6), warps=8),
+    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8, 64), Cut(32, 128, 8), Cut(64, 128, 7), warps=8),
 }
 # Where rows have eight bits too: many rows -> cuts. Tiles that make rows have ROUNDED_BLOCK outputs at any batch.
 ROUNDED_CUTS = {
-    False: Cuts(Cut(16, 256, 5), Cut(64, 256, 4), Cut(64, 256, 4), Cut(64, 256, 4), Cut(16, 256, 5), splits=8),
+    False: Cuts(
+        Cut(32, 256, 5, 16), Cut(64, 256, 4, 16), Cut(64, 256, 4), Cut(64, 256, 4), Cut(32, 256, 5), splits=8
+    ),
     True: Cuts(
-        Cut(64, 256, 4, 16), Cut(64, 256, 4, 16), Cut(64, 128, 7, 64), Cut(64, 128, 7, 64), Cut(32, 128, 7),
+        Cut(64, 256, 4, 16), Cut(64, 256, 4, 16), Cut(64, 128, 7, 64), Cut(64, 128, 7, 64), Cut(64, 128, 7),
         splits=8, warps=8,
     ),
 }  # fmt: skip
@@ -129,6 +131,10 @@ class DepthShape:
     @property
     def qkv_step(self) -> int:
         return min(self.cuts.qkv.width, self.dim)
+
+    @property
+    def heads_block(self) -> int:
+        return min(self.cuts.heads.block, self.codebook_size)
 
     @property
     def heads_step(self) -> int:

@@ -84,7 +84,7 @@ def phase(
             program, programs, x + before * S.dim, factor, square + before * S.parts,
             head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
             S.dim, S.codebook_size, False, S.parts, S.cuts.heads.rows,
-            S.cuts.heads.block, S.heads_step, S.heads_step, S.cuts.heads.stages, S.wide,
+            S.heads_block, S.heads_step, S.heads_step, S.cuts.heads.stages, S.wide,
         )  # fmt: skip
     else:
         tl.static_assert(PHASE == DRAW)

@@ -6,7 +6,8 @@ tensor core instruction (at most 32 rows a product, so `mma.sync`), their splits
 added in float64, in which the order cannot be seen in the float32 that is made of them.
 
 Rows of eight bits have a factor for each part of a row; products inside of a part are added in int32 (arXiv 2211.10438
-multiplies so, with a factor for each row). Rows from `rows` on are neither read nor written.
+multiplies so, with a factor for each row). Rows from `rows` on are neither read nor written; but a tile reads the
+factors of all of its rows, which are zero, or of a row that was there, and multiplies zeros by them.
 """
 
 from __future__ import annotations
@@ -23,39 +24,56 @@ MOST_ROWS = tl.constexpr(32)  # of one product
 
 @triton.jit
 def product_tile(
-    x_ptr, factor_ptr, weight_ptr, row, rows, output, first_input,
-    WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr, STAGES: tl.constexpr,
-    WIDE: tl.constexpr, TWO: tl.constexpr = False,
+    x_ptr, factor_ptr, weight_ptr, first_row, rows, output, first_input,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
+    STAGES: tl.constexpr, WIDE: tl.constexpr, TWO: tl.constexpr = False,
 ):  # fmt: skip
-    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (row, output), twice:
-    of row, and where TWO of the rows behind them as well, by one reading of the weights.
+    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (ROWS, output),
+    twice: of the tile of rows from first_row on, and where TWO of the one behind it, by one reading of the weights.
 
     output: rows of weight. A step has STEP inputs, of which SHARED at a time are multiplied; x of eight bits has a
     factor for each row of them. WIDE: multiplies in float32, for Triton's interpreter.
     """
-    product = tl.zeros((row.shape[0], output.shape[0]), tl.float32)
+    product = tl.zeros((ROWS, output.shape[0]), tl.float32)
     behind = product
     for start in tl.range(first_input, first_input + INPUTS, STEP, num_stages=STAGES):
         for first in tl.static_range(0, STEP, SHARED):
             index = start + first + tl.arange(0, SHARED)
             weight = tl.load(weight_ptr + output[:, None] * WIDTH + index[None, :], eviction_policy="evict_first")
-            x, factor = load_rows(x_ptr, factor_ptr, row, rows, index, (start + first) // SHARED, WIDTH)
+            block = (start + first) // SHARED
+            x, factor = load_rows(x_ptr, factor_ptr, first_row, rows, index, block, ROWS, WIDTH)
             product = add_product(x, factor, weight, product, WIDE)
             if TWO:
-                after = row + row.shape[0]
-                x, factor = load_rows(x_ptr, factor_ptr, after, rows, index, (start + first) // SHARED, WIDTH)
+                x, factor = load_rows(x_ptr, factor_ptr, first_row + ROWS, rows, index, block, ROWS, WIDTH)
                 behind = add_product(x, factor, weight, behind, WIDE)
     return product, behind
 
 
 @triton.jit
-def load_rows(x_ptr, factor_ptr, row, rows, index, block, WIDTH: tl.constexpr):
-    """x (row, index), and a factor for each row if it has eight bits. Rows that are not there are not read."""
+def rows_of_tile(first_row, ROWS: tl.constexpr):
+    """The rows of a tile, ROWS from first_row on, in the order that its product has them.
+
+    A thread holds every eighth row of a product: so these are neighbours, whose factors lie side by side.
+    """
+    place = tl.arange(0, ROWS)
+    return first_row + place % 8 * (ROWS // 8) + place // 8
+
+
+@triton.jit
+def load_rows(x_ptr, factor_ptr, first_row, rows, index, block, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """x (row, index) of a tile, zero for a row that is not there; and a factor for each row if x has eight bits.
+
+    Triton 3.6 lets each thread copy the factors of all rows that it holds. So these are read as (8, ROWS / 8), of
+    which a thread's are a line: one instruction in place of four. A mask would not be the same along it.
+    """
+    row = rows_of_tile(first_row, ROWS)
     place = x_ptr + row[:, None] * WIDTH + index[None, :]
     x = tl.load(place, mask=(row < rows)[:, None], other=0, eviction_policy="evict_last")
     factor = 1.0
     if x_ptr.dtype.element_ty == tl.int8:
-        factor = tl.load(factor_ptr + block * FACTORS + row, mask=row < rows, other=0.0)[:, None]
+        line = tl.arange(0, 8)[:, None] * (ROWS // 8) + tl.arange(0, ROWS // 8)[None, :]
+        factor = tl.trans(tl.load(factor_ptr + block * FACTORS + first_row + line))
+        factor = tl.reshape(factor, (ROWS,))[:, None]
     return x, factor
 
 
@@ -91,13 +109,15 @@ def normed_product(
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
     for tile in range(program, OUTPUTS // OUTPUT_BLOCK * row_blocks, programs):
-        row = tile % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        first_row = tile % row_blocks * ROW_BLOCK
+        row = rows_of_tile(first_row, ROW_BLOCK)
         output = tile // row_blocks * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         if SCALED:
             scale = tl.load(scale_ptr + output)[None, :]
         sums, _ = product_tile(
-            x_ptr, factor_ptr, weight_ptr, row, rows, output, 0, WIDTH, WIDTH, STEP, SHARED, STAGES, WIDE
-        )
+            x_ptr, factor_ptr, weight_ptr, first_row, rows, output, 0,
+            ROW_BLOCK, WIDTH, WIDTH, STEP, SHARED, STAGES, WIDE,
+        )  # fmt: skip
         # Only here: registers that hold it while products are added are missed there.
         sums *= row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
         if SCALED:
@@ -122,7 +142,8 @@ def gated_product(
     HERE: tl.constexpr = min(ROW_BLOCK, MOST_ROWS)
     TWO: tl.constexpr = HERE < ROW_BLOCK
     for tile in range(program, OUTPUTS // OUTPUT_BLOCK * row_blocks, programs):
-        row = tile % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
+        first_row = tile % row_blocks * ROW_BLOCK
+        row = rows_of_tile(first_row, HERE)
         output = tile // row_blocks * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         gate, value = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32), tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
         gate_behind, value_behind = gate, value
@@ -132,10 +153,10 @@ def gated_product(
                 place = weight_ptr + output[:, None] * WIDTH + index[None, :]
                 of_gate = tl.load(place, eviction_policy="evict_first")
                 of_value = tl.load(place + OUTPUTS * WIDTH, eviction_policy="evict_first")
-                x, factor = load_rows(x_ptr, factor_ptr, row, rows, index, block, WIDTH)
+                x, factor = load_rows(x_ptr, factor_ptr, first_row, rows, index, block, HERE, WIDTH)
                 gate, value = add_product(x, factor, of_gate, gate, WIDE), add_product(x, factor, of_value, value, WIDE)
                 if TWO:
-                    x, factor = load_rows(x_ptr, factor_ptr, row + HERE, rows, index, block, WIDTH)
+                    x, factor = load_rows(x_ptr, factor_ptr, first_row + HERE, rows, index, block, HERE, WIDTH)
                     gate_behind = add_product(x, factor, of_gate, gate_behind, WIDE)
                     value_behind = add_product(x, factor, of_value, value_behind, WIDE)
         for half in tl.static_range(ROW_BLOCK // HERE):
@@ -192,16 +213,17 @@ def added_product(
     PARTS: tl.constexpr = OUTPUTS // OUTPUT_BLOCK
     for task in range(program, PARTS * SPLITS * row_blocks, programs):
         split, tile = task // row_blocks % SPLITS, task // row_blocks // SPLITS * row_blocks + task % row_blocks
-        row = task % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
+        first_row = task % row_blocks * ROW_BLOCK
+        row = rows_of_tile(first_row, HERE)
         block = task // row_blocks // SPLITS
         output = block * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         total, behind = product_tile(
-            y_ptr, y_factor_ptr, weight_ptr, row, rows, output, split * SPLIT_WIDTH,
-            WIDTH, SPLIT_WIDTH, STEP, SHARED, STAGES, WIDE, HALVES > 1,
+            y_ptr, y_factor_ptr, weight_ptr, first_row, rows, output, split * SPLIT_WIDTH,
+            HERE, WIDTH, SPLIT_WIDTH, STEP, SHARED, STAGES, WIDE, HALVES > 1,
         )  # fmt: skip
         last = True
         parts = part_ptr + tile * (SPLITS * PART)
-        parts += tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
+        parts += (row - first_row)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
         if SPLITS > 1:
             tl.store(parts + split * PART, total.to(part_ptr.dtype.element_ty), mask=(row < rows)[:, None])
             if HALVES > 1:

@@ -18,7 +18,7 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from csm_engine.execution import matrix  # noqa: E402
-from csm_engine.execution.depth_weights import LARGEST_NARROW_TILE, LARGEST_TILE  # noqa: E402
+from csm_engine.execution.depth_weights import LARGEST_TILE, LEAST_SIZE  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.ops.depth.depth_shape import CUTS, ROUNDED_BLOCK, ROUNDED_CUTS, Cuts  # noqa: E402
@@ -51,7 +51,10 @@ def assert_close(ours: Tensor, expected: Tensor) -> None:
 
 
 SHORT = replace(SMALL, num_codebooks=2, depth_decoder=replace(SMALL.depth_decoder, num_layers=1))
-WIDE = replace(SHORT, depth_decoder=replace(SHORT.depth_decoder, dim=128, ffn_dim=256))  # more than one block of a row
+# More than one block of a row, and a tile of heads of the greatest width.
+WIDE = replace(
+    SHORT, depth_decoder=replace(SHORT.depth_decoder, dim=128, ffn_dim=256), codebook_size=64, audio_vocab_size=67
+)
 CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
     "two rows": (SMALL, 2, "none"),
     "rows in eight bits, in blocks and splits": (WIDE, 2, "int8"),
@@ -110,7 +113,9 @@ def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
 def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
     every = [*CUTS.values(), *ROUNDED_CUTS.values()]
     assert max(max(cuts.qkv.block, cuts.out.block, cuts.gate_up.block) for cuts in every) == LARGEST_TILE
-    assert max(cuts.heads.block for cuts in every) == LARGEST_NARROW_TILE
+    assert max(cuts.heads.block for cuts in every) == LARGEST_TILE
+    least = kernel_of(weights_of(replace(SMALL, codebook_size=LEAST_SIZE), torch.float32), 1)
+    assert least.shape(64).heads_block == LEAST_SIZE
     assert all(cuts.out.block == cuts.down.block for cuts in every)
     assert {cuts.out.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
     assert {cuts.gate_up.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}

@@ -83,13 +83,16 @@ def test_what_is_not_to_be_written_is_not() -> None:
     assert {(race.rule, race.buffer) for race in accesses.races} == {("writes an input", "given")}
 
 
-def test_what_is_not_there_in_an_interval_is_not_touched() -> None:
-    """The kernel touches all of its data in each of three intervals; in the second, the last value is not there."""
+@pytest.mark.parametrize(("interval", "to_read", "found"), [(1, False, [1]), (1, True, []), (2, True, [2])])
+def test_what_is_not_there_in_an_interval_is_not_touched(interval: int, to_read: bool, found: list[int]) -> None:
+    """The kernel touches all of its data in each of three intervals: it writes, reads and writes it. In one of them the
+    last value is not there, or only to be read. found: which program touches it.
+    """
     buffers = {"data": torch.zeros(PROGRAMS, dtype=torch.int32), "counter": torch.zeros(1, dtype=torch.int32)}
 
-    def there(name: str, interval: int, indices: Indices) -> bool:
-        return (name, interval) != ("data", 1) or bool(indices.max() < PROGRAMS - 1)
+    def there(name: str, number: int, indices: Indices, writes: bool) -> bool:
+        return (name, number) != ("data", interval) or bool(indices.max() < PROGRAMS - 1) or (to_read and not writes)
 
     accesses = Accesses(PROGRAMS, buffers, written=buffers, there=there)
     run_in_turns(faulty_kernel, PROGRAMS, {**buffers, "FAULT": ""}, accesses, forward)
-    assert accesses.races == [Race("touches what is not there", "data", 1, (PROGRAMS - 2,))]  # it reads its neighbour's
+    assert accesses.races == [Race("touches what is not there", "data", interval, (program,)) for program in found]

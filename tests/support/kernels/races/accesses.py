@@ -27,7 +27,7 @@ from torch import Tensor
 from tests.support.kernels.races.turns import Addresses
 
 Indices = npt.NDArray[np.int64]
-There = Callable[[str, int, Indices], bool]
+There = Callable[[str, int, Indices, bool], bool]
 _NO_PROGRAM = 2**15 - 1
 
 
@@ -81,7 +81,8 @@ class Accesses:
     """A `Watcher`. After the run: `races`, `arrivals` (barriers of each program), and `idle` barriers.
 
     buffers: everything that the launch is given; written: those that it may write; counter: the barriers' own. there:
-    whether all values of a buffer with these indices are there in an interval; all are by default.
+    whether all values of a buffer with these indices are there in an interval, to be written or only to be read; all
+    are by default.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class Accesses:
             return
         self._has_passed(program, buffer.name)
         self._threads_apart[program] = True
-        if self._there is not None and not self._there(buffer.name, self.arrivals[program], indices):
+        if self._there is not None and not self._there(buffer.name, self.arrivals[program], indices, writes):
             self._found("touches what is not there", buffer.name, program)
         if buffer.name in self._ordered:
             self._touch_ordered(buffer.name, program, indices, int(addresses[0]), writes)

@@ -79,6 +79,7 @@ class RowsThere:
     """Which rows of the buffers between phases are there in a phase, and so may be touched; of B rows.
 
     Those of the phase's positions: the head has the last one's, attention its own. All else has B rows by its size.
+    Products read the factors of whole tiles, and so of whole row blocks.
     """
 
     def __init__(self, shape: DepthShape, rows: int) -> None:
@@ -94,12 +95,13 @@ class RowsThere:
             "eight": shape.dim,
         }
 
-    def __call__(self, name: str, interval: int, indices: Indices) -> bool:
+    def __call__(self, name: str, interval: int, indices: Indices, writes: bool) -> bool:
         first, last = self._of_phase(interval)
         if name == "part":
             row = self._rows_of_parts(indices, last)
         elif name == "factor":
             row = indices % FACTORS.value
+            last = last if writes else -(-last // self._shape.row_block) * self._shape.row_block
         elif name in self._widths:
             row = indices // self._widths[name]
             if name == "logits":
