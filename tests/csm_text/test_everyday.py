@@ -68,9 +68,9 @@ class Slow(Normalizer):
 SLOW, FAST = Slow(), Normalizer(FRONT_END._pronouncer, 2)
 
 
-@pytest.mark.parametrize("text", WRITTEN)
-def test_rules_by_first_character_read_as_all_rules(text: str) -> None:
-    assert FAST(text) == SLOW(text)
+def test_rules_by_first_character_read_as_all_rules() -> None:
+    assert len(WRITTEN) > 1000
+    assert {text: FAST(text) for text in WRITTEN} == {text: SLOW(text) for text in WRITTEN}
 
 
 @settings(max_examples=300, deadline=None)
