@@ -77,9 +77,8 @@ class Network:
         self._out = {letter: _product(arrays, "out", slice(*found)) for letter, found in self.of_letter.items()}
         self._tanh = arrays["tanh"].astype(np.float32) / np.float32(1 << 15)
         self._exp = arrays["exp"].astype(np.int64)  # of minus a number of steps
-        self._sums = arrays["sums"].astype(
-            np.int64
-        )  # the sum of exponentials from which on its logarithm is a step more
+        # The sums of exponentials from which on the logarithm is a step more.
+        self._sums = arrays["sums"].astype(np.int64)
 
     @property
     def remembered(self) -> int:

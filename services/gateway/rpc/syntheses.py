@@ -25,7 +25,7 @@ from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import Said
-from services.gateway.synthesis.texts.silence import Silence
+from services.gateway.synthesis.texts.silence import deliver_silence
 from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextClip, TextSynthesis
 from services.gateway.synthesis.texts.words import NO_WORDS
 
@@ -171,8 +171,8 @@ class _TextClip(TextClip):
     async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
         if not self.plan.silence_without_words:
             raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")
-        silence = Silence(bytes(2 * round(self.catalog.frame_s * self.catalog.sample_rate_hz)))
-        return await silence.deliver(deliver, self.plan.arrived_at_s)
+        one_frame = round(self.catalog.frame_s * self.catalog.sample_rate_hz)
+        return await deliver_silence(one_frame, deliver, self.plan.arrived_at_s)
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
         return await self.syntheses.close_clip(self.plan.request_id, self.catalog, self.clip, deadline)
