@@ -22,6 +22,8 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.deployment.cpu import process_cpu_s
+
 START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
 DRAIN_S = 600.0
 POLL_S = 0.1
@@ -144,8 +146,7 @@ class StageProcess:
         """Seconds of CPU that all its threads have used; 0 for one that does not run."""
         if self._process is None or not self.is_alive:
             return 0.0
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return process_cpu_s(self._process.pid)
 
     async def gauges(self, *names: str) -> dict[str, float]:
         """The values of its metrics with these names."""

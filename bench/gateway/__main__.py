@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
+from bench.deployment.cpu import process_cpu_s
 from bench.deployment.process import StageProcess
 from bench.deployment.program import ports_told, program
 from bench.deployment.run import run_program
@@ -122,9 +122,8 @@ async def stand_ins(batch_frames: int) -> AsyncIterator[dict[str, tuple[int, int
 async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
     ports = [str(stages[stage][0]) for stage in ("engine", "codec")]
     async with program("bench.gateway.relay", *ports) as running:
-        times = psutil.Process(running.pid).cpu_times
         (port,) = await ports_told(running)
-        yield port, lambda: times().user + times().system
+        yield port, lambda: process_cpu_s(running.pid)
 
 
 @asynccontextmanager
