@@ -22,7 +22,7 @@ def segments_of(turns: Iterable[ContextTurn]) -> list[engine_pb2.Segment]:
 
 def turn_indices(turns: Sequence[ContextTurn]) -> list[int]:
     """Of each segment the index of its turn."""
-    return [index for index, turn in enumerate(turns) for _ in _of_turn(turn)]
+    return [index for index, turn in enumerate(turns) for _ in range(_count(turn))]
 
 
 def dropped_turns(turns: Sequence[ContextTurn], num_dropped: int) -> int:
@@ -38,6 +38,12 @@ def answer_codes(utterances: Sequence[tuple[str, rvq_pb2.CodeFrames]], codebook_
         answer.frame_count += frames.frame_count
     answer.codes = b"".join(frames.codes for _, frames in utterances)
     return answer
+
+
+def _count(turn: ContextTurn) -> int:
+    if turn.codes is None or not turn.codes.utterances:
+        return 1
+    return sum(utterance.frame_count > 0 for utterance in turn.codes.utterances)
 
 
 def _of_turn(turn: ContextTurn) -> list[engine_pb2.Segment]:
