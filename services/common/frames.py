@@ -31,6 +31,16 @@ def check_shape(frames: rvq_pb2.CodeFrames, codebook_count: int) -> None:
         )
 
 
+def check_utterances(frames: rvq_pb2.CodeFrames) -> None:
+    """Raises MalformedFramesError unless the utterances, if there are any, are `frame_count` frames together."""
+    counts = [utterance.frame_count for utterance in frames.utterances]
+    if counts and (min(counts) < 0 or sum(counts) != frames.frame_count):
+        raise MalformedFramesError(
+            f"utterances have {sum(counts)} frames together, the least of them {min(counts)}; frame_count is"
+            f" {frames.frame_count}. Codes that were cut must have none."
+        )
+
+
 def check_follows(frames: rvq_pb2.CodeFrames, next_frame_index: int) -> None:
     """Raises MalformedFramesError unless `frames` begin at `next_frame_index`: none lost, none doubled."""
     if frames.first_frame_index != next_frame_index:

@@ -11,6 +11,7 @@ from services.common import frames
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal, SealError
 from services.gateway.requests.recordings import read_recording
+from services.gateway.requests.utterances import is_said_as
 from services.gateway.requests.violations import Violations
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
@@ -23,6 +24,8 @@ def read_prompt(turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings,
     violations = Violations()
     read = ContextReader(catalog, settings, seal, violations).turn("prompt", turn)
     violations.raise_if_any()
+    if read.codes is not None:
+        read.codes.ClearField("utterances")  # a prompt is one turn, and its text one text
     return read
 
 
@@ -99,6 +102,8 @@ class ContextReader:
                     codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
                 case _:
                     self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+        if codes is not None and not is_said_as([each.text for each in codes.utterances], text):
+            codes.ClearField("utterances")
         return ContextTurn(speaker, text, recording, codes)
 
     def _open_codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
@@ -132,11 +137,14 @@ class ContextReader:
         try:
             frames.check_shape(codes, identity.codebook_count)
             frames.check_range(codes, identity.codebook_size)
+            frames.check_utterances(codes)
         except frames.MalformedFramesError as error:
             self._wrong(field, str(error), "CODES_MALFORMED")
             return None
         # A reference to a field keeps the whole request, with its recordings, and a copy all fields that nobody knows.
-        return rvq_pb2.CodeFrames(**{field.name: value for field, value in codes.ListFields()})
+        known = {field.name: value for field, value in codes.ListFields() if field.name != "utterances"}
+        utterances = [rvq_pb2.Utterance(text=each.text, frame_count=each.frame_count) for each in codes.utterances]
+        return rvq_pb2.CodeFrames(**known, utterances=utterances)
 
     def _audio_seconds(self, turn: ContextTurn) -> float:
         if turn.recording is not None:

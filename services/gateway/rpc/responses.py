@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
 
 from services.common.values import seconds
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.segments import answer_codes, dropped_turns
 from services.gateway.voices.directory import ListedVoice
 
 _FINISH_REASONS = {
@@ -56,7 +58,7 @@ def finish_reason(result: SynthesisResult) -> tts_pb2.FinishReason:
 
 def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> tts_pb2.SynthesisSummary:
     """sample_count: samples sent to the caller, at the plan's rate"""
-    has_codes = plan.return_codes and result.codes.frame_count > 0
+    codes = _returned_codes(plan, result)
     return tts_pb2.SynthesisSummary(
         finish_reason=finish_reason(result),
         stats=tts_pb2.SynthesisStats(
@@ -68,13 +70,22 @@ def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> 
             total_duration=seconds(result.total_s),
             input_token_count=result.started.text_token_count,
             context_token_count=result.started.prompt_token_count,
-            dropped_turn_count=result.started.dropped_segment_count,
+            dropped_turn_count=dropped_turns(plan.turns, result.started.dropped_segment_count),
         ),
         watermark=tts_pb2.WatermarkInfo(
             coverage=_COVERAGES.get(result.watermark.coverage, tts_pb2.WATERMARK_COVERAGE_UNSPECIFIED),
             scheme=result.watermark.scheme,
             key_id=result.watermark.key_id,
         ),
-        codes=result.codes if has_codes and plan.seal is None else None,
-        sealed_codes=plan.seal(result.codes) if has_codes and plan.seal is not None else b"",
+        codes=codes if plan.seal is None else None,
+        sealed_codes=plan.seal(codes) if codes is not None and plan.seal is not None else b"",
     )
+
+
+def _returned_codes(plan: SynthesisPlan, result: SynthesisResult) -> rvq_pb2.CodeFrames | None:
+    """With their utterances; None where none are wanted, or there are none."""
+    if not plan.return_codes or not result.codes.frame_count:
+        return None
+    if result.codes.utterances:  # of a text
+        return result.codes
+    return answer_codes([(plan.text, result.codes)], result.codes.codebook_count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from services.common.rpc.field_paths import FieldPath, parse, render
 from services.common.rpc.status import FieldViolation, message_of
@@ -18,10 +18,10 @@ _OF_RECORDING: Mapping[FieldPath, FieldPath] = {
 }
 
 
-def public_path(path: FieldPath, turn_count: int, *, has_prompt: bool) -> FieldPath:
+def public_path(path: FieldPath, turn_indices: Sequence[int], *, has_prompt: bool) -> FieldPath:
     """The public path of a field of GenerateRequest. Its segments are the context's turns, then the input.
 
-    has_prompt: the first segment is the voice's prompt
+    turn_indices: of each segment of the context; has_prompt: the first segment is the voice's prompt
     """
     match path:
         case ("max_frame_count",):
@@ -31,9 +31,9 @@ def public_path(path: FieldPath, turn_count: int, *, has_prompt: bool) -> FieldP
             index -= has_prompt
             if index < 0:
                 return ("voice", "name")
-            if index >= turn_count:
+            if index >= len(turn_indices):
                 return ("input", *_OF_INPUT.get(part, ()))
-            return ("context", "turns", index, *_OF_TURN.get(part, ()))
+            return ("context", "turns", turn_indices[index], *_OF_TURN.get(part, ()))
     return path
 
 
@@ -42,9 +42,9 @@ def recording_in_public_terms(error: StageError, recording: str) -> StageError:
     return renamed(error, lambda field: render((*parse(recording), *_OF_RECORDING.get(parse(field), ()))))
 
 
-def in_public_terms(error: StageError, turn_count: int, *, has_prompt: bool) -> StageError:
-    """The same failure, with the field paths that the caller knows."""
-    return renamed(error, lambda field: render(public_path(parse(field), turn_count, has_prompt=has_prompt)))
+def in_public_terms(error: StageError, turn_indices: Sequence[int], *, has_prompt: bool) -> StageError:
+    """The same failure, with the field paths that the caller knows. The others are as for `public_path`."""
+    return renamed(error, lambda field: render(public_path(parse(field), turn_indices, has_prompt=has_prompt)))
 
 
 def renamed(error: StageError, public: Callable[[str], str]) -> StageError:

@@ -37,6 +37,7 @@ from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.segments import segments_of, turn_indices
 
 _MADE_FRAMES = 8  # in a message to the codec, of frames that are there already
 
@@ -145,20 +146,17 @@ class Synthesis:
 
     def _as_failure(self, error: Exception) -> Exception:
         if isinstance(error, StageError):
-            has_prompt = self._plan.prompt is not None
-            return lost_after(in_public_terms(error, len(self._plan.turns), has_prompt=has_prompt), self.sent_samples)
+            turns, has_prompt = turn_indices(self._plan.turns), self._plan.prompt is not None
+            return lost_after(in_public_terms(error, turns, has_prompt=has_prompt), self.sent_samples)
         return error
 
     def _generate_request(self) -> engine_pb2.GenerateRequest:
         plan = self._plan
-        prompt = () if plan.prompt is None else (plan.prompt,)
-        segments = [
-            engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes)
-            for turn in (*prompt, *plan.turns)
-        ]
+        prompt = segments_of(() if plan.prompt is None else (plan.prompt,))
+        spoken = engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)
         return engine_pb2.GenerateRequest(
             request_id=plan.request_id,
-            segments=[*segments, engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)],
+            segments=[*prompt, *segments_of(plan.turns), spoken],
             sampling_params=engine_pb2.SamplingParams(**asdict(plan.sampling)),
             max_frame_count=plan.max_frames,
             first_batch_frame_count=plan.first_batch_frames,

@@ -15,6 +15,7 @@ from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING
 from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from services.common.rpc.messages import has_too_many_values
 from services.http.api.errors import wrong_field
 from services.http.api.formats import DEFAULT_FORMAT, encoding_of
 from services.http.api.names import Names
@@ -167,9 +168,11 @@ def recording_of(path: str, audio: str | None, codes: str | None) -> tuple[bytes
     if content.startswith(SEALED):
         return None, content
     try:
-        return None, rvq_pb2.CodeFrames.FromString(content)
+        if not has_too_many_values(content, rvq_pb2.CodeFrames.DESCRIPTOR):
+            return None, rvq_pb2.CodeFrames.FromString(content)
     except DecodeError:
-        raise wrong_field(f"{path}codes", "is not what an answer returned.") from None
+        pass
+    raise wrong_field(f"{path}codes", "is not what an answer returned.")
 
 
 def _decoded(field: str, value: str) -> bytes:

@@ -14,7 +14,7 @@ from csm_client import AsyncClient, Turn
 from csm_bundle.errors import EngineBusyError
 from services.gateway.stages.conversations import conversation_key
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
+from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_answer, fake_frames
 
 
 def expected_samples(frame_count: int) -> bytes:
@@ -72,7 +72,7 @@ async def test_every_option_reaches_the_server(deployment: FakeDeployment, clien
     sampling = sent.sampling_params
     assert (sampling.temperature, sampling.top_k, sampling.seed, sent.max_frame_count) == (0, 1, 0, 5)
     assert speech.header.request_id == options["request_id"] and speech.header.voice == "bo"
-    assert speech.summary.codes == fake_frames(0, 5)
+    assert speech.summary.codes == fake_answer(("Hello. And again.", 5))
     assert deployment.engine.calls[0].metadata["csm-conversation"] == conversation_key("", "a talk", [])
 
 

@@ -225,6 +225,24 @@ async def test_events_hold_the_audio_and_end_with_done(door: FakeDoor, body: dic
     assert (await door.client.post(SPEECH, json=body | {"context": context})).status_code == 200
 
 
+async def test_a_returned_paragraph_is_context_sentence_by_sentence(door: FakeDoor, body: dict[str, Any]) -> None:
+    text = "One is first. Two is next!"
+    more = {"input": text, "stream_format": "sse", "return_codes": True}
+    async with door.client.stream("POST", SPEECH, json=body | more) as answer:
+        codes = (await events(answer))[-1]["codes"]
+    door.behind.engine.calls.clear()
+    await door.client.post(SPEECH, json=body | {"context": [{"text": text, "codes": codes}]})
+    segments = door.behind.engine.calls[0].request.segments
+    assert [segment.text for segment in segments[:-1]] == ["One is first.", "Two is next!"]
+    assert all(segment.codes == fake_frames(0, 10) for segment in segments[:-1])
+
+
+async def test_codes_of_very_many_utterances_are_refused_unread(door: FakeDoor, body: dict[str, Any]) -> None:
+    codes = base64.b64encode(rvq_pb2.CodeFrames(utterances=[rvq_pb2.Utterance()] * 30_000).SerializeToString())
+    answer = await door.client.post(SPEECH, json=body | {"context": [{"text": "Hi.", "codes": codes.decode()}]})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "context[0].codes"
+
+
 async def test_utterance_without_audio_is_an_empty_success(door: FakeDoor, body: dict[str, Any]) -> None:
     door.behind.engine.frame_count = 0
     answer = await door.client.post(SPEECH, json=body)

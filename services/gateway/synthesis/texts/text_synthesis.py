@@ -16,15 +16,16 @@ from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc.status import StatusError
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import FrameBuffer
 from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.segments import answer_codes, turn_indices
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
 from services.gateway.synthesis.texts.said import EarlierSentences, other_text
@@ -91,6 +92,7 @@ class TextSynthesis:
         self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
         self._said: list[asyncio.Event] = []  # of each sentence
         self._results: list[SynthesisResult] = []
+        self._utterances: list[tuple[str, rvq_pb2.CodeFrames]] = []  # text and codes of each result
         self._making_s, self._making_since_s = 0.0, 0.0  # the second: on the monotonic clock, while `is_speaking`
         self._is_cut = False
 
@@ -145,7 +147,7 @@ class TextSynthesis:
         async for text in self._sentences:
             result, begun = self._earlier.result_of(self._number, text), self._earlier.begun_of(self._number, text)
             if result is not None and self._earlier.are_heard:
-                self._results.append(result)
+                self._take(text, result)
                 codes = result.codes
             else:
                 if num_frames == self._plan.max_frames:
@@ -225,12 +227,16 @@ class TextSynthesis:
         self._speaking.remove(synthesis)
         self._delivered_samples += synthesis.delivered_samples
         self._sent_samples += synthesis.sent_samples
-        self._results.append(result)
+        self._take(text, result)
         if len(self._results) > len(self._earlier.said):
             await self._clip.end_sentence(text, result)
         said.set()
         if not self.is_speaking:
             self._making_s += time.monotonic() - self._making_since_s
+
+    def _take(self, text: str, result: SynthesisResult) -> None:
+        self._results.append(result)
+        self._utterances.append((text, result.codes))
 
     def _as_failure(self, error: Exception) -> Exception:
         if not isinstance(error, StageError):
@@ -242,19 +248,17 @@ class TextSynthesis:
         """One result for all sentences. The results are in order, because each sentence waits for the one before."""
         last = self._results[-1]
         made_here = self._results[-self._num_spoken :] if self._num_spoken else []
-        buffer = FrameBuffer()
-        for result in self._results:
-            buffer.put(result.codes)
+        codes = answer_codes(self._utterances, last.codes.codebook_count)
         started = engine_pb2.GenerateStarted()
         started.CopyFrom(last.started)
         started.text_token_count = sum(result.started.text_token_count for result in self._results)
         # Oldest first, so the caller's turns before the sentences of the text.
-        started.dropped_segment_count = min(started.dropped_segment_count, len(self._plan.turns))
+        started.dropped_segment_count = min(started.dropped_segment_count, len(turn_indices(self._plan.turns)))
         return SynthesisResult(
-            complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
+            complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=codes.frame_count),
             started=started,
             watermark=watermark,
-            codes=buffer.joined(last.codes.codebook_count),
+            codes=codes,
             queue_s=made_here[0].queue_s if made_here else 0.0,
             first_audio_s=next((result.first_audio_s for result in made_here if result.first_audio_s), 0.0),
             total_s=time.monotonic() - self._plan.arrived_at_s,

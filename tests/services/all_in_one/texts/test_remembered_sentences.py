@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import grpc
-import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_engine.scheduling.sequence import Sequence
-from services.engine.metrics import EngineMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
-from tests.services.all_in_one.test_survival import LOCAL, Deployment, two_of_each
+from tests.services.all_in_one.test_survival import LOCAL, Deployment
+from tests.services.all_in_one.texts.engines import FRAMES, SEALED
 from tests.services.gateway.rpc.checkpoints.texts import Heard, Mark, hear
 from tests.support.fake_deployment import stage_targets
 from tests.support.waits import eventually
 
 SENTENCES = [f"This is {number}." for number in "one two three four five six seven eight nine ten".split()]
-FRAMES = 3  # of a sentence: the tiny model finds no end
-SEALED: dict[str, Any] = {"max_utterance_audio_seconds": FRAMES * 0.08, "code_sealing": "sealed"}
-
-
-@pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence]:
-    """The engines' sequences, as they end."""
-    sequences: list[Sequence] = []
-    observe_end = EngineMetrics.observe_end
-
-    def observe(self: EngineMetrics, sequence: Sequence) -> None:
-        sequences.append(sequence)
-        observe_end(self, sequence)
-
-    monkeypatch.setattr(EngineMetrics, "observe_end", observe)
-    return sequences
-
-
-@pytest.fixture
-async def deployment(bundle: Path, keyring: Path, tmp_path: Path, ended: list[Sequence]) -> AsyncIterator[Deployment]:
-    async with two_of_each(bundle, keyring, code_sealing_keyring=tmp_path / "seals.json", **SEALED) as running:
-        yield running
-
-
-@pytest.fixture
-def asked() -> tts_pb2.StreamSynthesizeRequest:
-    config = tts_pb2.StreamSynthesizeRequest()
-    config.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
-    config.sampling_params.seed, config.stream_config.send_checkpoints = 5, True
-    return config
 
 
 async def test_a_long_text_computes_at_most_one_earlier_sentence_again(

@@ -201,7 +201,7 @@ async def test_open_codes_leave_and_come_back_open(stream_request: tts_pb2.Strea
     stream_request.return_codes = True
     async with gateway(code_sealing="open") as (deployment, tts):
         summary = await summary_of(tts, stream_request)
-        assert summary.codes == CODES and not summary.sealed_codes
+        assert summary.codes.codes == CODES.codes and not summary.sealed_codes
         await summary_of(tts, with_turn(stream_request, codes=summary.codes))
         assert deployment.engine.calls[1].request.segments[0].codes == CODES
         violation = await violation_of(tts, with_turn(stream_request, sealed_codes=b"CSMS\x01..."))

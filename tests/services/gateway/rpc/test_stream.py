@@ -12,7 +12,7 @@ import pytest
 from csm.v1 import tts_pb2
 
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+from tests.support.fake_stages import FRAME_SAMPLES, fake_answer, fake_frames
 
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 
@@ -223,12 +223,12 @@ async def test_returned_codes_are_context_of_the_next_turn(
 ) -> None:
     stream_request.return_codes = True
     _, _, summary = await collect(tts.StreamSynthesize(stream_request))
-    assert summary.codes == fake_frames(0, 10)
+    assert summary.codes == fake_answer(("Hello from the other side.", 10))
     turn = stream_request.context.turns.add(speaker=1, text="Hello.")
     turn.audio.codes.CopyFrom(summary.codes)
     await collect(tts.StreamSynthesize(stream_request))
     segments = deployment.engine.calls[1].request.segments
-    assert segments[0].codes == summary.codes and segments[0].speaker_id == 1
+    assert segments[0].codes == fake_frames(0, 10) and segments[0].speaker_id == 1
     assert not segments[1].HasField("codes")
     assert deployment.codec.encoded == []
 

@@ -34,7 +34,7 @@ from tests.services.gateway.rpc.checkpoints.utterances import (
     with_states,
 )
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_frames, fake_identity
+from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_answer, fake_frames, fake_identity
 from tests.support.text_streams import messages_of
 
 Running = tuple[FakeDeployment, Any]
@@ -78,7 +78,7 @@ async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
         assert rest.content == whole.content[num_bytes:]
         assert not rest.content or (rest.begin, rest.end) == (samples, whole.end)
         assert without_times(rest.summary) == without_times(whole.summary)
-        assert seal.open(rest.summary.sealed_codes, fake_identity()) == fake_frames(0, FRAMES)
+        assert seal.open(rest.summary.sealed_codes, fake_identity()) == fake_answer((asked.input.text, FRAMES))
         told = rest.header.resumed_frame_count
         assert told < FRAMES or count > 1
         assert sum(map(made_by, deployment.engine.calls)) == FRAMES - told
