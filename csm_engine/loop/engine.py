@@ -21,7 +21,7 @@ from csm_engine.kv.offload_index import OffloadIndex, Page
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.loop.step import Step
-from csm_engine.model.prompt import PromptBuilder
+from csm_engine.model.prompt import PromptBuilder, Read, as_written
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
@@ -136,15 +136,19 @@ class Engine:
         """Raises EngineBusyError if `add` would, after so many more of the same kind. Any thread may call it."""
         self._scheduler.check_room(num_coming, has_listener=has_listener)
 
-    def prepare(self, request: GenerationRequest) -> Sequence:
-        """Validates a request and makes its sequence. Any thread may call it: to tokenize long texts takes long.
+    def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
+        """Validates a request and makes its sequence. Any thread may call it: to read long texts takes long.
 
         Raises: InvalidRequestError, PromptTooLongError.
         """
         self.check(request)
         resume = request.resume
         prompt = self._prompts.build(
-            request.segments, max_frames=request.max_frames, resume=resume, num_pinned=request.pinned_segments
+            request.segments,
+            max_frames=request.max_frames,
+            resume=resume,
+            num_pinned=request.pinned_segments,
+            read=read,
         )
         sequence = Sequence(request, prompt)
         if resume is not None:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from csm_bundle.errors import EngineStoppedError
 from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_engine.loop.engine import Engine, Output
+from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 
@@ -46,9 +47,9 @@ class EngineThread:
         """As `Engine.check_room`, on the caller's thread: it waits for no step."""
         self._engine.check_room(num_coming, has_listener=has_listener)
 
-    def prepare(self, request: GenerationRequest) -> Sequence:
+    def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
         """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
-        return self._engine.prepare(request)
+        return self._engine.prepare(request, read)
 
     def add(self, sequence: Sequence, leave_place: Callable[[], object] | None = None) -> Future[Sequence]:
         """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError.

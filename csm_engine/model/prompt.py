@@ -6,7 +6,7 @@ end its own speech. Source: github.com/SesameAILabs/csm generator.py (`_tokenize
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,11 @@ from csm_engine.types import Codes, Segment
 
 Rows = npt.NDArray[np.signedinteger]  # (positions, codebooks + 1)
 Mask = npt.NDArray[np.bool_]
+Read = Callable[[Segment], str]  # what the tokenizer gets of a segment's text
+
+
+def as_written(segment: Segment) -> str:
+    return segment.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,16 @@ class PromptBuilder:
             self._check_codes("resume", resume)
 
     def build(
-        self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None, num_pinned: int = 0
+        self,
+        segments: Sequence[Segment],
+        *,
+        max_frames: int,
+        resume: Codes | None = None,
+        num_pinned: int = 0,
+        read: Read = as_written,
     ) -> Prompt:
-        """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
+        """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first, and all but
+        the newest of it is not read.
 
         resume: (frames, K) codes that an interrupted run has made; they follow the prompt. num_pinned: the first
         segments that are never dropped, such as the prompt of a voice.
@@ -78,10 +90,8 @@ class PromptBuilder:
         context must leave room for.
         """
         self.check(segments, resume)
-        parts = [self._segment(segment) for segment in segments]
-        spoken = parts[-1]
-        if resume is not None:
-            parts.append(self._audio(resume))
+        *before, last = segments
+        spoken = self._segment(last, read)
         # The newest resumed frame may take the window's last position: its step still makes one frame.
         needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
@@ -90,11 +100,11 @@ class PromptBuilder:
                 f"the text takes {needed} positions; the model's window is {self._max_seq_len} and must leave room for"
                 " at least one frame",
             )
-        context = parts[: len(segments) - 1]
         # A resumed run keeps the context that the first run kept: its frames use the room reserved for them.
         room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
         room = min(room, self._max_seq_len - needed - 1)
-        pinned, context = context[:num_pinned], context[num_pinned:]
+        pinned = [self._segment(segment, read) for segment in before[:num_pinned]]
+        context = before[num_pinned:]
         room -= (num_pinned_rows := sum(len(tokens) for tokens, _ in pinned))
         if pinned and room < 0:
             raise PromptTooLongError(
@@ -102,8 +112,8 @@ class PromptBuilder:
                 f"the pinned segments take {num_pinned_rows} positions, {-room} more than the model's window of"
                 f" {self._max_seq_len} leaves beside the text and its frames",
             )
-        kept = _newest_that_fit(context, room)
-        rows = [*pinned, *kept, *parts[len(segments) - 1 :]]
+        kept = _newest_that_fit((self._segment(segment, read) for segment in reversed(context)), room)
+        rows = [*pinned, *kept, spoken, *([] if resume is None else [self._audio(resume)])]
         return Prompt(
             tokens=np.concatenate([tokens for tokens, _ in rows]),
             tokens_mask=np.concatenate([mask for _, mask in rows]),
@@ -111,8 +121,8 @@ class PromptBuilder:
             dropped_segments=len(context) - len(kept),
         )
 
-    def _segment(self, segment: Segment) -> tuple[Rows, Mask]:
-        tokens, mask = self._text(segment)
+    def _segment(self, segment: Segment, read: Read) -> tuple[Rows, Mask]:
+        tokens, mask = self._text(segment.speaker, read(segment))
         if segment.codes is None:
             return tokens, mask
         audio_tokens, audio_mask = self._audio(segment.codes)
@@ -122,8 +132,8 @@ class PromptBuilder:
             np.concatenate([mask, audio_mask, end_mask]),
         )
 
-    def _text(self, segment: Segment) -> tuple[Rows, Mask]:
-        ids = self._tokenizer.encode(segment.speaker, segment.text)
+    def _text(self, speaker: int, text: str) -> tuple[Rows, Mask]:
+        ids = self._tokenizer.encode(speaker, text)
         tokens = np.zeros((len(ids), self._num_codebooks + 1), dtype=np.int64)
         tokens[:, -1] = ids
         mask = np.zeros_like(tokens, dtype=np.bool_)
@@ -147,9 +157,10 @@ class PromptBuilder:
         return tokens, mask
 
 
-def _newest_that_fit(context: list[tuple[Rows, Mask]], room: int) -> list[tuple[Rows, Mask]]:
+def _newest_that_fit(context: Iterator[tuple[Rows, Mask]], room: int) -> list[tuple[Rows, Mask]]:
+    """Oldest first. context: newest first; what is older than the first one without room is not asked for"""
     kept: list[tuple[Rows, Mask]] = []
-    for part in reversed(context):
+    for part in context:
         room -= len(part[0])
         if room < 0:
             break

@@ -27,6 +27,9 @@ LARGEST = 8.0  # activation before the graphones; what is above is cut off
 REACH, PER_UNIT = 8, 256  # the table of tanh: up to which number, entries for each unit
 STEP = 1 / 64  # nats: the unit of costs
 EXACT = 1 << 24  # whole numbers up to it are exact in 32-bit floats
+# Multiplications of one call of NumPy's library (OpenBLAS), which shares twice as many among its threads. They wait for
+# each other in loops, for longer than a word takes.
+MOST_AT_ONCE = 1 << 18
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -43,8 +46,12 @@ class Product:
 
     def __call__(self, levels: Floats) -> Floats:
         """levels: [rows, inputs], whole numbers from -LEVELS to LEVELS."""
-        result: Floats = levels @ self._matrix * self._scale + self._bias
-        return result
+        sums = np.empty((len(levels), self._matrix.shape[1]), np.float32)
+        step = max(1, MOST_AT_ONCE // levels.size)
+        for first in range(0, sums.shape[1], step):
+            columns = slice(first, first + step)
+            np.matmul(levels, self._matrix[:, columns], out=sums[:, columns])
+        return sums * self._scale + self._bias
 
 
 class Network:

@@ -8,26 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from csm_bundle.errors import EngineStoppedError
 from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
+from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
+from services.common.outcomes import look_at_outcome
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
 
 _RATE_WINDOW_S = 5.0
 _MOST_READ = 4  # texts at once; the others wait in order of arrival
-
-Read = Callable[[GenerationRequest], Awaitable[GenerationRequest]]
-
-
-async def _unchanged(request: GenerationRequest) -> GenerationRequest:
-    return request
 
 
 class AsyncEngine:
@@ -63,16 +59,16 @@ class AsyncEngine:
         self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
 
-    async def open(self, request: GenerationRequest, read: Read = _unchanged) -> SequenceStream:
-        """Queues the request with its texts as `read` makes them. No text is read that would find no room.
+    async def open(self, request: GenerationRequest, read: Read = as_written) -> SequenceStream:
+        """Queues the request with its texts as `read` makes them, in another thread. No text is read that would find no
+        room in the queue, nor context without room in the window.
 
         Raises: InvalidRequestError, also of a full engine where no text needs to be read for it; EngineBusyError, but
         not for listeners that overtake the request while its texts are read; EngineStoppedError.
         """
         self.thread.check(request)
         with self._place(request) as leave_place:
-            async with self._readers:
-                sequence = await asyncio.to_thread(self.thread.prepare, await read(request))
+            sequence = await self._prepared(request, read)
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
                 await asyncio.wrap_future(self.thread.add(sequence, leave_place))
@@ -80,6 +76,14 @@ class AsyncEngine:
                 stream.close()
                 raise
         return stream
+
+    async def _prepared(self, request: GenerationRequest, read: Read) -> Sequence:
+        """A thread cannot be cancelled, so that of a call that is cancelled counts as one that reads until its end."""
+        await self._readers.acquire()
+        preparing = asyncio.ensure_future(asyncio.to_thread(self.thread.prepare, request, read))
+        preparing.add_done_callback(lambda _: self._readers.release())
+        preparing.add_done_callback(look_at_outcome)
+        return await asyncio.shield(preparing)
 
     @contextmanager
     def _place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:

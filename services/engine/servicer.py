@@ -53,7 +53,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
         try:
-            stream = await self._async_engine.open(generation, self._spoken_text.read_request)
+            stream = await self._async_engine.open(generation, self._spoken_text.of_a_request())
         except InvalidRequestError as error:
             raise convert.in_api_terms(error) from None
         except EngineBusyError:

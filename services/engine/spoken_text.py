@@ -6,14 +6,13 @@ the last good one stays in use.
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from csm_bundle.bundle import Bundle
 from csm_bundle.errors import BundleError
-from csm_engine.types import GenerationRequest
+from csm_engine.model.prompt import Read, as_written
 from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
 from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
 from services.common.watched_files import FollowedFiles
@@ -63,19 +62,12 @@ class SpokenText:
             return lexicon.respell(text)
         return self.front_end.phonemize(text, lexicon)
 
-    async def read_request(self, request: GenerationRequest) -> GenerationRequest:
-        """The request with the texts of its segments as they are read, made in another thread."""
+    def of_a_request(self) -> Read:
+        """Reads the segments of one request, all with the same version of the lexicons. It is called in one thread."""
         if self.changes_nothing:
-            return request
-        return await asyncio.to_thread(self._read_request, request)
-
-    def _read_request(self, request: GenerationRequest) -> GenerationRequest:
-        lexicons = self._lexicons()  # one version for the whole request
-        segments = [
-            dataclasses.replace(segment, text=self._read(lexicons, segment.speaker, segment.text))
-            for segment in request.segments
-        ]
-        return dataclasses.replace(request, segments=segments)
+            return as_written
+        lexicons = cache(self._lexicons)
+        return lambda segment: self._read(lexicons(), segment.speaker, segment.text)
 
     def _of_speakers(self, entries: Sequence[Entry]) -> _Lexicons:
         lexicons: dict[int | None, Lexicon] = {None: Lexicon(entries, self._own)}

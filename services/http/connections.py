@@ -131,7 +131,7 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
 
     async def trailing(scope: Scope, receive: Receive, send: Send) -> None:
         conn.trailers = []
-        asked = Headers(scope=scope).get("te", "").lower()
+        asked = ",".join(Headers(scope=scope).getlist("te")).lower()
         if scope["http_version"] == "1.1" and "trailers" in [each.strip() for each in asked.split(",")]:
             scope = {**scope, TRAILERS: conn.trailers}
         await app(scope, receive, send)

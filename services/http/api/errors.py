@@ -18,7 +18,7 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 MOST_PROBLEMS = 20  # that a message names
 MOST_BITS = 128  # of a whole number that a message repeats
-MOST_SHOWN = 100  # characters of a value that a message repeats
+MOST_SHOWN = 100  # characters of a value, or of the name of an unknown field, that an answer repeats
 LONGEST_MESSAGE = 4000  # characters; callers' own values may be in it
 
 _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
@@ -163,7 +163,8 @@ def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> Ap
 def _path(problem: ErrorDetails) -> str:
     if problem["type"] == "json_invalid":  # whose place is a number of characters, and no path
         return ""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"] if part != "body"]
+    names = [part for part in problem["loc"] if part != "body"]
+    parts = [f"[{name}]" if isinstance(name, int) else f".{name[:MOST_SHOWN]}" for name in names]
     return "".join(parts).removeprefix(".")
 
 

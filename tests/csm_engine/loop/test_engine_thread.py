@@ -11,6 +11,7 @@ import pytest
 
 from csm_engine.loop.engine import Engine
 from csm_engine.loop.engine_thread import EngineThread
+from csm_engine.model.prompt import Read
 from csm_engine.types import GenerationRequest, Segment
 
 
@@ -26,7 +27,7 @@ class HeldEngine:
     def next_wakeup(self) -> float | None:
         return 0.0 if self._is_due else self.seconds_to_wakeup
 
-    def prepare(self, request: GenerationRequest) -> None:
+    def prepare(self, request: GenerationRequest, read: Read) -> None:
         return None
 
     def add(self, sequence: None) -> None:

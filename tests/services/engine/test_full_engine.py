@@ -138,6 +138,27 @@ async def test_a_call_whose_text_is_being_read_keeps_its_place_when_listeners_ov
         assert len(codes_of([response async for response in heard])) == len(codes_of(await accepted)) == 6
 
 
+async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+) -> None:
+    """A thread cannot be cancelled. Callers that cancel and call again would have as many threads read as they like."""
+    begun, go_on = reading
+    go_on.set()
+    async with _serving(settings, max_waiting=8) as stub:
+        go_on.clear()
+        begun.clear()
+        for _ in range(3):
+            calls = [stub.Generate(generate_request()) for _ in range(4)]
+            await eventually(lambda: len(begun) == 4)
+            for call in calls:
+                call.cancel()
+            await asyncio.sleep(0.1)
+        last = asyncio.create_task(collect(stub, generate_request()))
+        assert not (await asyncio.wait({last}, timeout=0.2))[0] and len(begun) == 4
+        go_on.set()
+        assert len(codes_of(await last)) == 6
+
+
 async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings) -> None:
     async with _serving(settings, max_waiting=0, slots=1, max_playout_lead_seconds=1.0) as stub:
         running = stub.Generate(generate_request(400, live=True))

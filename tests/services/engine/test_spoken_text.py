@@ -17,8 +17,8 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_bundle.bundle import open_bundle
 from csm_bundle.errors import BundleError
-from csm_engine.types import GenerationRequest, Segment
-from csm_text.frontend import load
+from csm_engine.types import Segment
+from csm_text.frontend import FrontEnd, load
 from csm_text.lexicon import Entry, Lexicon
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
@@ -26,6 +26,7 @@ from services.engine.spoken_text import LexiconFileError, SpokenText
 from services.engine.stage import start_engine
 
 MakeBundle = Callable[..., Path]
+READ = FrontEnd.phonemize
 PREFIX_AND_ENDS = 2 + len("[1]")  # tokens of the tiny tokenizer, a byte each, that are no text
 
 
@@ -171,10 +172,33 @@ def test_the_operators_words_go_before_those_of_the_bundle(make_bundle: MakeBund
     assert SpokenText(bundle, lexicon).read(1, "csm tts data") == "see ess em speech dah ta"
 
 
-async def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeBundle) -> None:
-    request = GenerationRequest("r", [Segment(1, "csm")], 1)
-    read = await SpokenText(open_bundle(str(make_bundle(lexicon="csm\tsesame\n"))), None).read_request(request)
-    assert [segment.text for segment in read.segments] == ["sesame"]
+def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeBundle) -> None:
+    spoken = SpokenText(open_bundle(str(make_bundle(lexicon="csm\tsesame\n"))), None)
+    assert spoken.of_a_request()(Segment(1, "csm")) == "sesame"
+
+
+def test_a_request_is_read_with_one_version_of_the_lexicon(bundle: Path, lexicon: Path) -> None:
+    read = SpokenText(open_bundle(str(bundle)), lexicon).of_a_request()
+    assert read(Segment(1, "csm")) == "see ess em"
+    write(lexicon, "csm\tsesame\n")
+    assert read(Segment(1, "csm")) == "see ess em"
+
+
+async def test_context_that_finds_no_room_is_not_read(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read 64 turns of 4,096 letters takes a minute, and other calls wait."""
+    read: list[str] = []
+
+    def phonemize(self: FrontEnd, text: str, lexicon: Any = None) -> str:
+        read.append(text)
+        return READ(self, text, lexicon)
+
+    turns = [f"Turn {number} of many in a long conversation." for number in range(64)]
+    async with serving(make_bundle(text_frontend="english-phonemes-1")) as stub:
+        monkeypatch.setattr(FrontEnd, "phonemize", phonemize)
+        started, codes = await generate(stub, *turns, "Hello.")
+        num_kept = len(turns) - started.dropped_segment_count
+        assert 1 < num_kept < 10 and read == ["Hello.", *turns[::-1][: num_kept + 1]]
+        assert (await generate(stub, *turns[-num_kept:], "Hello."))[1] == codes
 
 
 def test_speakers_without_words_of_their_own_share_one_lexicon(

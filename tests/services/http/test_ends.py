@@ -118,7 +118,11 @@ async def test_a_client_that_takes_trailers_is_told_why_the_speech_ended(
     caplog.set_level("INFO", "csm.http")
     cut = body | {"max_audio_seconds": 0.24}
     asked = "TE: gzip, Trailers\r\nConnection: TE\r\n"
-    requests = request_of(cut, asked), request_of(cut), request_of(body, asked)
+    requests = (
+        request_of(cut, asked),
+        request_of(cut),
+        request_of(body, "TE: gzip\r\nTE: trailers\r\nConnection: TE\r\n"),
+    )
     told, plain, whole = await asyncio.to_thread(answers, door.stage.server.port, *requests)
     assert b"\r\ntrailer: x-finish-reason\r\n" in told[0] and b"trailer:" not in plain[0]
     assert (told[2], plain[2]) == (b"x-finish-reason: max_audio_seconds\r\n", b"")

@@ -184,12 +184,16 @@ async def test_json_of_another_content_type_is_refused_by_name(door: FakeDoor, b
     assert answer.status_code == 400 and "Content-Type application/json" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("change", [{"context": [{}] * 500}, {"response_format": "x" * 1_000_000}])
+@pytest.mark.parametrize(
+    "change", [{"context": [{}] * 500}, {"response_format": "x" * 1_000_000}, {"x" * 1_000_000: 1}]
+)
 async def test_message_stays_short(door: FakeDoor, body: dict[str, Any], change: dict[str, Any]) -> None:
     answer = await door.client.post(SPEECH, json=body | change)
     assert answer.status_code == 400 and len(answer.content) < 5000
     if "context" in change:
         assert "context[19].text: is missing." in answer.text and "and 480 more." in answer.text
+    if "response_format" not in change:
+        assert len(answer.json()["error"]["param"]) <= 100
 
 
 @pytest.mark.parametrize(

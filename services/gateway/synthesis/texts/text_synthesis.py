@@ -90,7 +90,7 @@ class TextSynthesis:
         self._newest: Synthesis | None = None
         self._speaking: list[Synthesis] = []  # begun and not said: what has been said is let go, with all that it kept
         self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
-        self._said: list[asyncio.Event] = []  # of each sentence
+        self._said: asyncio.Event | None = None  # of the newest sentence, which is said after all others
         self._results: list[SynthesisResult] = []
         self._utterances: list[tuple[str, rvq_pb2.CodeFrames]] = []  # text and codes of each result
         self._making_s, self._making_since_s = 0.0, 0.0  # the second: on the monotonic clock, while `is_speaking`
@@ -109,7 +109,7 @@ class TextSynthesis:
     @property
     def is_speaking(self) -> bool:
         """Whether audio of a sentence is still to come."""
-        return not all(said.is_set() for said in self._said)
+        return self._said is not None and not self._said.is_set()
 
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
         """Makes the audio and hands it to `deliver`.
@@ -123,9 +123,8 @@ class TextSynthesis:
                 try:
                     await self._say_all(group, deadline, deliver)
                 except StatusError as ending:
-                    if ending.reason == "DRAINING":  # no more text comes; what has come is said
-                        for said in self._said:
-                            await said.wait()
+                    if ending.reason == "DRAINING" and self._said is not None:  # what has come is said
+                        await self._said.wait()
                     raise
         except ExceptionGroup as failures:
             error = failures.exceptions[0]
@@ -143,7 +142,6 @@ class TextSynthesis:
 
     async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
         given, num_frames = self._plan.turns, 0
-        before: asyncio.Event | None = None
         async for text in self._sentences:
             result, begun = self._earlier.result_of(self._number, text), self._earlier.begun_of(self._number, text)
             if result is not None and self._earlier.are_heard:
@@ -160,7 +158,7 @@ class TextSynthesis:
                 is_inside = begun is not None and begun.is_inside
                 synthesis = self._clip.synthesis_of(
                     self._plan_of(text, (*given, *self._remembered.turns), num_frames),
-                    self._turn_to_speak(text, before, is_inside),
+                    self._turn_to_speak(text, self._said, is_inside),
                     made,
                     is_first=not (self._number or self._earlier),
                 )
@@ -169,10 +167,9 @@ class TextSynthesis:
                 self._newest = synthesis
                 self._speaking.append(synthesis)
                 self._num_spoken += 1
-                self._said.append(said)
+                self._said = said
                 group.create_task(self._say(text, synthesis, said, deadline, deliver, is_inside))
                 codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
-                before = said
             self._number += 1
             num_frames += codes.frame_count
             self._remembered.add(ContextTurn(self._plan.speaker, text, codes=codes))

@@ -131,6 +131,13 @@ def test_the_beginning_of_a_word_decides_nothing() -> None:
     assert cutter.push(". I") == ["It is at 10 a.m. EST."]
 
 
+@pytest.mark.parametrize(("opens", "closes"), ["''", '""', "“”", "()"])
+def test_sentences_within_a_quote_are_one_only_where_its_end_has_come(opens: str, closes: str) -> None:
+    text = f"{opens}It is one. It is two.{closes} Then three."
+    assert cut(text, 1000)[0].startswith(f"{opens}It is one. It is two.{closes}")
+    assert cut(text, 1)[:2] == [f"{opens}It is one.", f"It is two.{closes}" + (" Then three." if opens == "(" else "")]
+
+
 def test_full_stops_without_a_space_end_sentences_of_other_scripts_at_once() -> None:
     assert SentenceCutter("").push("你好。你") == ["你好。"]
 
