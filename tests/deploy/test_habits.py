@@ -15,6 +15,8 @@ import csm_client
 import pytest
 import yaml
 
+from tests.conftest import FOLDERS_OF_A_MARKER
+
 BUF = Path(sys.executable).with_name("buf")
 
 
@@ -102,6 +104,17 @@ def test_stubs_are_made_again_where_their_folder_is_gone_or_a_proto_is_newer(mad
     shutil.rmtree(made / "gen")
     told = commands(made, "protos")
     assert "grpc_tools.protoc" in told and "pip install" not in told
+
+
+@pytest.mark.parametrize("folder", FOLDERS_OF_A_MARKER)
+def test_every_test_of_a_folder_that_is_left_out_has_its_marker(repository: Path, folder: str) -> None:
+    """As `pytestmark` in each file, or by the folder's conftest.py."""
+    files = [repository / "tests" / folder / "conftest.py", *(repository / "tests" / folder).rglob("test_*.py")]
+    by_conftest, *marked = (
+        bool(re.search(rf"^pytestmark = \[?pytest\.mark\.{folder}\b|\.add_marker\(.*\b{folder}\b", text, re.MULTILINE))
+        for text in (file.read_text(encoding="utf-8") if file.exists() else "" for file in files)
+    )
+    assert marked and (by_conftest or all(marked))
 
 
 def breaking(folder: Path, image: Path) -> subprocess.CompletedProcess[str]:
