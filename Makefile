@@ -16,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PROTOS := $(shell find protos -name '*.proto')
+STUBS := gen/python/.made
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Where torch comes from; empty: where pip's own configuration says.
 TORCH_INDEX ?=
@@ -221,7 +222,7 @@ format: $(STAMPS)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format protos --write
 
-protos: $(STAMPS)/protos
+protos: $(STUBS)
 
 # At a release: freezes the API. Later changes must stay compatible with it.
 protos-freeze: $(STAMPS)/dev
@@ -249,13 +250,14 @@ $(STAMPS)/packages: requirements/all_in_one.txt $(STAMPS)/torch
 	@$(PIP) --no-deps -r requirements/all_in_one.txt
 	@touch $@
 
-$(STAMPS)/protos: $(PROTOS) $(STAMPS)/packages
+# The stamp goes with the stubs: where gen is deleted, they are made again.
+$(STUBS): $(PROTOS) $(STAMPS)/packages
 	@mkdir -p gen/python
 	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=gen/python --pyi_out=gen/python \
 		--grpc_python_out=gen/python $(PROTOS)
 	@touch $@
 
-$(STAMPS)/run: pyproject.toml $(STAMPS)/protos
+$(STAMPS)/run: pyproject.toml $(STUBS)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

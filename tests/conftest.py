@@ -29,6 +29,17 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 # Gateways of tests keep no voices in the home of who runs them.
 os.environ["CSM_GATEWAY_VOICES_DATABASE"] = ""
 
+# Folders of tests whose marker has the same name, and of no others.
+FOLDERS_OF_A_MARKER = ("browser", "cluster", "compiled", "gpu", "images", "polyglot")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders of which -m takes no test are not read: each process of a run would import all their files."""
+    folder, expression = collection_path.name, config.option.markexpr
+    if collection_path.parent != Path(__file__).parent or folder not in FOLDERS_OF_A_MARKER:
+        return None
+    return True if " or " not in expression and f"not {folder}" in expression.split(" and ") else None
+
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:

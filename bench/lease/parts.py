@@ -13,10 +13,10 @@ _PYTEST = (
     "-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider",
     "--continue-on-collection-errors", "--tb=short", "-s", "-q",
 )  # fmt: skip
-_KERNELS = "tests/gpu/test_kernels_on_device.py"
+_KERNELS = tuple(f"tests/gpu/test_{kind}_on_device.py" for kind in ("kernels", "products", "attention"))
 _DEPTH_FRAME = "tests/gpu/test_depth_frame.py"
 _CODEC = "tests/gpu/test_codec_on_device.py"
-_OTHERS = (*(word for file in (_KERNELS, _DEPTH_FRAME, _CODEC) for word in ("--deselect", file)), "tests/gpu")
+_OTHERS = (*(word for file in (*_KERNELS, _DEPTH_FRAME, _CODEC) for word in ("--deselect", file)), "tests/gpu")
 _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 
@@ -46,7 +46,7 @@ def _program(name: str, limit_s: int, *tiny: str) -> Part:
 
 PARTS = (
     _program("smoke", 180),
-    _tests("kernels", 150, "--maxfail=20", _KERNELS),
+    _tests("kernels", 150, "--maxfail=20", *_KERNELS),
     _tests("tests", 240, "--durations=8", *_OTHERS),
     _tests("codec_tests", 150, "--durations=8", _CODEC),
     _program("barriers", 60),

@@ -1,19 +1,26 @@
-"""CSM's weights in torchtune's modules, which run them. Importing torchtune takes seconds."""
+"""CSM's weights in torchtune's modules, which run them.
+
+Importing torchtune takes seconds, so it is imported when the first stack is made.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
-from torchtune.models.llama3_2 import llama3_2
-from torchtune.modules import TransformerDecoder
 
 from csm_engine.model.csm import CSM
 from csm_engine.model.shapes import TransformerConfig
 
+if TYPE_CHECKING:
+    from torchtune.modules import TransformerDecoder
+
 
 def with_torchtune(model: CSM) -> CSM:
     """The same weights, of which nothing is copied, in stacks that run. Rotary tables are computed on their device."""
+    from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
+
     with torch.device("meta"):
         running = CSM(model.config, torchtune_stack)
     running.load_state_dict(model.state_dict(), strict=True, assign=True)
@@ -25,6 +32,8 @@ def with_torchtune(model: CSM) -> CSM:
 
 
 def torchtune_stack(config: TransformerConfig) -> TransformerDecoder:
+    from torchtune.models.llama3_2 import llama3_2
+
     stack = llama3_2(
         vocab_size=1,  # embeddings and heads are CSM's own
         num_layers=config.num_layers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import csm_client
 import pytest
 import yaml
+
+from tests.conftest import FOLDERS_OF_A_MARKER
 
 BUF = Path(sys.executable).with_name("buf")
 
@@ -69,6 +72,49 @@ def test_hooks_run_the_commands_of_make_check(repository: Path, makefile: str) -
     assert repo["repo"] == "local"
     assert {hook["language"] for hook in repo["hooks"]} == {"system"}
     assert [hook["entry"] for hook in repo["hooks"]] == recipe(makefile, "check")
+
+
+@pytest.fixture
+def made(repository: Path, tmp_path: Path) -> Path:
+    """A checkout in which nothing is left to do for `make protos`."""
+    for name in ("Makefile", "pyproject.toml", "protos", "requirements"):
+        source = repository / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    stamps = [tmp_path / ".venv" / ".stamps" / name for name in ("venv", "torch", "packages")]
+    files = [*(path for path in tmp_path.rglob("*") if path.is_file()), *stamps, tmp_path / "gen" / "python" / ".made"]
+    for seconds, path in enumerate(files):  # each is newer than those before it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1e9 + seconds, 1e9 + seconds))
+    return tmp_path
+
+
+def commands(checkout: Path, target: str) -> str:
+    """What make would run for the target."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.check_output(["make", "-n", target], cwd=checkout, env=environment, text=True)
+
+
+def test_stubs_are_made_again_where_their_folder_is_gone_or_a_proto_is_newer(made: Path) -> None:
+    assert "grpc_tools.protoc" not in commands(made, "protos")
+    (made / "protos" / "csm" / "v1" / "tts.proto").touch()
+    assert "grpc_tools.protoc" in commands(made, "protos")
+    (made / "gen" / "python" / ".made").touch()
+    assert "grpc_tools.protoc" not in commands(made, "protos")
+    shutil.rmtree(made / "gen")
+    told = commands(made, "protos")
+    assert "grpc_tools.protoc" in told and "pip install" not in told
+
+
+@pytest.mark.parametrize("folder", FOLDERS_OF_A_MARKER)
+def test_every_test_of_a_folder_that_is_left_out_has_its_marker(repository: Path, folder: str) -> None:
+    """As `pytestmark` in each file, or by the folder's conftest.py."""
+    files = [repository / "tests" / folder / "conftest.py", *(repository / "tests" / folder).rglob("test_*.py")]
+    by_conftest, *marked = (
+        bool(re.search(rf"^pytestmark = \[?pytest\.mark\.{folder}\b|\.add_marker\(.*\b{folder}\b", text, re.MULTILINE))
+        for text in (file.read_text(encoding="utf-8") if file.exists() else "" for file in files)
+    )
+    assert marked and (by_conftest or all(marked))
 
 
 def breaking(folder: Path, image: Path) -> subprocess.CompletedProcess[str]:

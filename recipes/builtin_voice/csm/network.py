@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torchtune.modules import TransformerDecoder
 
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.reference.torchtune_stacks import with_torchtune
 from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
+
+if TYPE_CHECKING:
+    from torchtune.modules import TransformerDecoder
 
 
 def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:

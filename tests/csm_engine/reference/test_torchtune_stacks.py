@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
 from csm_engine.model.csm import CSM
 from csm_engine.model.rope import rope_table
@@ -41,6 +40,8 @@ def test_the_weights_are_shared(model: CSM) -> None:
     ],
 )
 def test_rotary_tables_are_torchtunes(config: TransformerConfig) -> None:
+    from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE  # takes seconds
+
     theirs = Llama3ScaledRoPE(
         config.head_dim, config.max_seq_len, base=config.rope_base, scale_factor=config.rope_scale_factor
     )

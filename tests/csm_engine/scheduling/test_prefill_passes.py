@@ -11,7 +11,7 @@ from csm_engine.scheduling.buckets import MOST_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.scheduler import Scheduler
 from csm_engine.scheduling.sequence import Sequence
-from tests.csm_engine.scheduling.test_scheduler import no_limits, run_pass, sequence
+from tests.csm_engine.scheduling.small_schedulers import no_limits, run_pass, sequence
 
 
 def wide_scheduler(prefill_chunk: int = 256, num_slots: int = 32) -> Scheduler:

@@ -8,7 +8,7 @@ import pytest
 
 from csm_bundle.errors import EngineBusyError
 from csm_engine.scheduling.sequence import Sequence
-from tests.csm_engine.scheduling.test_scheduler import run_prefill, scheduler, sequence
+from tests.csm_engine.scheduling.small_schedulers import run_prefill, scheduler, sequence
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -1,0 +1,62 @@
+"""A text's place between two of its sentences. Without a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from csm_engine.scheduling.kept_places import KEPT_SECONDS
+from csm_engine.scheduling.sequence import Sequence
+from tests.csm_engine.scheduling.small_schedulers import admitted, scheduler, sequence
+
+NOW = 64.0  # seconds
+
+
+def followed(rows: int = 5) -> Sequence:
+    """A sentence of a text that goes on."""
+    item = sequence(rows)
+    item.request = replace(item.request, is_followed=True)
+    return item
+
+
+def test_a_stream_between_two_sentences_keeps_its_place() -> None:
+    policy = scheduler(num_slots=2, max_waiting=4)
+    texts, newcomers = [followed(), followed()], [sequence(), sequence()]
+    for item in (*texts, *newcomers):
+        policy.add(item)
+    assert admitted(policy) == texts
+    for item in texts:
+        policy.end(item, NOW)
+    assert admitted(policy) == [], "who is new waits"
+    following = [sequence(has_listener=True), followed()]
+    for item in following:
+        item.request = replace(item.request, has_listener=True)
+        policy.add(item)
+    assert admitted(policy) == following
+    policy.end(following[0], NOW)
+    assert admitted(policy) == newcomers[:1], "nothing follows the last sentence"
+    policy.end(following[1], NOW)
+    assert admitted(policy) == []
+
+
+def test_a_kept_place_to_which_nobody_comes_is_given_up() -> None:
+    policy = scheduler(num_slots=1, max_waiting=0)
+    policy.add(text := followed())
+    assert admitted(policy) == [text]
+    policy.end(text, NOW)
+    assert policy.next_wakeup(NOW) is None
+    policy.add(newcomer := sequence())
+    assert admitted(policy) == [], "it is not refused, though nobody may wait"
+    assert policy.next_wakeup(NOW) == KEPT_SECONDS
+    assert policy.next_wakeup(NOW + 0.75 * KEPT_SECONDS) == 0.25 * KEPT_SECONDS
+    assert policy.next_wakeup(NOW + KEPT_SECONDS) == 0
+    assert admitted(policy) == [newcomer]
+
+
+def test_a_text_that_its_caller_cancels_keeps_no_place() -> None:
+    policy = scheduler(num_slots=1)
+    text, newcomer = followed(), sequence()
+    for item in (text, newcomer):
+        policy.add(item)
+    assert admitted(policy) == [text]
+    policy.remove(text)
+    assert admitted(policy) == [newcomer]
