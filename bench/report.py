@@ -89,6 +89,8 @@ def conditions(result: Json) -> Iterable[str]:
         yield f"Model {model}, at most {'-'.join(f'{s:g}' for s in sorted(set(result['max_audio_s'])))} s of audio"
     if turns := result.get("context_turns"):
         yield f"{turns} turns of context"
+    if sentences := result.get("sentences"):
+        yield f"Texts of {sentences} sentences of at most 2 s each"
     for refusal in result.get("refusals") or ():
         if isinstance(refusal, dict):  # older results have counts
             yield refused(refusal)

@@ -6,7 +6,12 @@ Streams and texts with fixed seeds run undisturbed first. Then they run again an
 SIGSTOP, restarts, connections that are cut, black-holed, slow or corrupted, full replicas, slow and stalled readers.
 Of each stage one replica is struck at a time. Every stream must end OK with the same samples as undisturbed, or be
 refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
-a slot was not given back, a log has a traceback, or, without a crowd, more than half of the streams were refused.
+no mark was found in the undisturbed audio, a slot was not given back, a log has a traceback, or, without a crowd, more
+than half of the streams were refused.
+
+With --sentences all items are texts of so many sentences, whole and in pieces, and with --door also over HTTP. Each
+sentence has at most 2 s, so that a voice which finds no end says all of them. The door makes a lost call again three
+times, so --strike engine codec belongs to it: --strike names the stages that faults strike.
 
 Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
 between gateways and stages, which speak TLS.
@@ -24,7 +29,8 @@ from typing import Any
 
 from bench.chaos.cluster import Cluster, running_cluster
 from bench.chaos.faults import Saboteur
-from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
+from bench.chaos.items import SENTENCE_S, STREAM_ITEMS, TEXT_ITEMS, Item, long_items
+from bench.chaos.listeners import Listeners
 from bench.chaos.result import result_of, why_not_passed
 from bench.deployment.command import log_folder, parser_of, tell
 from bench.deployment.run import run_program
@@ -32,6 +38,7 @@ from bench.machine import commit
 
 LONGEST_S = 1800.0  # of the disturbed run
 SETTLE_S = 120.0  # until every slot must be free
+STAGES = ("engine", "codec", "gateway")
 READERS = (("fast",), ("fast", "slow"), ("fast", "stalled", "fast"))
 
 
@@ -41,28 +48,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
     parser.add_argument("--crowd", type=int, default=0, help="more callers than there is room for; most are refused")
     parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
+    parser.add_argument("--sentences", type=int, default=0, help="of long texts, in place of streams and short texts")
+    parser.add_argument("--door", action="store_true", help="long texts over HTTP too; --sentences is needed")
+    parser.add_argument("--strike", nargs="+", choices=STAGES, default=STAGES, help="stages (default: all)")
     options = parser.parse_args(arguments)
+    if options.door and not options.sentences:
+        parser.error("--door needs --sentences")
     result = run_program(run(options))
     return tell(result, why_not_passed(result), options)
 
 
+def load_of(options: argparse.Namespace) -> list[tuple[list[Item], tuple[str, ...]]]:
+    """The items of each listener, and how it reads."""
+    if options.sentences:
+        items = long_items(options.sentences, ("stream", "text", *(("door",) if options.door else ())))
+        load = [([item], readers) for item, readers in zip(items, itertools.cycle(READERS), strict=False)]
+        return load + [([*items[1:], items[0]], ("fast",))]
+    return [*((STREAM_ITEMS, readers) for readers in READERS), (TEXT_ITEMS, ("fast", "stalled"))]
+
+
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The object of the last line."""
+    sentence_s = SENTENCE_S if options.sentences else None
+    load = load_of(options)
     with log_folder(options) as folder:
-        async with running_cluster(options.bundle, folder, options.seed) as cluster:
-            listeners = Listeners(cluster.gateway_target)
+        async with running_cluster(
+            options.bundle, folder, options.seed, sentence_s=sentence_s, door=options.door
+        ) as cluster:
+            items = list(dict.fromkeys(item for asked, _ in load for item in asked))
+            door = f"http://127.0.0.1:{cluster.door.api_port}" if cluster.door else ""
+            listeners = Listeners(cluster.gateway_target, items, door)
             try:
-                return await disturb(options, cluster, listeners)
+                return await disturb(options, cluster, listeners, load)
             finally:
                 await listeners.close()
 
 
-async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: Listeners) -> dict[str, Any]:
+async def disturb(
+    options: argparse.Namespace,
+    cluster: Cluster,
+    listeners: Listeners,
+    load: Sequence[tuple[list[Item], tuple[str, ...]]],
+) -> dict[str, Any]:
     measured = commit()  # before somebody changes the checkout
     await listeners.hear_undisturbed()
     print("undisturbed run done", flush=True)
     rss_before, slots_before = cluster.rss_mb(), await cluster.slots()
-    saboteurs = [Saboteur(cluster, stage, options.seed) for stage in cluster.replicas]
+    saboteurs = [Saboteur(cluster, stage, options.seed) for stage in options.strike]
     until_s = time.monotonic() + options.most_seconds
 
     def num_faults() -> int:
@@ -71,21 +103,22 @@ async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: List
     def goes_on() -> bool:
         return num_faults() < options.faults and time.monotonic() < until_s
 
+    crowd = [(load[0][0], readers) for readers in itertools.islice(itertools.cycle(READERS), options.crowd)]
     async with asyncio.TaskGroup() as group:  # no saboteur starts a stage again once another task has failed
         for saboteur in saboteurs:
             group.create_task(saboteur.run(goes_on))
-        for readers in (*READERS, *itertools.islice(itertools.cycle(READERS), options.crowd)):
-            group.create_task(listeners.listen(STREAM_ITEMS, lambda: not goes_on(), readers))
-        group.create_task(listeners.listen(TEXT_ITEMS, lambda: not goes_on(), ("fast", "stalled")))
+        for items, readers in (*load, *crowd):
+            group.create_task(listeners.listen(items, lambda: not goes_on(), readers))
     await settle(cluster)
     return result_of(
         struck=[struck for saboteur in saboteurs for struck in saboteur.struck],
         listeners=listeners,
         rss_mb=(rss_before, cluster.rss_mb()),
         slots=(slots_before, await cluster.slots()),
-        tracebacks={replica.process.name: replica.process.tracebacks() for replica in cluster.all},
+        tracebacks=cluster.tracebacks(),
         seed=options.seed,
         crowd=options.crowd,
+        sentences=options.sentences,
         commit=measured,
         note=options.note,
     )

@@ -57,15 +57,20 @@ class Replica:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All replicas by stage."""
+    """All replicas by stage, and an HTTP door before the gateways if asked for. No fault strikes the door itself."""
 
     replicas: dict[str, list[Replica]]
     credentials: grpc.ChannelCredentials
     certified_name: dict[str, str]  # by stage
+    door: StageProcess | None
 
     @property
     def all(self) -> list[Replica]:
         return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    @property
+    def processes(self) -> list[StageProcess]:
+        return [replica.process for replica in self.all] + ([self.door] if self.door else [])
 
     @property
     def gateway_target(self) -> str:
@@ -77,7 +82,11 @@ class Cluster:
         return grpc.aio.secure_channel(f"127.0.0.1:{replica.process.api_port}", self.credentials, options)
 
     def rss_mb(self) -> dict[str, float]:
-        return {replica.process.name: replica.process.rss_mb() for replica in self.all}
+        return {process.name: process.rss_mb() for process in self.processes}
+
+    def tracebacks(self) -> dict[str, int]:
+        """How many stand in the log, by process."""
+        return {process.name: process.tracebacks() for process in self.processes}
 
     async def slots(self) -> dict[str, float]:
         """Slots and places in queues that are taken, by process."""
@@ -93,8 +102,13 @@ def target_of(links: list[Link]) -> str:
 
 
 @asynccontextmanager
-async def running_cluster(bundle: Path, folder: Path, seed: int) -> AsyncIterator[Cluster]:
-    """Gives the cluster when every process is ready. folder: for logs, keys and certificates"""
+async def running_cluster(
+    bundle: Path, folder: Path, seed: int, *, sentence_s: float | None = None, door: bool = False
+) -> AsyncIterator[Cluster]:
+    """Gives the cluster when every process is ready.
+
+    folder: for logs, keys and certificates; sentence_s: most audio of an utterance, the gateways' default when None
+    """
     authority = Authority()
     numbers = itertools.count(seed)
     async with AsyncExitStack() as stack:
@@ -121,11 +135,18 @@ async def running_cluster(bundle: Path, folder: Path, seed: int) -> AsyncIterato
             write_pair(certificate, *authority.issue(certified_name[stage]))
         await asyncio.gather(*(replica.start() for stage in replicas.values() for replica in stage))
         options = gateway_options(replicas, authority.write_ca(folder), folder)
+        if sentence_s is not None:
+            options += ["--max-utterance-audio-seconds", str(sentence_s)]
         replicas["gateway"] = [await linked("gateway", number, options) for number in range(2)]
         for replica in replicas["gateway"]:  # one after the other: the first makes the file of keys
             await replica.start()
-        cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), certified_name)
-        await asyncio.gather(*(replica.process.wait_ready() for replica in cluster.all))
+        at_door = None
+        if door:
+            at_door = StageProcess("http", 0, door_options(replicas["gateway"]), folder)
+            stack.push_async_callback(at_door.kill)
+            await at_door.start()
+        cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), certified_name, at_door)
+        await asyncio.gather(*(process.wait_ready() for process in cluster.processes))
         yield cluster
 
 
@@ -147,3 +168,8 @@ def gateway_options(replicas: dict[str, list[Replica]], authority: Path, folder:
         options += [f"--{stage}-target", target_of([replica.api for replica in replicas[stage]])]
         options += [f"--{stage}-health-target", target_of([replica.health for replica in replicas[stage]])]
     return options
+
+
+def door_options(gateways: list[Replica]) -> list[str]:
+    target = target_of([replica.api for replica in gateways])
+    return ["--gateway-target", target, "--gateway-health-target", target_of([replica.health for replica in gateways])]

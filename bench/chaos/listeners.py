@@ -1,4 +1,4 @@
-"""The load: streams and texts with fixed seeds, and what came of each, compared with the undisturbed run."""
+"""The load: items that are asked for again and again, and what came of each, compared with the undisturbed run."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import hashlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import csm_client
+import httpx
 
+from bench.chaos.items import Item
 from bench.chaos.refusals import Refusal
+from tests.support.wav import wav_of
 
-STREAM_S = 6.0
-TEXT_S = 8.0
 DEADLINE_S = 600.0  # a busy machine makes no stream fail
 AT_ONCE = 4  # streams of the undisturbed run
 RESUMES = 20  # of a lost gateway; faults are far more frequent here than a client's limit allows for
@@ -25,25 +27,6 @@ LONG_GAP_S = 4.0  # is printed
 STALL_S = 6.0  # of a stalled reader, once
 STALL_AT_MESSAGE = 5
 
-TEXTS = (
-    "The harbour was quiet. Nobody had lit the lamps! Would the ferry come at all?",
-    "She counted the steps. There were forty of them. At the top stood a door, half open.",
-)
-WORDS = ("A story that goes on.", "Rain fell on the roof all night long.", "Seven ships sailed on Sunday.")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One request of the load. The same item gives the same samples."""
-
-    words: str
-    seed: int
-    is_text: bool  # comes in pieces
-
-
-STREAM_ITEMS = [Item(words, seed, False) for seed, words in enumerate((*WORDS * 2, *TEXTS))]
-TEXT_ITEMS = [Item(text, seed, True) for seed, text in enumerate(TEXTS, 100)]
-
 
 @dataclass(frozen=True)
 class Gap:
@@ -51,6 +34,14 @@ class Gap:
 
     seconds: float
     ended_at_s: float  # on the monotonic clock
+
+
+class RefusedByDoor(Exception):
+    """The HTTP door answered with an error, before the first sample."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(body)
+        self.reason = f"HTTP {status}"
 
 
 @dataclass
@@ -75,25 +66,35 @@ class Outcomes:
 class Listeners:
     """Asks for the items one after the other and reads what comes, fast, slowly or with a stall."""
 
-    def __init__(self, target: str) -> None:
-        """target: of all gateways"""
+    def __init__(self, target: str, items: Sequence[Item], door: str = "") -> None:
+        """target: of all gateways; items: of the undisturbed run; door: URL of the HTTP door, where items need it"""
         self.outcomes = Outcomes()
-        self._client = csm_client.AsyncClient(target, timeout_s=DEADLINE_S, resumes=RESUMES)
-        self._expected: dict[Item, str] = {}
+        self.unmarked: list[str] = []  # items of the undisturbed run in which no mark was found
         self.reader_faults: Counter[str] = Counter()
+        self._items = items
+        self._client = csm_client.AsyncClient(target, timeout_s=DEADLINE_S, resumes=RESUMES)
+        self._door = httpx.AsyncClient(base_url=door, timeout=DEADLINE_S)
+        self._expected: dict[Item, bytes] = {}
 
     async def close(self) -> None:
         await self._client.close()
+        await self._door.aclose()
 
     async def hear_undisturbed(self) -> None:
-        """The run that later ones are compared with. Raises csm_client.CsmClientError when a stream fails."""
-        everything = STREAM_ITEMS + TEXT_ITEMS
-        for at in range(0, len(everything), AT_ONCE):
-            items = everything[at : at + AT_ONCE]
-            heard = await asyncio.gather(*(self._hear(item, "fast") for item in items))
-            self._expected |= dict(zip(items, (digest for digest, _ in heard), strict=True))
+        """The run that later ones are compared with. Its audio is searched for the mark.
 
-    async def listen(self, items: list[Item], is_over: Callable[[], bool], readers: tuple[str, ...]) -> None:
+        Raises csm_client.CsmClientError, RefusedByDoor and httpx.HTTPError when a stream fails.
+        """
+        for at in range(0, len(self._items), AT_ONCE):
+            await asyncio.gather(*(self._hear_undisturbed(item) for item in self._items[at : at + AT_ONCE]))
+
+    async def _hear_undisturbed(self, item: Item) -> None:
+        samples, _ = await self._hear(item, "fast")
+        self._expected[item] = hashlib.sha256(samples).digest()
+        if not (await self._client.detect_watermark(wav_of(samples))).detected:
+            self.unmarked.append(item.name)
+
+    async def listen(self, items: Sequence[Item], is_over: Callable[[], bool], readers: tuple[str, ...]) -> None:
         """One listener. readers: "fast", "slow" or "stalled", in turn"""
         for item, reader in zip(itertools.cycle(items), itertools.cycle(readers)):
             if is_over():
@@ -101,18 +102,18 @@ class Listeners:
             await self._take_down(item, reader)
 
     async def _take_down(self, item: Item, reader: str) -> None:
-        name = f"{'text' if item.is_text else 'stream'} {item.seed}, {reader} reader"
+        name = f"{item.name}, {reader} reader"
         asked_at_s = time.monotonic()
         try:
-            digest, gap = await self._hear(item, reader)
-        except csm_client.ServerError as error:  # before the first sample
+            samples, gap = await self._hear(item, reader)
+        except (csm_client.ServerError, RefusedByDoor) as error:  # before the first sample
             self.outcomes.refusals.append(Refusal(name, error.reason, str(error), asked_at_s, time.monotonic()))
             await asyncio.sleep(AGAIN_AFTER_S)
-        except csm_client.CsmClientError as error:
+        except (csm_client.CsmClientError, httpx.HTTPError) as error:
             cause = getattr(error.__cause__, "reason", "")
             self.outcomes.failed.append(f"{name}: {type(error).__name__} {cause}: {error}")
         else:
-            if digest == self._expected[item]:
+            if hashlib.sha256(samples).digest() == self._expected[item]:
                 self.outcomes.ok += 1
                 self.outcomes.gaps.append(gap)
                 if gap.seconds > LONG_GAP_S:
@@ -120,21 +121,17 @@ class Listeners:
             else:
                 self.outcomes.different.append(name)
 
-    async def _hear(self, item: Item, reader: str) -> tuple[str, Gap]:
-        """Digest of the samples, and the longest gap that was not the reader's own."""
-        if item.is_text:
-            stream = self._client.stream_synthesize_text(item.words, seed=item.seed, max_seconds=TEXT_S)
-        else:
-            stream = self._client.stream_synthesize(item.words, seed=item.seed, max_seconds=STREAM_S)
-        digest = hashlib.sha256()
+    async def _hear(self, item: Item, reader: str) -> tuple[bytes, Gap]:
+        """The samples, and the longest gap that was not the reader's own."""
+        samples = bytearray()
         longest, asked_at_s = Gap(0.0, 0.0), 0.0
         number = 0
-        async with stream:
-            async for chunk in stream:
+        async with aclosing(self._pieces(item)) as pieces:
+            async for piece in pieces:
                 came_at_s = time.monotonic()
                 if number:
                     longest = max(longest, Gap(came_at_s - asked_at_s, came_at_s), key=lambda gap: gap.seconds)
-                digest.update(chunk.audio_content)
+                samples += piece
                 number += 1
                 if reader != "fast" and number == STALL_AT_MESSAGE:
                     self.reader_faults[f"{reader} reader"] += 1
@@ -143,4 +140,24 @@ class Listeners:
                 elif reader == "stalled" and number == STALL_AT_MESSAGE:
                     await asyncio.sleep(STALL_S)
                 asked_at_s = time.monotonic()
-        return digest.hexdigest(), longest
+        return bytes(samples), longest
+
+    async def _pieces(self, item: Item) -> AsyncGenerator[bytes, None]:
+        """The samples as they come."""
+        if item.way == "door":
+            body = {"input": item.words, "seed": item.seed, "max_audio_seconds": item.most_s, "response_format": "pcm"}
+            async with self._door.stream("POST", "/v1/audio/speech", json=body) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    raise RefusedByDoor(answer.status_code, (await answer.aread()).decode(errors="replace"))
+                async for piece in answer.aiter_raw():
+                    yield piece
+            return
+        options: csm_client.StreamOptions = {"seed": item.seed, "max_seconds": item.most_s}
+        if item.way == "text":
+            words = [f"{word} " for word in item.words.split(" ")]
+            stream = self._client.stream_synthesize_text(words, **options)
+        else:
+            stream = self._client.stream_synthesize(item.words, **options)
+        async with stream:
+            async for chunk in stream:
+                yield chunk.audio_content

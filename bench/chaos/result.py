@@ -26,10 +26,11 @@ def result_of(
     tracebacks: dict[str, int],
     seed: int,
     crowd: int,
+    sentences: int,
     commit: str,
     note: str,
 ) -> dict[str, Any]:
-    """rss_mb, slots: before and after, by process"""
+    """rss_mb, slots: before and after, by process; sentences: of long texts, 0 without them"""
     outcomes = listeners.outcomes
     by_kind = Counter(fault.kind for fault in struck)
     rows = [
@@ -45,6 +46,7 @@ def result_of(
         "note": note,
         "seed": seed,
         "crowd": crowd,
+        "sentences": sentences,
         "faults": sum(row["count"] for row in rows),
         "streams": outcomes.streams,
         "ok": outcomes.ok,
@@ -52,6 +54,7 @@ def result_of(
         "refusals": [described(refusal, struck) for refusal in outcomes.refusals[:SHOWN]],
         "failed": len(outcomes.failed),
         "different": len(outcomes.different),
+        "unmarked": listeners.unmarked,
         "failures": [*outcomes.failed, *outcomes.different][:SHOWN],
         "longest_gap_s": {
             name: round(nearest_rank(gaps, percent), 2) if gaps else None
@@ -67,6 +70,8 @@ def result_of(
 def why_not_passed(result: dict[str, Any]) -> list[str]:
     """Empty for a pass."""
     wrong = [f"{result[what]} {what}" for what in ("failed", "different") if result[what]]
+    if result["unmarked"]:
+        wrong.append(f"without a mark: {result['unmarked']}")
     if taken := {name: count for name, count in result["slots"]["after"].items() if count}:
         wrong.append(f"slots are still taken: {taken}")
     if raised := {name: count for name, count in result["tracebacks"].items() if count}:

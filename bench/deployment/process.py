@@ -23,10 +23,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.deployment.cpu import process_cpu_s
+from bench.deployment.trimming import TOLD
 
 START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
 DRAIN_S = 600.0
 POLL_S = 0.1
+TRIM_S = 60.0
 
 _LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics port (\d+)")
 
@@ -134,6 +136,20 @@ class StageProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return round(int(found[1]) / 1024, 1) if found else 0.0
+
+    async def trim(self) -> None:
+        """Returns when it has given all freed memory back. Its prefix must be bench.deployment.trimming.
+
+        Raises TimeoutError.
+        """
+        before = self._trims()
+        self._send(signal.SIGUSR1)
+        async with asyncio.timeout(TRIM_S):
+            while self.is_alive and self._trims() == before:
+                await asyncio.sleep(POLL_S)
+
+    def _trims(self) -> int:
+        return self.log.read_bytes().count(TOLD.encode())
 
     def holds(self) -> dict[str, float]:
         """Resident memory in MB, open files and threads; 0 of one that does not run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -22,10 +23,20 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 
 async def start_small(
-    stack: AsyncExitStack, bundle: Path, folder: Path, engine_options: Sequence[str] = (), *, http: bool = False
+    stack: AsyncExitStack,
+    bundle: Path,
+    folder: Path,
+    engine_options: Sequence[str] = (),
+    *,
+    http: bool = False,
+    trims: bool = False,
 ) -> dict[str, StageProcess]:
-    """The processes by name, ready; they end with `stack`. folder: for their logs, keys and kept voices"""
+    """The processes by name, ready; they end with `stack`.
+
+    folder: for their logs, keys and kept voices; trims: StageProcess.trim works
+    """
     common = ["--bundle", str(bundle), "--threads", "1", "--slots", "4"]
+    prefix = [sys.executable, "-m", "bench.deployment.trimming"] if trims else []
     stages: dict[str, StageProcess] = {}
 
     def gateway_options() -> list[str]:
@@ -44,7 +55,7 @@ async def start_small(
         ]  # fmt: skip
 
     async def begin(name: str, options: Sequence[str]) -> None:
-        stages[name] = StageProcess(name, 0, options, folder, environment=ALLOCATOR)
+        stages[name] = StageProcess(name, 0, options, folder, prefix=prefix, environment=ALLOCATOR)
         stack.push_async_callback(stages[name].kill)
         await stages[name].start()
 

@@ -13,11 +13,13 @@ import pytest
 
 from bench.chaos import __main__ as chaos
 from bench.chaos.faults import Struck
+from bench.chaos.items import long_items
 from bench.chaos.link import Link
 from bench.chaos.listeners import Gap, Listeners
 from bench.chaos.refusals import Refusal, described
 from bench.chaos.result import result_of, why_not_passed
 from bench.report import refused
+from services.gateway.synthesis.texts.sentences import sentences_of
 from tests.support.tiny.bundle import write_tiny_bundle
 
 SENT = bytes(range(256))
@@ -91,6 +93,7 @@ def result(**changed: Any) -> dict[str, Any]:
         "refused": 1,
         "streams": 4,
         "crowd": 0,
+        "unmarked": [],
         "slots": {"after": {"engine 0": 0.0}},
     }
     return passed | {"tracebacks": {"engine 0": 0}} | changed
@@ -104,6 +107,7 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"different": 2}, ["2 different"]),
         ({"refused": 3}, ["3 of 4 streams were refused"]),
         ({"refused": 3, "crowd": 9}, []),
+        ({"unmarked": ["text 100"]}, ["without a mark: ['text 100']"]),
         ({"slots": {"after": {"engine 0": 1.0}}}, ["slots are still taken: {'engine 0': 1.0}"]),
         ({"tracebacks": {"codec 1": 1}}, ["tracebacks in the logs: {'codec 1': 1}"]),
     ],
@@ -113,7 +117,7 @@ def test_a_run_passes_only_without_a_loss(changed: dict[str, Any], why: list[str
 
 
 async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -> None:
-    listeners = Listeners("127.0.0.1:1")
+    listeners = Listeners("127.0.0.1:1", [])
     listeners.outcomes.ok = 2
     listeners.outcomes.gaps = [Gap(0.5, 100.0), Gap(3.25, 21.0)]
     listeners.reader_faults["slow reader"] = 2
@@ -125,7 +129,7 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     nothing: dict[str, float] = {}
     made = result_of(
         struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
-        seed=0, crowd=0, commit="abc1234", note="",
+        seed=0, crowd=0, sentences=0, commit="abc1234", note="",
     )  # fmt: skip
     await listeners.close()
     assert (made["faults"], made["streams"], made["ok"]) == (5, 2, 2)
@@ -135,6 +139,19 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
         {"fault": "kill engine", "count": 1, "longest_gap_s": 3.25},
         {"fault": "slow reader", "count": 2, "longest_gap_s": None},
     ]
+
+
+def test_long_texts_have_that_many_sentences_and_share_no_seed() -> None:
+    items = long_items(15, ("stream", "text", "door"))
+    assert [len(sentences_of(item.words, "en")) for item in items] == [15, 15, 15]
+    seeds = [seed for item in items for seed in range(item.seed, item.seed + 15)]  # each sentence has the next one
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_the_door_needs_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        chaos.main(["--door"])
+    assert "--door needs --sentences" in capsys.readouterr().err
 
 
 def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> None:
@@ -162,10 +179,11 @@ def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_streams_survive_a_dozen_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("load", [[], ["--sentences", "5", "--door", "--strike", "engine", "codec"]])
+def test_streams_survive_a_dozen_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str], load: list[str]) -> None:
     write_tiny_bundle(tmp_path / "tiny")
     options = ["--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs"), "--faults", "12"]
-    code = chaos.main([*options, "--most-seconds", "60"])
+    code = chaos.main([*options, "--most-seconds", "60", *load])
     printed = capsys.readouterr().out.splitlines()[-1]
     assert code == 0, printed
     assert json.loads(printed)["ok"] > 0

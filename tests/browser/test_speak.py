@@ -15,7 +15,7 @@ def test_all_that_is_streamed_is_heard(page: Page, door: ThreadedDoor) -> None:
     page.until(lambda: page.text("outcome"))
     page.until_quiet()
     made = door.engine.frame_count * FRAME_SAMPLES
-    assert 0.7 * made < page.heard < 1.05 * made  # on a busy machine the counting repeats or loses some
+    assert page.played == made
     assert page.text("stat-length") == "2.0 s" and page.text("outcome") == "2.0 s of ada."
     assert page.text("stat-first").endswith(" ms") and float(page.text("stat-factor")) > 0
     assert page.script("return document.getElementById('live').textContent") == "2.0 s of ada."
@@ -71,7 +71,7 @@ def test_every_format_is_heard(page: Page, format: str) -> None:
     page.click("speak-go")
     page.until(lambda: page.text("outcome"))
     page.until_quiet()
-    assert page.heard > 20_000 and page.find("save").is_enabled()
+    assert page.played > 20_000 and page.find("save").is_enabled()
 
 
 @pytest.mark.parametrize(
