@@ -37,6 +37,7 @@ from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_codes import put_codes
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.synthesis.texts.sentences import BLOCK
 from services.gateway.synthesis.texts.text_synthesis import in_text_terms
 from services.gateway.voices.directory import VoiceDirectory
 from services.gateway.voices.prompts import BrokenPromptError
@@ -170,6 +171,8 @@ class Planner:
             taken = await turn.enter_async_context(self._budget.decoded.take(deadline, most))
             plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
             taken.shrink(sum(len(each.recording.samples) for each in plan.turns if each.recording is not None))
+        elif len(request.input.text) > BLOCK:  # to cut it may take long
+            plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
         else:
             plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
         if plan.conversation:

@@ -9,7 +9,7 @@ import grpc
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import StatusError, wrong_field
-from services.gateway.synthesis.texts.sentences import SentenceCutter
+from services.gateway.synthesis.texts.sentences import SentenceCutter, blocks
 
 Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
 
@@ -40,8 +40,10 @@ async def read_sentences(
     cutter = SentenceCutter(language_code)
     while (piece := await _next_piece(requests, max_piece_length, idle_s, is_speaking)) is not None:
         text, is_flush = piece
-        for sentence in cutter.push(text):
-            yield sentence
+        for block in blocks(text):
+            for sentence in cutter.push(block):
+                yield sentence
+            await asyncio.sleep(0)  # others have their turn
         if is_flush:
             for sentence in cutter.flush():
                 yield sentence

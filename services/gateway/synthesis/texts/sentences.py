@@ -6,19 +6,25 @@ library `sentencex` finds the beginnings, by rules and abbreviations of many lan
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from services.gateway.synthesis.texts.english import english
 from services.gateway.synthesis.texts.library import segment
 from services.gateway.synthesis.texts.words import has_words
 
 LONGEST = 300  # characters; a longer sentence is cut between words
+BLOCK = 4096  # characters that are cut at once: at worst the library takes the square of their number, here 23 ms
 
 
 def sentences_of(text: str, language_code: str) -> tuple[str, ...]:
     """Those of a text that is complete. language_code: as for SentenceCutter"""
     cutter = SentenceCutter(language_code)
-    return (*cutter.push(text), *cutter.flush())
+    return (*(sentence for block in blocks(text) for sentence in cutter.push(block)), *cutter.flush())
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Parts of a text, each to be pushed by itself. Joined they are `text`."""
+    return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
 
 
 async def one_by_one(sentences: Sequence[str]) -> AsyncIterator[str]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.synthesis.texts.english import english
-from services.gateway.synthesis.texts.sentences import LONGEST, SentenceCutter
+from services.gateway.synthesis.texts.sentences import LONGEST, SentenceCutter, sentences_of
 from services.gateway.synthesis.texts.words import has_words
 
 
@@ -182,6 +182,21 @@ def test_a_word_of_many_letters_takes_no_longer_than_its_length() -> None:
         return min(times)
 
     assert least_s(16_384) < 24 * least_s(2048)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_text_of_marks_and_quotes_takes_no_longer_than_its_length(language: str) -> None:
+    """16 times as long for four times the marks: one that --max-text-length may allow kept all others for 9 s."""
+
+    def least_s(marks: int) -> float:
+        text, times = "Hello. " + "!“" * marks, []
+        for _ in range(3):
+            start = time.thread_time()
+            assert len(sentences_of(text, language)) == 1
+            times.append(time.thread_time() - start)
+        return min(times)
+
+    assert least_s(16 * 1024) < 8 * least_s(4 * 1024)
 
 
 def test_other_languages_have_their_own_abbreviations() -> None:
