@@ -1,12 +1,14 @@
-"""Executes a command `python -m MODULE ...` in this process, which gives all freed memory back when it gets SIGUSR1.
+"""Executes a command `python -m MODULE ...` in this process, which gives back what it can free when it gets SIGUSR1.
 
     python -m bench.deployment.trimming python -m services.gateway --port 0
 
-What is resident afterwards is in use, up to parts of pages: the allocator keeps freed blocks otherwise.
+What is resident afterwards is in use, up to parts of pages. Otherwise the allocator keeps freed blocks, and what is in
+cycles waits for Python's next full collection.
 """
 
 from __future__ import annotations
 
+import gc
 import runpy
 import signal
 import sys
@@ -25,6 +27,7 @@ def main() -> None:
 
 
 def _give_back() -> None:
+    gc.collect()
     return_free_pages()
     print(TOLD, flush=True)
 

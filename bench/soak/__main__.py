@@ -9,9 +9,9 @@ files, threads, slots. The last line is one JSON object.
 
 The exit code is 1 if an answer was wrong, or another one than the first time, a process ended, a log has a traceback, a
 slot was not given back, or a process has grown by more than 5 % and 16 MB, by 8 open files or by 4 threads. After the
-fourth round and after the last, each process gives all freed memory back and is looked at once more (`trimmed_mb`):
-this memory counts. The allocator keeps small freed blocks for a while, so that a gateway goes up and down by some
-50 MB; `rss_mb` may grow by 64 MB. Of all but `trimmed_mb`, the least of the last three rounds is compared with that of
+fourth round and after the last, each process gives back what it can free and is looked at once more (`trimmed_mb`):
+this memory counts. Freed blocks and what is in cycles stay for a while, so that a gateway goes up and down by tens of
+MB; `rss_mb` may grow by 64 MB. Of all but `trimmed_mb`, the least of the last three rounds is compared with that of
 the three behind the first. The engine runs with `--constant-shape`, so that the size of a batch changes no sample.
 """
 
@@ -102,7 +102,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def trimmed_mb(stage: StageProcess) -> float:
-    """Resident memory once all that was freed is given back, in MB."""
+    """Resident memory once what can be freed is given back, in MB."""
     await stage.trim()
     return stage.rss_mb()
 

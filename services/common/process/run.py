@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
+from services.common.process.garbage import look_at_new_objects_only
 from services.common.process.stop import SIGNALS, end_at_once, end_at_signals
 
 log = logging.getLogger("csm.run")
@@ -42,7 +43,13 @@ class Stage(Protocol):
 def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
     """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
     raise_file_limit()
-    return asyncio.run(serve_until_stopped(start))
+
+    async def start_all() -> Stage:
+        stage = await start()
+        look_at_new_objects_only()
+        return stage
+
+    return asyncio.run(serve_until_stopped(start_all))
 
 
 def raise_file_limit() -> None:
