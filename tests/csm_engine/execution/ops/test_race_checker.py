@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
+
+import triton.language as tl  # noqa: E402
+from triton.runtime import interpreter  # noqa: E402
 
 from tests.support.kernels.races.accesses import Accesses, Indices, Race  # noqa: E402
 from tests.support.kernels.races.small_kernels import faulty_kernel, last_adds_kernel, writing_kernel  # noqa: E402
@@ -42,6 +47,21 @@ def test_a_kernel_without_a_fault_has_no_race() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_seen_by_its_rule(fault: str) -> None:
     assert FAULTS[fault] in {race.rule for race in races(fault)}
+
+
+@pytest.mark.parametrize("fault", ["", "not for all"])
+def test_a_run_leaves_the_interpreter_as_it_was(fault: str) -> None:
+    """Also one that fails."""
+
+    def seen() -> list[object]:
+        builder = interpreter.interpreter_builder
+        functions = (interpreter._patch_lang, interpreter._get_np_dtype, tl.tensor.__init__, tl.block_type.__init__)
+        return [*functions, tl.load, builder.options, sorted(vars(builder))]
+
+    before = seen()
+    with suppress(Deadlock):
+        races(fault)
+    assert seen() == before
 
 
 def test_a_program_that_leaves_out_a_barrier_is_seen_as_a_deadlock() -> None:
