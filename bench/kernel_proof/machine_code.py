@@ -1,6 +1,7 @@
 """A kernel's machine code for Hopper, as Triton compiles it: registers, spills, shared memory, kinds of instructions.
 
-Two programs that come with triton read it from the cubin. Results are kept in a folder under the hash of the kernel's
+Two programs that come with triton read it from the cubin. One of them, the disassembler, takes half a second to start
+and hardly more for fifty kernels, so it reads many at once. Results are kept in a folder under the hash of the kernel's
 source, so that an unchanged kernel is not compiled again.
 """
 
@@ -10,10 +11,13 @@ import hashlib
 import inspect
 import json
 import re
+import struct
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,15 @@ from triton.runtime.jit import JITFunction
 
 from bench.kernel_proof import memory_order
 from bench.kernel_proof.depth import depth_counts, tile_work
+from bench.kernel_proof.operations import DEPTH_FRAME
 from bench.kernel_proof.pretended_gpu import Launch
 
 KEPT_IN = Path("build/kernels")
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
-_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
+_ARCHITECTURE = "SM90a"
+_AT_ONCE = 50  # kernels: what is compiled is kept after so many
+_INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
 _TENSOR_CORE = frozenset({"HMMA", "HGMMA", "QGMMA", "IMMA", "IGMMA", "DMMA"})
 _WARP = 32  # threads
 _BULK = frozenset({"UTMALDG", "UBLKCP"})  # copies by the tensor memory accelerator
@@ -72,21 +79,44 @@ _FIELDS = tuple(MachineCode.__slots__)
 
 def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
     """The machine code of one variant. Raises: any error of Triton's compiler, with the variant in a note."""
-    file = kept_in / f"{_hash(launch)}.json"
-    if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return MachineCode(**kept | {"disorder": tuple(kept["disorder"])})
+    ((_, code),) = machine_codes([launch], kept_in)
+    if isinstance(code, Exception):
+        raise code
+    return code
+
+
+def machine_codes(
+    launches: Iterable[Launch], kept_in: Path = KEPT_IN
+) -> Iterator[tuple[Launch, MachineCode | Exception]]:
+    """Each variant and its machine code, or the error in place of it."""
+    remaining = iter(launches)
+    while some := list(islice(remaining, _AT_ONCE)):
+        files = [kept_in / f"{_hash(launch)}.json" for launch in some]
+        compiled = [None if file.exists() else _compiled(launch) for launch, file in zip(some, files, strict=True)]
+        cubins = [one.asm["cubin"] for one in compiled if one is not None and not isinstance(one, Exception)]
+        counts = iter(_instructions(cubins))
+        for launch, file, one in zip(some, files, compiled, strict=True):
+            if one is None:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                yield launch, MachineCode(**kept | {"disorder": tuple(kept["disorder"])})
+            elif isinstance(one, Exception):
+                yield launch, one
+            else:
+                code = _read(launch, one, next(counts))
+                kept_in.mkdir(parents=True, exist_ok=True)
+                part = file.with_suffix(".part")
+                part.write_text(json.dumps(asdict(code)), encoding="utf-8")
+                part.replace(file)
+                yield launch, code
+
+
+def _compiled(launch: Launch) -> Any:
+    """As Triton compiled it, or the error: the compiler raises many kinds."""
     try:
-        compiled = launch.compile()
+        return launch.compile()
     except Exception as error:
         error.add_note(f"in {launch.variant()}")
-        raise
-    code = _read(launch, compiled)
-    kept_in.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(asdict(code)), encoding="utf-8")
-    part.replace(file)
-    return code
+        return error
 
 
 def _hash(launch: Launch) -> str:
@@ -124,16 +154,44 @@ def _asks_for_products(function: Any) -> bool:
     return any(_asks_for_products(one) for one in called if isinstance(one, JITFunction))
 
 
-def _read(launch: Launch, compiled: Any) -> MachineCode:
+def _instructions(cubins: Sequence[bytes]) -> Iterator[Counter[str]]:
+    """How often each instruction stands in each cubin."""
+    if not cubins:
+        return
+    codes = [_code(cubin) for cubin in cubins]
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
+        file.flush()
+        found = _INSTRUCTION.findall(_output("nvdisasm", "-b", _ARCHITECTURE, file.name))
+    end, at = 0, 0
+    for code in codes:
+        end, counted = end + len(code), Counter[str]()
+        while at < len(found) and int(found[at][0], 16) < end:
+            counted[found[at][1]] += 1
+            at += 1
+        yield counted
+
+
+def _code(cubin: bytes) -> bytes:
+    """The instructions in an ELF file of 64 bits: its sections `.text.*`."""
+    (headers,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, number, names_at = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<I20xQQ", cubin, headers + index * size) for index in range(number)]
+    names = sections[names_at][1]
+    return b"".join(
+        cubin[start : start + length] for name, start, length in sections if cubin[names + name :].startswith(b".text.")
+    )
+
+
+def _read(launch: Launch, compiled: Any, instructions: Counter[str]) -> MachineCode:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
         usage = _USAGE.search(_output("cuobjdump", "-res-usage", file.name))
-        text = _output("nvdisasm", "-c", file.name)
-        with_halves = _output("nvdisasm", "-c", "-hex", file.name) if launch.must_run_at_once else ""
+        text = _output("nvdisasm", "-c", file.name) if launch.must_run_at_once else ""
+        with_halves = _output("nvdisasm", "-c", "-hex", file.name) if launch.name == DEPTH_FRAME else ""
     if usage is None:
         raise RuntimeError(f"cuobjdump told nothing of {launch.name}")
-    instructions = Counter(_INSTRUCTION.findall(text))
     if not instructions:
         raise RuntimeError(f"nvdisasm told nothing of {launch.name}")
 

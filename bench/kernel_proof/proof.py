@@ -19,7 +19,7 @@ from bench.kernel_proof.fast_step import (
     prefill_table,
     prompts,
 )
-from bench.kernel_proof.machine_code import KEPT_IN, MachineCode, machine_code
+from bench.kernel_proof.machine_code import KEPT_IN, MachineCode, machine_codes
 from bench.kernel_proof.operations import Operations, count
 from bench.kernel_proof.pretended_gpu import Launch, pretended_gpu
 
@@ -59,11 +59,11 @@ class Proof:
             self.variants.setdefault(launch.variant(), launch)
 
     def compile(self, launches: Iterable[Launch], kept_in: Path = KEPT_IN) -> None:
-        for launch in launches:
-            try:
-                self.codes.append(machine_code(launch, kept_in))
-            except Exception as error:  # the compiler raises many kinds; each is a kernel that a GPU could not run
-                self.failed.append(f"{launch.name}: {error}")
+        for launch, code in machine_codes(launches, kept_in):
+            if isinstance(code, MachineCode):
+                self.codes.append(code)
+            else:  # a kernel that a GPU could not run
+                self.failed.append(f"{launch.name}: {code}")
 
     def complaints(self) -> list[str]:
         """Empty when everything is within the budget."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from wordfreq import zipf_frequency
-
 FOLDER = Path("/usr/share/wordnet")
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 LENGTHS = range(3, 16)  # words of a text
@@ -50,7 +48,7 @@ def read_wordnet(folder: Path = FOLDER) -> WordNet:
     return WordNet(
         tuple(examples),
         tuple(definitions),
-        tuple(name for name in names if all(zipf_frequency(word, "en") > RAREST_NAME for word in name.split())),
+        tuple(name for name in names if all(_zipf(word) > RAREST_NAME for word in name.split())),
         _common(lemmas["noun"]),
         _common(lemmas["adj"]),
     )
@@ -76,6 +74,13 @@ def _texts(pieces: list[str]) -> Iterator[str]:
             yield text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")
 
 
+def _zipf(word: str) -> float:
+    """How frequent in English, as the power of ten of uses in a billion words."""
+    from wordfreq import zipf_frequency  # takes a second
+
+    return float(zipf_frequency(word, "en"))
+
+
 def _common(words: dict[str, None]) -> tuple[str, ...]:
     plain = (word for word in words if re.fullmatch(r"[a-z]{3,}", word))
-    return tuple(word for word in plain if zipf_frequency(word, "en") > RAREST_WORD)
+    return tuple(word for word in plain if _zipf(word) > RAREST_WORD)

@@ -107,12 +107,14 @@ def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text:
         assert one in PHONES or other in PHONES, "no two boundaries or marks follow each other"
 
 
-@settings(max_examples=30)
-@given(text=ANY_TEXT)
-def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, text: str) -> None:
-    """Also from a front end that has read nothing before."""
-    fresh = FrontEnd(front_end.name)
-    assert fresh.phonemize(text) == front_end.phonemize(text) == front_end.phonemize(text)
+@settings(max_examples=10)
+@given(texts=st.lists(ANY_TEXT, min_size=1, max_size=9))
+def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, texts: list[str]) -> None:
+    """Also from a front end that has read nothing before, or other texts."""
+    fresh = FrontEnd(front_end.name)  # takes a tenth of a second
+    others = [fresh.phonemize(text) for text in texts]
+    assert others[::-1] == [front_end.phonemize(text) for text in reversed(texts)]
+    assert others == [front_end.phonemize(text) for text in texts]
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_symbols(front_end: FrontEnd) -> None:
@@ -164,13 +166,13 @@ def test_time_grows_with_the_length_of_a_text_and_no_faster(name: str, part: str
     times = []
     gc.disable()  # what other tests have left may take a second to look through
     try:
-        for length in (1_000, 10_000):
+        for length in (500, 5_000):
             start = time.thread_time()
             front_end.phonemize((part * length)[:length])
             times.append(time.thread_time() - start)
     finally:
         gc.enable()
-    assert times[1] < 20 * times[0] + 0.1
+    assert times[1] < 20 * times[0] + 0.05
 
 
 def test_a_mark_is_kept_once_and_the_strongest_of_many(front_end: FrontEnd) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -46,6 +45,8 @@ def rendered(
 def test_component_sends_the_traces_of_all_stages_where_the_policy_lets_them(
     rendered: list[dict[str, Any]], settings_classes: Mapping[str, type[StageSettings]]
 ) -> None:
+    import kubernetes_validate  # takes seconds
+
     endpoints: set[str] = set()
     for stage, settings_class in settings_classes.items():
         (pod,) = [

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
 from csm.v1 import tts_pb2
 
 from csm_codec.resample import Pcm, resample
@@ -88,6 +87,8 @@ def noisy(pcm: Pcm, snr_db: float, random: np.random.Generator) -> Pcm:
 
 def low_pass(pcm: Pcm, cutoff_hz: float) -> Pcm:
     """Butterworth of the sixth order, which also shifts phases."""
+    import scipy.signal  # takes a second
+
     sections = scipy.signal.butter(6, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos")
     return np.asarray(scipy.signal.sosfilt(sections, pcm), dtype=np.float32)
 

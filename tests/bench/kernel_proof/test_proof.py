@@ -127,7 +127,7 @@ def test_weights_of_eight_bits_are_widened_by_our_instructions(compiling: Run) -
 
 SPILLING = """
 import torch, triton, triton.language as tl
-from bench.kernel_proof.machine_code import machine_code
+from bench.kernel_proof.machine_code import machine_code, machine_codes
 from bench.kernel_proof.pretended_gpu import pretended_gpu
 from pathlib import Path
 import tempfile
@@ -142,9 +142,12 @@ launches = []
 with pretended_gpu(launches.append):
     x = torch.empty(2048, device="meta")
     assert x.is_cuda
-    greedy_kernel[(1,)](x, x, N=2048, num_warps=1, maxnreg=32)
+    for warps in (4, 1, 2):
+        greedy_kernel[(1,)](x, x, N=2048, num_warps=warps, maxnreg=32)
 assert not x.is_cuda
-print(machine_code(launches[0], Path(tempfile.mkdtemp())).spills)
+codes = [code for _, code in machine_codes(launches, Path(tempfile.mkdtemp()))]
+assert codes[1] == machine_code(launches[1], Path(tempfile.mkdtemp())) != codes[2]
+print(codes[0].spills, codes[1].spills)
 """
 
 
@@ -153,7 +156,8 @@ def test_a_kernel_that_spills_is_seen_to(compiling: Run, tmp_path_factory: pytes
     program.write_text(SPILLING)
     done = compiling(str(program))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.splitlines()[-1]) > 0
+    few, many = map(int, done.stdout.split()[-2:])
+    assert few < many
 
 
 def test_costs_are_fitted_to_what_was_measured() -> None:

@@ -201,11 +201,15 @@ def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | Non
 
 def test_frame_cap_and_full_window_are_told_apart(engine: Engine, tiny_config: ModelConfig) -> None:
     assert finish_reason(engine, request(frames=3)) is FinishReason.MAX_FRAMES
-    assert finish_reason(engine, request(frames=10_000)) is FinishReason.CONTEXT_WINDOW
-    made = run_all(engine, [request("a", frames=10_000)])["a"]
     prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
-    assert len(made) == tiny_config.max_seq_len - prompt_rows + 1
-    assert finish_reason(engine, request(frames=len(made))) is FinishReason.MAX_FRAMES, "as the gateway has it"
+    room = tiny_config.max_seq_len - prompt_rows + 1
+    endless, fitting = (
+        engine.add_request(request(name, frames=frames)) for name, frames in (("a", 10_000), ("b", room))
+    )
+    made = run_all(engine, [])
+    assert len(made["a"]) == len(made["b"]) == room
+    assert endless.finish_reason is FinishReason.CONTEXT_WINDOW
+    assert fitting.finish_reason is FinishReason.MAX_FRAMES, "as the gateway has it"
 
 
 def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine, model: CSM) -> None:

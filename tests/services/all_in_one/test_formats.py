@@ -22,7 +22,7 @@ def client(voice_target: str) -> Iterator[csm_client.Client]:
 
 @pytest.mark.parametrize("encoding", ["mp3", "aac", "flac"])
 def test_mark_is_found_in_what_was_sent(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
-    with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=6) as stream:
+    with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=4) as stream:
         chunks = list(stream)
         assert stream.summary is not None
         assert stream.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL

@@ -140,7 +140,7 @@ async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
     whole = await stub.DetectWatermark(
         codec_pb2.DetectWatermarkRequest(samples=samples, sample_format=F32, sample_rate_hertz=24000)
     )
-    for size in (4001, 100_000, len(samples)):
+    for size in (4001, 100_000):  # each search takes a second or two
         started, answer = await answers(stub, detect_messages(samples, size))
         assert started.WhichOneof("event") == "started" and answer.complete == whole
 

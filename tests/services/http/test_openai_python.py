@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 from csm_client.tables.encodings import ENCODINGS
-from openai import AsyncOpenAI
 
 from tests.support.door.fake_door import FakeDoor
 from tests.support.fake_stages import numbered_audio
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "coral", "input": "Hello.", "response_format": "pcm"}
 FORMATS = [name for name in ("mp3", "opus", "aac", "flac", "wav", "pcm") if name in ENCODINGS]
@@ -19,11 +20,15 @@ FORMATS = [name for name in ("mp3", "opus", "aac", "flac", "wav", "pcm") if name
 
 @pytest.fixture
 async def client(door: FakeDoor) -> AsyncIterator[AsyncOpenAI]:
+    from openai import AsyncOpenAI  # takes a second
+
     async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0, timeout=30) as opened:
         yield opened
 
 
 async def test_an_answer_of_an_emoji_alone_is_a_silence_and_no_error(client: AsyncOpenAI) -> None:
+    import openai  # takes a second
+
     answer = await client.audio.speech.create(**SPEECH | {"input": "\N{THUMBS UP SIGN}"})
     assert answer.content == bytes(2 * 1920)
     with pytest.raises(openai.BadRequestError) as caught:  # as OpenAI refuses a text that is not there
@@ -69,6 +74,8 @@ async def test_voice_may_be_an_object(client: AsyncOpenAI) -> None:
 
 
 async def test_its_errors_are_typed_and_name_the_field(client: AsyncOpenAI) -> None:
+    import openai  # takes a second
+
     with pytest.raises(openai.BadRequestError) as wrong:
         await client.audio.speech.create(**SPEECH | {"input": ""})
     assert (wrong.value.param, wrong.value.type) == ("input", "invalid_request_error")
@@ -88,6 +95,9 @@ async def test_it_sees_a_broken_stream(client: AsyncOpenAI, door: FakeDoor) -> N
 
 
 async def test_it_retries_a_full_server(door: FakeDoor) -> None:
+    import openai  # takes a second
+    from openai import AsyncOpenAI
+
     door.stage.door.streams._most = 0
     async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0) as impatient:
         with pytest.raises(openai.InternalServerError) as refused:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 from csm.v1 import tts_pb2
-from scipy.signal import correlate
 
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import bytes_per_second, open_encoder
@@ -37,6 +36,8 @@ def pages(content: bytes) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_independent_decoder_hears_the_same_at_the_same_time(rate_hz: int) -> None:
+    from scipy.signal import correlate  # takes a second
+
     count = 2 * NATURAL_HZ + 77
     made = encode(open_encoder(OPUS, NATURAL_HZ, rate_hz, serial=1), frames(speech_like(count, NATURAL_HZ)))
     heard, heard_hz = soundfile.read(io.BytesIO(b"".join(audio.content for audio in made)))

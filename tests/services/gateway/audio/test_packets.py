@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 from csm.v1 import tts_pb2
-from scipy.signal import correlate
 
 from services.gateway.audio.decoders import UnreadableAudioError
 from services.gateway.audio.encoded import EncodedAudio
@@ -62,6 +61,8 @@ def heard_by_another(encoding: tts_pb2.AudioEncoding, content: bytes, count: int
 def test_independent_decoder_hears_the_same_after_the_stated_delay(
     encoding: tts_pb2.AudioEncoding, rate_hz: int
 ) -> None:
+    from scipy.signal import correlate  # takes a second
+
     count = 2 * NATURAL_HZ + 77
     expected_count, delay = math.ceil(count * rate_hz / NATURAL_HZ), DELAYS[encoding]
     content = made(encoding, rate_hz, speech_like(count, NATURAL_HZ))
@@ -89,6 +90,8 @@ def test_what_has_come_can_be_played_to_its_end(encoding: tts_pb2.AudioEncoding)
 
 @pytest.mark.parametrize("encoding", [MP3, AAC])
 def test_later_chunks_can_be_decoded_without_the_earlier_ones(encoding: tts_pb2.AudioEncoding) -> None:
+    from scipy.signal import correlate  # takes a second
+
     pieces = encode(open_encoder(encoding, NATURAL_HZ, NATURAL_HZ, 1), frames(speech_like(48_000, NATURAL_HZ)))
     content = b"".join(piece.content for piece in pieces[10:])
     heard, _ = heard_by_another(encoding, content, 0)
