@@ -166,6 +166,7 @@ print(json.dumps([wrong, list(acquiring), [asdict(code) for code in codes]]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("form", ["depth-kernel", "float8-depth-kernel", "int8-depth-kernel"])
 def test_the_depth_kernel_is_in_order_in_every_bucket_and_all_its_programs_run_at_once(
     compiling: Run, form: str
