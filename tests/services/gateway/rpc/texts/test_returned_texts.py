@@ -102,7 +102,7 @@ async def test_under_another_text_it_is_one_turn(
 
 
 async def test_sealed_codes_tell_their_sentences_too(tmp_path: Path, stream_request: Request) -> None:
-    sealed = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seal.json"}
+    sealed: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seal.json"}
     stream_request.input.text, stream_request.return_codes = TEXT, True
     async with fake_deployment(**sealed) as deployment, grpc.aio.insecure_channel(deployment.target) as channel:
         tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
