@@ -81,6 +81,18 @@ def test_rules_by_first_character_read_as_all_rules() -> None:
     assert {text: fast()(text) for text in WRITTEN} == {text: slow()(text) for text in WRITTEN}
 
 
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("!=-bit.ly/3abc", "is not equal to bit dot ly slash three abc"),
+        ("my-link.ly/3abc", "my dash link dot ly slash three abc"),
+        ('9.8 3/4" function', "nine point eight three quarters inch function"),
+    ],
+)
+def test_what_random_texts_have_shown(written: str, spoken: str) -> None:
+    assert fast()(written) == slow()(written) == spoken
+
+
 @settings(max_examples=300, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12), between=st.sampled_from([" ", "", "\n", ", ", "-"]))
 def test_words_of_the_tables_in_any_order_too(words: list[str], between: str) -> None:

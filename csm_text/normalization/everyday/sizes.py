@@ -125,7 +125,8 @@ def _spoken(number: str) -> str:
     if "/" in number:
         whole, _, part = number.replace("-", " ").rpartition(" ")
         over, _, under = part.partition("/")
-        return amounts.fraction({"fwhole": whole or None, "fover": over, "funder": under})
+        before = f"{_spoken(whole)} " if "." in whole else ""  # "9.8 3/4": two numbers
+        return before + amounts.fraction({"fwhole": None if before else whole or None, "fover": over, "funder": under})
     whole, point, part = number.partition(".")
     return numbers.decimal(whole, part) if point else numbers.cardinal(number)
 

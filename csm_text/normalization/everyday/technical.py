@@ -42,7 +42,8 @@ DOTTED_NAME = (
     r"|self\.[a-z_]\w{0,40})(?![\w.@-]|\.\w)"
 )
 SHORT_ADDRESS = (
-    r"(?<![A-Za-z0-9.@/-])(?P<shortaddress>(?:[a-z0-9-]{1,40}\.){1,3}[a-z]{2,6}/[A-Za-z0-9][^\s<>\"|,;]{0,200}"
+    r"(?<![A-Za-z0-9.@/])(?<![A-Za-z0-9]-)"
+    r"(?P<shortaddress>(?:[a-z0-9][a-z0-9-]{0,39}\.){1,3}[a-z]{2,6}/[A-Za-z0-9][^\s<>\"|,;]{0,200}"
     r"|bit\.ly|youtu\.be)"
 )
 PORT = r"(?:(?<=localhost)|(?<=\.\d)|(?<=\.\d\d)|(?<=\.\d\d\d)):(?P<port>\d{4,5})(?!\d)"
