@@ -44,17 +44,6 @@ def fake_frames(first: int, count: int) -> rvq_pb2.CodeFrames:
     return rvq_pb2.CodeFrames(first_frame_index=first, frame_count=count, codebook_count=CODEBOOKS, codes=codes)
 
 
-def fake_answer(*utterances: tuple[str, int]) -> rvq_pb2.CodeFrames:
-    """Returned codes. utterances: of each its text and its number of frames, which begin with frame 0"""
-    said = [fake_frames(0, count) for _, count in utterances]
-    return rvq_pb2.CodeFrames(
-        frame_count=sum(count for _, count in utterances),
-        codebook_count=CODEBOOKS,
-        codes=b"".join(frames.codes for frames in said),
-        utterances=[rvq_pb2.Utterance(text=text, frame_count=count) for text, count in utterances],
-    )
-
-
 def numbered_audio(frames: range) -> bytes:
     """Samples that are all the number of their frame."""
     return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in frames)

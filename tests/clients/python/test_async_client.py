@@ -14,7 +14,8 @@ from csm_client import AsyncClient, Turn
 from csm_bundle.errors import EngineBusyError
 from services.gateway.stages.conversations import conversation_key
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_answer, fake_frames
+from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
+from tests.support.text_streams import fake_answer
 
 
 def expected_samples(frame_count: int) -> bytes:

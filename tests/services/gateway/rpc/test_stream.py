@@ -12,7 +12,8 @@ import pytest
 from csm.v1 import tts_pb2
 
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, fake_answer, fake_frames
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+from tests.support.text_streams import fake_answer
 
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 

@@ -6,7 +6,8 @@ import pytest
 
 from services.gateway.synthesis.plan import ContextTurn
 from services.gateway.synthesis.segments import answer_codes, dropped_turns, segments_of, turn_indices
-from tests.support.fake_stages import CODEBOOKS, fake_answer, fake_frames
+from tests.support.fake_stages import CODEBOOKS, fake_frames
+from tests.support.text_streams import fake_answer
 
 TURNS = (
     ContextTurn(0, "Hello?"),

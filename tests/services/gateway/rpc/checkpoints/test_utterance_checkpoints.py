@@ -34,8 +34,8 @@ from tests.services.gateway.rpc.checkpoints.utterances import (
     with_states,
 )
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_answer, fake_frames, fake_identity
-from tests.support.text_streams import messages_of
+from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_frames, fake_identity
+from tests.support.text_streams import fake_answer, messages_of
 
 Running = tuple[FakeDeployment, Any]
 NEEDED_AGAIN = 3  # frames before a checkpoint of the stand-in

@@ -12,8 +12,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import InvalidRequestError
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import fake_answer, fake_frames
-from tests.support.text_streams import messages_of
+from tests.support.fake_stages import fake_frames
+from tests.support.text_streams import fake_answer, messages_of
 
 TEXT = " Good morning.   How are you?\nI am fine. \N{SMILING FACE WITH SMILING EYES} "
 SENTENCES = ["Good morning.", "How are you?", "I am fine."]
