@@ -99,10 +99,7 @@ async def test_texts_that_are_being_read_have_places_of_the_queue(
     settings: EngineSettings, reading: tuple[list[str], threading.Event]
 ) -> None:
     begun, go_on = reading
-    go_on.set()
-    async with _serving(settings, max_waiting=4) as stub:
-        go_on.clear()
-        begun.clear()
+    async with _serving_unread(settings, reading, max_waiting=4) as stub:
         calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}  # two slots and four places
         (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
@@ -143,10 +140,7 @@ async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
 ) -> None:
     """A thread cannot be cancelled. Callers that cancel and call again would have as many threads read as they like."""
     begun, go_on = reading
-    go_on.set()
-    async with _serving(settings, max_waiting=8) as stub:
-        go_on.clear()
-        begun.clear()
+    async with _serving_unread(settings, reading, max_waiting=8) as stub:
         for _ in range(3):
             call = stub.Generate(generate_request())
             await eventually(lambda: bool(begun))
@@ -184,3 +178,16 @@ async def _serving(settings: EngineSettings, **changes: Any) -> AsyncIterator[St
             yield engine_pb2_grpc.EngineServiceStub(channel)
     finally:
         await stage.stop()
+
+
+@asynccontextmanager
+async def _serving_unread(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event], **changes: Any
+) -> AsyncIterator[Stub]:
+    """Once it is ready it reads no text but QUICK until the test lets it."""
+    begun, go_on = reading
+    go_on.set()
+    async with _serving(settings, **changes) as stub:
+        go_on.clear()
+        begun.clear()
+        yield stub
