@@ -92,12 +92,16 @@ async def encoded(text: str, file: bytes, catalog: Catalog, decode: Decode, code
 
 
 def checked(text: str, codes: rvq_pb2.CodeFrames, catalog: Catalog) -> Prompt:
-    """Raises BrokenPromptError for codes that the model cannot take."""
+    """The prompt, which is one turn, whatever its codes tell of the utterances that they were generated as.
+
+    Raises BrokenPromptError for codes that the model cannot take.
+    """
     try:
         frames.check_shape(codes, catalog.identity.codebook_count)
         frames.check_range(codes, catalog.identity.codebook_size)
     except frames.MalformedFramesError as error:
         raise BrokenPromptError(str(error)) from None
+    codes.ClearField("utterances")
     return Prompt(text, codes)
 
 

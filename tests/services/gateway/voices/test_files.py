@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
 from services.common.rpc.status import FieldViolation, invalid_argument
@@ -25,8 +26,10 @@ from tests.services.gateway.voices.callers import Caller, calling, deployment_wi
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
+from tests.support.text_streams import fake_answer
 
 NO_FORMAT = "its recording is no WAV, Ogg Opus, MP3, AAC or FLAC file."
+CODES = fake_frames(0, 5)
 CONSENT = {"id": "contract 17", "text": "She agrees."}
 
 
@@ -38,9 +41,9 @@ def write_voice(folder: Path, name: str, **changes: Any) -> None:
     (folder / name / "voice.json").write_text(json.dumps(kept))
 
 
-def write_codes(folder: Path, name: str, **changes: Any) -> None:
+def write_codes(folder: Path, name: str, codes: rvq_pb2.CodeFrames = CODES, **changes: Any) -> None:
     write_voice(folder, name, audio=None, codes="prompt.codes", codec=identity_values(fake_identity()) | changes)
-    (folder / name / "prompt.codes").write_bytes(fake_frames(0, 5).SerializeToString())
+    (folder / name / "prompt.codes").write_bytes(codes.SerializeToString())
 
 
 @pytest.fixture
@@ -95,6 +98,18 @@ async def test_codes_of_the_folder_are_used_as_they_are(deployment: FakeDeployme
     await read(callers[0].say("coded"))
     assert deployment.codec.encoded == []
     assert deployment.engine.calls[0].request.segments[0].codes == fake_frames(0, 5)
+
+
+@pytest.mark.parametrize("first", [3, 9])
+async def test_codes_of_an_answer_are_one_turn_with_the_words_of_the_folder(tmp_path: Path, first: int) -> None:
+    """As `csm say --return-codes` writes them, and as they are when frames were cut off behind it."""
+    codes = fake_answer(("What", first), ("she said.", 2))
+    codes.frame_count, codes.codes = 5, fake_frames(0, 5).codes
+    write_codes(tmp_path, "carol", codes)
+    async with deployment_with_tokens(tmp_path, voices_folder=tmp_path) as running, calling(running, "shop") as (shop,):
+        await read(shop.say("carol"))
+        prompt, _ = running.engine.calls[0].request.segments
+    assert (prompt.text, prompt.codes) == ("What she says.", fake_frames(0, 5))
 
 
 async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None:
