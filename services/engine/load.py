@@ -127,7 +127,7 @@ def _warm_up(engine: Engine, spoken_text: SpokenText) -> None:
     engine.add_request(GenerationRequest("warm-up", [Segment(0, text)], _WARM_UP_FRAMES))
     while engine.has_work:
         engine.step()
-    engine.forget_times()
+    engine.reset_timings()
 
 
 def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from csm_engine.loop.engine import Output
-from csm_engine.scheduling.buckets import BUCKETS, MOST_PROMPTS
+from csm_engine.scheduling.buckets import BUCKETS, MAX_PREFILL_PROMPTS
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from services.common.telemetry.former_metrics import FormerMetrics
 
@@ -28,7 +28,7 @@ class EngineMetrics:
         self._step_admissions = Histogram(
             "engine_step_admissions",
             "Sequences that got a slot together, for a shared prefill.",
-            buckets=range(1, MOST_PROMPTS + 1),
+            buckets=range(1, MAX_PREFILL_PROMPTS + 1),
             registry=registry,
         )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
