@@ -171,7 +171,7 @@ def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> in
     return ENCODINGS[encoding].bytes_per_second(sample_rate_hz)
 
 
-def can_go_on(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
+def can_resume(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
     """Whether an encoder can be opened at a place. The rates are those of `open_encoder`."""
     row = ENCODINGS[encoding]
     return row.skip is not None and can_continue(from_hz, to_hz, row.lag_s)
@@ -193,7 +193,7 @@ def open_encoder(
     """An encoder for one utterance. It writes no container header: that depends on where the audio goes.
 
     from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: differs between streams
-    that may be joined. place: where it goes on after another encoder, if it `can_go_on`; None is the start
+    that may be joined. place: where it goes on after another encoder, if it `can_resume`; None is the start
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"There is no encoder for {encoding}.")
