@@ -1,4 +1,4 @@
-"""What the engine stage counts, beside what every gRPC service has."""
+"""The engine's own metrics. Those of every gRPC service are in services/common/telemetry/metrics.py."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class EngineMetrics:
             self._step_admissions.observe(admitted)
 
     def observe_end(self, sequence: Sequence) -> None:
-        """Called once a sequence, when its call ends."""
+        """To be called once per sequence, when its call ends."""
         reason = sequence.finish_reason.value if sequence.status is SequenceStatus.FINISHED else "cancelled"  # type: ignore[union-attr]
         self._finished.labels(reason).inc()
         if sequence.admitted_at:
