@@ -39,7 +39,7 @@ from services.gateway.synthesis.texts.sentences import one_by_one
 from services.gateway.synthesis.texts.text_synthesis import TextSynthesis, field_of_text
 from services.gateway.voices.directory import VoiceDirectory
 
-READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
+READ_LATE = ("Synthesize", "StreamSynthesize")  # see add_to_server
 _NEW_TEXT, _NEW_UTTERANCE = ResumedText(), ResumedUtterance()
 _Stream = tuple[SynthesisPlan, Synthesis | TextSynthesis, Deliver, Finish]  # the plan is without checkpoints
 
@@ -70,7 +70,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         self._seal = seal
 
     async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
-        """requests: the one message of a unary call, received only when it is read."""
+        """requests: an iterator over the one request, which is received when it is read"""
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
