@@ -116,8 +116,8 @@ class Scheduler:
     def check_room(self, num_pending: int = 0, *, has_listener: bool) -> None:
         """Checks whether the queue takes one more sequence. Any thread may call it.
 
-        Sequences with a listener may wait in `max_waiting` and `num_slots` places of their own, so that all streams of
-        a lost replica fit. Sequences that can be admitted at once need no place, reserved slots included.
+        At most `max_waiting` sequences may wait, beyond those that can be admitted at once. Of those with a listener,
+        `num_slots` more may wait, and others are not counted, so that all streams of a lost replica fit.
 
         num_pending: sequences of the same kind that were accepted and are not queued yet.
         Raises: EngineBusyError.

@@ -89,9 +89,7 @@ class AsyncCodec:
     def close(self, stream: DecodeStream) -> None:
         """Frees the slot. A second call, or one after the end, has no effect."""
         if (handle := self._handles.pop(stream, None)) is not None:
-            self.thread.cancel(
-                stream
-            )  # before the next stream is admitted, so that the thread runs the two in this order
+            self.thread.cancel(stream)  # queued before the opening of the next stream, which `leave` admits
             self.admission.leave()
             if not handle.has_end:
                 self._on_end(stream, None)

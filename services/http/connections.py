@@ -157,9 +157,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if self.close_sent or self.transport.is_closing():
             raise ClientDisconnected
         await super().send(message)
-        if (
-            self.close_sent and self.initial_response is not None
-        ):  # a refusal, which uvicorn does not count as an answer
+        if self.close_sent and self.initial_response is not None:  # a refusal, which uvicorn takes for no answer
             self.handshake_complete = True
 
     def handle_ping(self) -> None:

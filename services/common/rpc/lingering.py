@@ -83,11 +83,7 @@ class IncomingMessages:
                     async with asyncio.timeout(QUIET_S):
                         if await anext(self, _END) is _END:
                             return
-        except (
-            TimeoutError,
-            grpc.aio.BaseError,
-            StatusError,
-        ):  # the caller still writes, is gone, or writes malformed messages
+        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or sends malformed messages
             pass
 
     def close(self) -> None:

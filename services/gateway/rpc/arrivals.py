@@ -39,10 +39,8 @@ from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 ANNOUNCED_KEY = "csm-request-bytes"  # metadata: the size of a large request
 BUSY = "RECORDINGS_BUSY"
 SLOTS = 2
-SLICE_S, SLICES = (
-    0.01,
-    5,
-)  # a request may take SLICES waits of SLICE_S, else it counts as large; a stalled loop costs one
+# A request may take SLICES waits of SLICE_S, otherwise it counts as large. A stalled event loop costs one slice only.
+SLICE_S, SLICES = 0.01, 5
 PATIENCE_S = 5.0  # longest wait for a slot
 SLOW_AFTER_S = 10.0  # after this an incomplete request gives its place to a waiting one
 

@@ -48,9 +48,7 @@ class WholeTextCheckpoints:
     def open(self, sealed: Sequence[bytes]) -> ResumedText:
         """New, or an error, as in SealedChain.open."""
         states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
-        if not any(
-            state.codes.frame_count for state in states
-        ):  # by its header the caller would take the stream for new
+        if not any(state.codes.frame_count for state in states):  # the header could not announce a resumption
             self._chain.begin_anew()
             return ResumedWholeText()
         *whole, current_states = _by_sentence(states)

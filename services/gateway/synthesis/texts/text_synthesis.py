@@ -132,9 +132,7 @@ class TextSynthesis:
                 try:
                     await self._say_all(group, deadline, deliver)
                 except StatusError as ending:
-                    if (
-                        ending.reason == "DRAINING" and self._newest_done is not None
-                    ):  # the sentences that have come are finished
+                    if ending.reason == "DRAINING" and self._newest_done is not None:  # finishes what has come
                         await self._newest_done.wait()
                     raise
         except ExceptionGroup as failures:
@@ -202,8 +200,8 @@ class TextSynthesis:
             first_batch_frames=min(plan.first_batch_frames, left),
             live=plan.live and num_frames >= plan.heard_frames,
             heard_frames=max(0, plan.heard_frames - num_frames),
-            is_followed=self._number + 1
-            != len(plan.sentences),  # the last sentence of a text in pieces is not known in time
+            # Of a text in pieces, the last sentence is known too late, so all are followed.
+            is_followed=self._number + 1 != len(plan.sentences),
         )
 
     def _wait_for_turn(self, text: str, previous_done: asyncio.Event | None, resumes_inside: bool) -> BeforeDecoding:
@@ -229,10 +227,9 @@ class TextSynthesis:
         async def take(samples: bytes) -> int:
             nonlocal own
             if own is None:  # all earlier sentences are delivered by now
-                is_new = len(self._results) >= len(self._spoken.spoken)
-                own = (
-                    self._clip.deliver_of(synthesis, text, resumes_inside=resumes_inside) if is_new else None
-                ) or deliver
+                own = deliver
+                if len(self._results) >= len(self._spoken.spoken):  # not finished by the earlier call
+                    own = self._clip.deliver_of(synthesis, text, resumes_inside=resumes_inside) or deliver
             return await own(samples)
 
         result = await synthesis.run(deadline, take)
