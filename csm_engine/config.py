@@ -78,7 +78,7 @@ class EngineConfig(BaseModel):
         return self.slots + self.spare_slots
 
     def pipeline_depth_on(self, device_type: str) -> int:
-        """The pipeline depth, in steps, on a device. device_type: torch's name for it, such as "cuda"."""
+        """The setting, or its default for the device. device_type: torch's name for it, such as "cuda"."""
         if self.pipeline_depth is not None:
             return self.pipeline_depth
         return int(device_type == "cuda")

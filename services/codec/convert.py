@@ -72,7 +72,7 @@ def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
 
 
 def from_pcm(pcm: Pcm, sample_format: codec_pb2.SampleFormat) -> bytes:
-    """16-bit samples are clipped, not wrapped."""
+    """Samples as bytes. 16-bit samples are clipped, not wrapped."""
     if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE:
         pcm = np.rint(pcm * _S16_SCALE).clip(-_S16_SCALE, _S16_SCALE - 1)
     return pcm.astype(_DTYPES[sample_format]).tobytes()

@@ -48,7 +48,7 @@ ConnectionAge = Annotated[
 
 
 class ProgramSettings(BaseSettings):
-    """The settings that every program has that listens."""
+    """The settings of every server program."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -106,7 +106,7 @@ class ProgramSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """First is strongest: what is passed, the variables, the variables by their former names."""
+        """In order of precedence: arguments, environment variables, variables under former names."""
         return init_settings, env_settings, FormerVariables(settings_cls, cls.former_names)
 
     @field_validator("host")
@@ -130,7 +130,7 @@ class ProgramSettings(BaseSettings):
 
 
 class StageSettings(ProgramSettings):
-    """The settings that every gRPC stage has."""
+    """The settings of every gRPC stage."""
 
     health_port: HealthPort = 0
     reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
@@ -168,7 +168,7 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
 
 
 def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
-    """Environment variables with the prefix of the program's that are none of its: a misspelled one has no effect."""
+    """Environment variables with the program's prefix that are no setting, such as misspelled ones."""
     prefix = settings_class.model_config.get("env_prefix", "")
     known = {f"{prefix}{name}".upper() for name in (*settings_class.model_fields, *settings_class.former_names)}
     return sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
@@ -212,7 +212,7 @@ def setting_names(settings_class: type[ProgramSettings]) -> list[SettingName]:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """As targets and addresses write them: [::1]:50051, 127.0.0.1:50051."""
+    """An address such as [::1]:50051 or 127.0.0.1:50051."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -1,4 +1,4 @@
-"""Protos of the engine's API to the library's types and back. Protos stop here."""
+"""Converts protos of the engine's API to the library's types and back."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def in_api_terms(error: InvalidRequestError) -> InvalidRequestError:
 
 
 def _check_message_sizes(message: engine_pb2.GenerateRequest) -> None:
-    """Refuses negative counts of frames per message, which would never fill one. 0 means unset."""
+    """Refuses negative numbers of frames per message. 0 means unset."""
     for field in ("first_batch_frame_count", "max_batch_frame_count"):
         if (count := getattr(message, field)) < 0:
             raise InvalidRequestError(field, f"is {count}; allowed is 0 or more")

@@ -1,4 +1,4 @@
-"""Reads the context of a request: turns, their recordings and their codes, open or sealed."""
+"""Reads the context of a request: turns with their recordings, or codes that are open or sealed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_prompt(turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings,
 
 
 class ContextReader:
-    """Reads turns, and adds what is wrong with them to the violations."""
+    """Reads turns. What is wrong with them is added to the violations."""
 
     def __init__(
         self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, violations: Violations
@@ -40,14 +40,14 @@ class ContextReader:
         self._wrong = violations.wrong
 
     def text(self, field: str, text: str, *, is_spoken: bool = False) -> str:
-        """The text; "" where it is refused. is_spoken: it is to be made into speech, and not one of the conversation so
-        far
+        """The text; "" if it is refused. is_spoken: it is the text to speak, which must have words; not one of the
+        context.
         """
-        longest = self._settings.max_text_length
+        max_length = self._settings.max_text_length
         if not text.strip():
             self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
-        elif len(text) > longest:  # before words are looked for: in megabytes that takes a second
-            self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+        elif len(text) > max_length:  # checked before `has_words`, which takes a second for megabytes
+            self._wrong(field, f"has {len(text)} characters; at most {max_length} are allowed.", "TEXT_TOO_LONG")
         elif is_spoken and not has_words(text):
             self._wrong(field, NO_WORDS, "TEXT_EMPTY")
         else:
@@ -81,7 +81,7 @@ class ContextReader:
         return tuple(turns)
 
     def turn(self, field: str, turn: tts_pb2.Turn, until_seconds: float = math.inf) -> ContextTurn:
-        """until_seconds: a recording is not decoded beyond"""
+        """until_seconds: where decoding of a recording stops"""
         speaker = self.speaker(f"{field}.speaker", turn.speaker)
         text = self.text(f"{field}.text", turn.text)
         recording: Recording | None = None
@@ -141,7 +141,7 @@ class ContextReader:
         except frames.MalformedFramesError as error:
             self._wrong(field, str(error), "CODES_MALFORMED")
             return None
-        # A reference to a field keeps the whole request, with its recordings, and a copy all fields that nobody knows.
+        # Copied field by field: a reference would keep the whole request in memory, a copy its unknown fields.
         known = {field.name: value for field, value in codes.ListFields() if field.name != "utterances"}
         utterances = [rvq_pb2.Utterance(text=each.text, frame_count=each.frame_count) for each in codes.utterances]
         return rvq_pb2.CodeFrames(**known, utterances=utterances)

@@ -41,7 +41,7 @@ def test_best_is_the_longest_and_the_one_of_the_least_place_among_equals() -> No
     assert index.best_match(prefix(1, 2, 3)) == (2, 2)
     assert index.best_match(prefix(1, 2, 3), longer_than=2) == (None, 2)
     assert index.best_match(prefix(7)) == (None, 0)
-    index.move(1, 4)
+    index.rerank(1, 4)
     assert index.best_match(prefix(1, 2, 3)) == (1, 2)
     assert index.beginnings_of(prefix(1, 2, 8, 4)) == [0, 1]
     index.drop(1)

@@ -87,7 +87,7 @@ def check(engine: Engine, limit: int) -> None:
     assert set(index._entries) == set(entries)
     parts = [part for entry in entries.values() for part in entry]
     assert sum(part.nbytes for part in parts) == engine.offloaded_bytes
-    assert sum(part.nbytes for part in [*parts, *engine._offloaded._free]) <= limit
+    assert sum(part.nbytes for part in [*parts, *engine._offloaded._free_pages]) <= limit
 
 
 def played(

@@ -7,7 +7,7 @@ import pytest
 from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.slot_pool import SlotPool
-from csm_engine.scheduling.buckets import MOST_PROMPTS
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.scheduler import Scheduler
 from csm_engine.scheduling.sequence import Sequence
@@ -64,10 +64,10 @@ def test_a_long_prompt_is_not_overtaken_and_its_end_shares_its_pass() -> None:
 
 def test_prompts_of_a_pass_are_bounded_even_if_they_need_no_rows() -> None:
     policy = wide_scheduler()
-    items = added(policy, *[1] * (MOST_PROMPTS + 3))
+    items = added(policy, *[1] * (MAX_PREFILL_PROMPTS + 3))
     admit_all(policy)
-    assert [chunk.sequence for chunk in run_pass(policy)] == items[:MOST_PROMPTS]
-    assert len(policy.running) == MOST_PROMPTS
+    assert [chunk.sequence for chunk in run_pass(policy)] == items[:MAX_PREFILL_PROMPTS]
+    assert len(policy.running) == MAX_PREFILL_PROMPTS
 
 
 def test_prompts_join_only_while_those_that_play_can_wait() -> None:

@@ -31,7 +31,7 @@ def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
                 if fits:
                     policy.add(item)
                     waiting[has_listener].append(item)
-                    waiting[True].sort(key=lambda item: item.silent_at)
+                    waiting[True].sort(key=lambda item: item.underrun_at)
                 else:
                     with pytest.raises(EngineBusyError):
                         policy.add(item)

@@ -45,7 +45,7 @@ def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
     policy.add(listener)
     with pytest.raises(EngineBusyError):
         policy.check_room(has_listener=False)
-    policy.add(accepted, has_place=True)
+    policy.add(accepted, room_checked=True)
     assert list(policy.waiting) == [listener, accepted]
 
 

@@ -77,7 +77,7 @@ async def test_a_cancelled_call_is_waited_for_longer_than_a_cancel_takes_to_be_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(quotas, "_NOTICE_S", 0.01)
-    monkeypatch.setattr(quotas, "_LEAVING_S", 60.0)
+    monkeypatch.setattr(quotas, "_CANCEL_WAIT_S", 60.0)
     limited, leaves, now = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
     now.set()
     leaving = asyncio.create_task(leave_late(limited, leaves))

@@ -158,7 +158,7 @@ async def test_who_cancels_a_synthesis_begins_the_next_at_once(tmp_path: Path, s
 async def test_a_cancelled_synthesis_that_does_not_end_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quotas, "_LEAVING_S", 0.01)
+    monkeypatch.setattr(quotas, "_CANCEL_WAIT_S", 0.01)
     counted = StreamQuotas(lambda caller: 1, lambda: None)
     may_end = asyncio.Event()
 
