@@ -4,9 +4,10 @@
 
 Hypothesis draws the requests: messages that the protos' descriptors allow, valid requests with wrong fields, damaged
 bytes and bytes that were never a message, in streams of several messages, with metadata, short deadlines and callers
-that leave. Some connections carry no HTTP/2 at all, or HTTP/2 with broken frames. The last line is one JSON object. The
-exit code is 1 if a process ended, a call ended with INTERNAL, UNKNOWN or DATA_LOSS, a log has a traceback, a slot was
-not given back, a stage no longer answers, or memory grew by more than 10 % and 32 MB after the first fifth.
+that leave. Some connections carry no HTTP/2 at all, HTTP/2 with broken frames, or a call whose metadata is not ASCII,
+which gRPC's clients refuse to send. The last line is one JSON object. The exit code is 1 if a process ended, a call
+ended with INTERNAL, UNKNOWN or DATA_LOSS, a log has a traceback, a slot was not given back, a stage no longer answers,
+or memory grew by more than 10 % and 32 MB after the first fifth.
 
 The memory that is compared is the memory in use: the allocator gives large freed blocks back at once.
 """
@@ -34,13 +35,13 @@ from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.fuzz.caller import Caller
 from bench.fuzz.methods import methods, valid_requests
-from bench.fuzz.strategies import Call, calls
+from bench.fuzz.raw_calls import PREFACE
+from bench.fuzz.strategies import Call, RawCall, calls, raw_calls
 from bench.machine import commit, cpu_name
 
 WARM_SHARE = 0.2  # of the requests, after which memory has to stay
 MOST_GROWTH, MOST_GROWTH_MB = 0.10, 32.0
 RAW_EVERY = 12  # about one in so many is a connection of raw bytes
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +100,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 def fuzz(caller: Caller, codec: Any, num_requests: int, from_seed: int) -> None:
     """Makes at least so many requests."""
     drawn = calls(methods(), valid_requests(codec))
-    connections = st.tuples(st.sampled_from(sorted(caller.ports)), _raw_bytes())
+    connections = st.one_of(st.tuples(st.sampled_from(sorted(caller.ports)), _raw_bytes()), raw_calls(methods()))
     until = caller.num_made + num_requests
 
     @seed(from_seed)
@@ -111,11 +112,13 @@ def fuzz(caller: Caller, codec: Any, num_requests: int, from_seed: int) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(drawn, st.integers(0, RAW_EVERY).flatmap(lambda drawn: connections if drawn == RAW_EVERY else st.none()))
-    def one(call: Call, connection: tuple[str, bytes] | None) -> None:
+    def one(call: Call, connection: tuple[str, bytes] | RawCall | None) -> None:
         if caller.num_made >= until or caller.broken is not None:
             raise _EnoughError
         if connection is None:
             caller.call(call)
+        elif isinstance(connection, RawCall):
+            caller.call_by_hand(connection)
         else:
             caller.connect(*connection)
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import grpc
 
-from bench.fuzz.strategies import Call
+from bench.fuzz.methods import Method
+from bench.fuzz.raw_calls import raw_call, status_in
+from bench.fuzz.strategies import Call, RawCall
 
 AT_ONCE = 16
 MOST_FINDINGS = 50
 SOCKET_S = 0.5  # until a peer that says nothing is left
+ANSWER_S = 2.0  # the same, of a call by hand
 
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
@@ -64,6 +67,10 @@ class Caller:
         """Begins to send bytes, which need not be HTTP/2, over a connection of their own."""
         self._begin(self._connect, port, content)
 
+    def call_by_hand(self, call: RawCall) -> None:
+        """Begins a call with metadata that gRPC's client refuses to send, over a connection of its own."""
+        self._begin(self._call_by_hand, call)
+
     def wait(self) -> None:
         """Returns when all that was begun has ended."""
         for _ in range(AT_ONCE):
@@ -92,16 +99,34 @@ class Caller:
             self.tally.by_port[port] += 1
             self.tally.codes["raw bytes"] += 1
 
+    def _call_by_hand(self, call: RawCall) -> None:
+        answer, code, port = b"", None, self.ports[call.method.port]
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), ANSWER_S) as connection:
+            connection.settimeout(ANSWER_S)
+            connection.sendall(raw_call(call.method.path, call.metadata))
+            while code is None and (piece := connection.recv(65536)):
+                answer += piece
+                code = status_in(answer)
+        if code is None:  # such as of a call that has no end
+            with self._lock:
+                self.tally.by_port[call.method.port] += 1
+                self.tally.codes["no answer"] += 1
+        else:
+            self._count(call.method, code, f"metadata {call.metadata}")
+
     def _call(self, call: Call) -> None:
         code, details = self._ending(call)
+        sent = " ".join(message[:200].hex() or "(empty)" for message in call.messages)
+        self._count(call.method, code, f"{details}; sent {sent}")
+
+    def _count(self, method: Method, code: grpc.StatusCode, what: str) -> None:
         with self._lock:
-            self.tally.by_port[call.method.port] += 1
+            self.tally.by_port[method.port] += 1
             self.tally.codes[code.name] += 1
             if code in NEVER:
                 self.tally.num_findings += 1
                 if len(self.tally.findings) < MOST_FINDINGS:
-                    sent = " ".join(message[:200].hex() or "(empty)" for message in call.messages)
-                    self.tally.findings.append(f"{call.method}: {code.name} {details}; sent {sent}")
+                    self.tally.findings.append(f"{method}: {code.name} {what}")
 
     def _ending(self, call: Call) -> tuple[grpc.StatusCode, str]:
         """The status. OK for a call that the caller has left."""

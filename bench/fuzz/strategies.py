@@ -66,6 +66,22 @@ class Call:
     half_closes: bool  # else it waits for the deadline with its last message unsent
 
 
+@dataclass(frozen=True)
+class RawCall:
+    """A call without a message, whose metadata gRPC's clients refuse to send."""
+
+    method: Method
+    metadata: tuple[tuple[str, bytes], ...]
+
+
+def raw_calls(methods: Sequence[Method]) -> st.SearchStrategy[RawCall]:
+    """Values are any bytes. Names are those that a server reads; gRPC itself answers those that are not allowed."""
+    names = ["x-request-id", "authorization", "traceparent", "tracestate", "baggage", "user-agent", "csm-request-bytes"]
+    values = st.one_of(st.binary(max_size=60), st.text(max_size=15).map(str.encode))
+    metadata = st.lists(st.tuples(st.sampled_from(names), values), min_size=1, max_size=3)
+    return st.builds(RawCall, st.sampled_from(methods), metadata.map(tuple))
+
+
 def calls(methods: Sequence[Method], valid: Mapping[str, Sequence[Message]]) -> st.SearchStrategy[Call]:
     """valid: well-formed requests by the last part of the method's path"""
 

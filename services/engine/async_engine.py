@@ -145,6 +145,7 @@ class AsyncEngine:
         self._on_failure(error)
 
     def _end_streams(self, message: str) -> None:
+        self._reading_order.end(message)
         for stream in self._streams.values():
             stream.outputs.put_nowait(EngineStoppedError(message))
 

@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Callable
 
+from csm_bundle.errors import EngineStoppedError
 from csm_engine.types import GenerationRequest
 
 _SPOKEN_CHARACTERS_PER_SECOND = 15.0
@@ -25,11 +26,14 @@ class ReadingOrder:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._locked = False
+        self._end = ""  # why no turn comes any more
         self._arrivals = itertools.count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap of (due, arrival, turn)
 
     async def acquire(self, request: GenerationRequest) -> None:
-        """Waits for the request's turn. Whoever gets it must call `release`."""
+        """Waits for the request's turn. Whoever gets it must call `release`. Raises: EngineStoppedError after `end`."""
+        if self._end:
+            raise EngineStoppedError(self._end)
         if not self._locked:
             self._locked = True
             return
@@ -38,7 +42,7 @@ class ReadingOrder:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # its turn came in the same moment
+            if not turn.cancelled() and turn.exception() is None:  # its turn came in the same moment
                 self.release()
             raise
 
@@ -50,6 +54,14 @@ class ReadingOrder:
                 turn.set_result(None)
                 return
         self._locked = False
+
+    def end(self, message: str) -> None:
+        """All that wait fail at once, and so does each later one."""
+        self._end = message
+        for _, _, turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(EngineStoppedError(message))
+        self._waiting.clear()
 
     def _due(self, request: GenerationRequest) -> float:
         if request.has_listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from csm_bundle.errors import EngineBusyError, InvalidRequestError
 from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
+from csm_engine.types import GenerationRequest
 from services.common import values
 from services.common.rpc import load_report
 from services.common.rpc.status import Resource, StatusError
@@ -27,6 +29,7 @@ from services.engine.spoken_text import SpokenText
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
+_PROGRESS_S = 1.0  # between two of them, while texts wait to be read
 
 
 class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
@@ -53,7 +56,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
         try:
-            stream = await self._async_engine.open(generation, self._spoken_text.of_a_request())
+            stream = await self._open(generation, context)
         except InvalidRequestError as error:
             raise convert.in_api_terms(error) from None
         except EngineBusyError:
@@ -67,6 +70,21 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             stream.close()
             self._metrics.observe_end(sequence)
             logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused)
+
+    async def _open(self, request: GenerationRequest, context: Context) -> SequenceStream:
+        """Sends progress while the texts wait to be read, or are read, which may take longer than a gateway allows a
+        silence. It is the engine's thread that goes round, so a hung one is missed all the same.
+        """
+        opening = asyncio.ensure_future(self._async_engine.open(request, self._spoken_text.of_a_request()))
+        try:
+            while not (await asyncio.wait({opening}, timeout=_PROGRESS_S))[0]:
+                if self._async_engine.pulse.beats:
+                    await context.write(_PROGRESS)
+        except BaseException:
+            opening.add_done_callback(_close)
+            opening.cancel()
+            raise
+        return opening.result()
 
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
@@ -142,3 +160,9 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                     "CODEC_MISMATCH",
                     f"The model speaks a codec whose {field.name} is {ours}; the caller's is {value}.",
                 )
+
+
+def _close(opening: asyncio.Future[SequenceStream]) -> None:
+    """It may have been opened before its cancel came."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

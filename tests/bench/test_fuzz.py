@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
@@ -14,8 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, Phase, find, given, settings
 
 from bench.fuzz import __main__ as fuzz
-from bench.fuzz.methods import methods, valid_requests
-from bench.fuzz.strategies import Call, calls
+from bench.fuzz.caller import Caller
+from bench.fuzz.methods import Method, methods, valid_requests
+from bench.fuzz.strategies import Call, RawCall, calls, raw_calls
 from tests.support.tiny.bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +63,54 @@ def test_messages_and_bytes_that_are_none_are_drawn(is_one: bool) -> None:
 @settings(max_examples=100, suppress_health_check=list(HealthCheck), database=None, deadline=None, derandomize=True)
 def test_a_unary_call_has_one_message(call: Call) -> None:
     assert call.method.streams_requests or len(call.messages) == 1
+
+
+class Refuses(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """A server of every method: it keeps the value of x-a, and answers with a status."""
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+        self.status = grpc.StatusCode.NOT_FOUND
+
+    def service(self, details: Any) -> Any:
+        def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
+            self.got.append(dict(context.invocation_metadata())["x-a"])
+            context.abort(self.status, "refused")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.fixture
+def refusing() -> Iterator[tuple[Refuses, int]]:
+    server, handler = grpc.server(ThreadPoolExecutor(1)), Refuses()
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield handler, port
+    server.stop(None).wait()
+
+
+def test_metadata_that_is_not_ascii_reaches_a_server_and_its_answer_counts(refusing: tuple[Refuses, int]) -> None:
+    server, port = refusing
+    caller = Caller({"gateway api": port})
+    call = RawCall(Method("gateway api", "/a/B", None), (("x-a", "\u00e9".encode()),))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError, match="Invalid metadata"):
+            channel.unary_unary("/a/B", None, None)(b"", metadata=(("x-a", "\u00e9"),))
+    for server.status in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL):
+        caller.call_by_hand(call)
+        caller.wait()
+    caller.close()
+    assert caller.broken is None and server.got == ["\u00e9"] * 2
+    assert caller.tally.codes == {"NOT_FOUND": 1, "INTERNAL": 1}
+    assert caller.tally.num_findings == 1 and "/a/B: INTERNAL" in caller.tally.findings[0]
+
+
+def test_metadata_that_is_no_text_at_all_is_drawn() -> None:
+    def is_no_text(call: RawCall) -> bool:
+        return any(value.decode("utf-8", "replace").encode() != value for _, value in call.metadata)
+
+    find(raw_calls(methods()), is_no_text, settings=SEARCH)
 
 
 def result(**changed: Any) -> dict[str, Any]:

@@ -57,12 +57,12 @@ class ThreadedDoor:
 
 
 @contextmanager
-def threaded_door(gateway: dict[str, Any] | None = None) -> Iterator[ThreadedDoor]:
-    """gateway: its settings"""
+def threaded_door(gateway: dict[str, Any] | None = None, **settings: Any) -> Iterator[ThreadedDoor]:
+    """gateway: its settings; settings: of the door"""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    door = fake_door(gateway)
+    door = fake_door(gateway, **settings)
     try:
         running = asyncio.run_coroutine_threadsafe(door.__aenter__(), loop).result(60)
         running.behind.codec.audio_of = humming

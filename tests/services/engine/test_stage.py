@@ -128,7 +128,7 @@ async def test_a_failed_engine_stops_the_stage_and_its_calls(
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert str(await asyncio.wait_for(stage.server.wait_failed(), 60)) == "device lost"
     assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
-    with pytest.raises(grpc.aio.AioRpcError, match="stopped"):
+    with pytest.raises(grpc.aio.AioRpcError, match="the engine has failed"):
         await collect(stub, generate_request())
 
 

@@ -20,6 +20,8 @@ SAID = ["Good morning.", "How are you?"]
         "Good morning.How are you?",
         "Good morning. \N{SMILING FACE WITH SMILING EYES} How are you? :)",
         "- Good morning. * How are you?",
+        "Good morning. XD :P How are you? XD :D",
+        "<b> Good morning. </b> How are you? <br> :D \N{SMILING FACE WITH SMILING EYES}",
     ],
 )
 def test_spaces_and_parts_without_words_do_not_count(text: str) -> None:
@@ -53,7 +55,7 @@ def test_an_utterance_without_words_is_in_no_text() -> None:
 def test_every_text_is_said_as_the_sentences_that_it_is_cut_into(language: str) -> None:
     rng = random.Random(11)
     words = ["Hello", "it is 3.5 km", "ja", "Dr. X", "a" * 310, "e\u0301", "\u306f\u3044"]
-    signs = [*" \n.!?-*", "\u00a0", "\u201c", "\u3002", "\u200d", ":)", "\U0001f600"]
+    signs = [*" \n.!?-*", "\u00a0", "\u201c", "\u3002", "\u200d", ":)", " :D ", " XD ", "<b>", "\U0001f600"]
     parts = [*words, *words, *signs]
     texts = ["".join(rng.choices(parts, k=rng.randrange(1, 14))) for _ in range(600)]
     cut = [(sentences_of(text, language), text) for text in texts]
