@@ -111,7 +111,7 @@ class WatermarkSearch:
         most = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
         if len(keys) > most:
             raise InvalidRequestError(
-                "key_ids", f"name {len(keys)} keys; at most {most} can be told from chance at once"
+                "key_ids", f"name {len(keys)} keys; at most {most} are allowed, or a match could be chance"
             )
         return keys
 
