@@ -65,7 +65,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         elif point is None:
             checkpoint_frames = 0
         else:
-            raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
+            raise InvalidRequestError(
+                "config.checkpoint", f"can be continued only at the codec's own sample rate, {native_hz} Hz"
+            )
         opening = self._async_codec.open(
             key_id, before, point, checkpoint_frames, config.speed or 1.0, has_listener=config.has_listener
         )
@@ -192,7 +194,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if given < needed:
             raise InvalidRequestError(
                 "frames",
-                f"last {given} samples; at least {needed} are needed, which the stream of the checkpoint had made",
+                f"give {given} samples; at least {needed} are needed, as many as the checkpoint's stream had sent",
             )
 
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:

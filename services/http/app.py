@@ -132,7 +132,7 @@ def as_api_error(error: Exception) -> ApiError:
         case RequestValidationError():
             return from_validation(error.errors())
         case HTTPException(status_code=404):
-            return ApiError(404, "There is nothing at this address.", code="not_found")
+            return ApiError(404, "The server has nothing at this address.", code="not_found")
         case HTTPException(status_code=405):
             return ApiError(405, "This address does not take this method.", code="method_not_allowed")
         case HTTPException(status_code=400, detail="There was an error parsing the body"):  # FastAPI's

@@ -111,7 +111,7 @@ class WatermarkSearch:
         max_keys = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
         if len(keys) > max_keys:
             raise InvalidRequestError(
-                "key_ids", f"name {len(keys)} keys; at most {max_keys} can be told from chance at once"
+                "key_ids", f"name {len(keys)} keys; at most {max_keys} are allowed, or a match could be chance"
             )
         return keys
 

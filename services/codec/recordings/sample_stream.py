@@ -52,7 +52,7 @@ async def whole_samples(requests: AsyncIterator[Request], config: Config, max_se
             raise convert.too_long(f"last more than {max_seconds:g} s, which is the most allowed.")
         yield content[:whole]
     if rest:
-        raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")
+        raise InvalidRequestError("samples", f"end within a sample: with {len(rest)} of its {size} bytes")
     if not num_samples:
         raise InvalidRequestError("samples", "are missing; at least one mono sample is needed")
 

@@ -99,7 +99,7 @@ class CodeSeal:
         key_id, tag = sealed[begin:end], sealed[end : end + _TAG_BYTES]
         start = end + _TAG_BYTES + _NONCE_BYTES
         if len(sealed) <= start:
-            raise SealError("SEALED_CODES_MALFORMED", "end before their first code.")
+            raise SealError("SEALED_CODES_MALFORMED", "are cut off: they hold no code.")
         cipher = self._file.get().ciphers.get(key_id.decode("ascii", "replace"))
         if cipher is None:
             raise SealError(

@@ -73,8 +73,8 @@ class ContextReader:
             if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
                 self._wrong(
                     "context.turns",
-                    f"hold more than {longest_s:g} s of audio in the first {index + 1} of them; at most"
-                    f" {longest_s:g} s are allowed.",
+                    f"have more than {longest_s:g} s of audio in the first {index + 1} turns; all turns together may"
+                    f" have {longest_s:g} s.",
                     "CONTEXT_TOO_LONG",
                 )
                 break
@@ -101,7 +101,7 @@ class ContextReader:
                 case "sealed_codes":
                     codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
                 case _:
-                    self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+                    self._wrong(f"{field}.audio", "is empty; it must hold a recording or codes.")
         if codes is not None and not is_said_as([each.text for each in codes.utterances], text):
             codes.ClearField("utterances")
         return ContextTurn(speaker, text, recording, codes)
@@ -112,17 +112,17 @@ class ContextReader:
                 return self._codes(field, codes)
             case "sealed":
                 why = (
-                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
+                    "holds open codes, but this server takes only sealed ones: send `sealed_codes` as they were"
                     " returned, or the turn's audio as a recording."
                 )
                 self._wrong(field, why, "CODES_NOT_SEALED")
             case _:
-                self._wrong(field, "holds codes, and this server takes none: send a recording.", "CODES_OFF")
+                self._wrong(field, "holds codes, but this server takes none: send a recording.", "CODES_OFF")
         return None
 
     def _sealed_codes(self, field: str, sealed: bytes) -> rvq_pb2.CodeFrames | None:
         if self._seal is None:
-            why = "holds sealed codes, and this server has no keys to open them: send a recording."
+            why = "holds sealed codes, but this server has no keys to open them: send a recording."
             self._wrong(field, why, "CODES_OFF" if self._settings.code_sealing == "off" else "CODES_SEALED")
             return None
         try:

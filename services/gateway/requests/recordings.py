@@ -114,7 +114,7 @@ def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolatio
         why = f"is {encoding_name(encoding)}; it must be one of {known}."
         return FieldViolation(f"{field}.audio_format.audio_encoding", why, "UNSUPPORTED_ENCODING")
     if audio_format.channel_count not in (0, *LAYOUTS):
-        why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
+        why = f"is {audio_format.channel_count}; it must be 1 (mono), 2 (stereo) or unset."
         return FieldViolation(f"{field}.audio_format.channel_count", why)
     if ENCODINGS[encoding].is_headerless and not is_rate(audio_format.sample_rate_hertz):
         return wrong_rate(field, audio_format.sample_rate_hertz)

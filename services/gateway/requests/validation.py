@@ -68,7 +68,8 @@ def plan_synthesis(
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
     config = tts_pb2.StreamConfig() if isinstance(request, tts_pb2.SynthesizeRequest) else request.stream_config
     if config.speech_checkpoints and not words_follow:
-        violations.wrong("stream_config.speech_checkpoints", "are of a text; those of an utterance are `checkpoints`.")
+        why = "are for StreamSynthesizeText alone; StreamSynthesize takes its own in `checkpoints`."
+        violations.wrong("stream_config.speech_checkpoints", why)
     checks.labels(request)
     checks.language(request.voice.language_code)
     if problem := wrong_id(request.conversation_id):
@@ -152,7 +153,7 @@ class _Checks:
             if given.text:
                 self.wrong("input.text", "must be empty; the words come in later messages.")
             if given.as_one_utterance:
-                self.wrong("input.as_one_utterance", "is true; it must not be set: the text comes in pieces.")
+                self.wrong("input.as_one_utterance", "is true; it must not be set, because the text comes in pieces.")
             return ()
         is_short = 0 < len(given.text) <= self._settings.max_text_length
         if given.silence_without_words and is_short and not has_words(given.text):
@@ -205,9 +206,7 @@ class _Checks:
             )
             return 1.0
         if not self._catalog.codec.stretch_sample_count:
-            self.wrong(
-                field, f"is {asked:g}, but this server's codec is of a version that knows no speed.", "SPEED_UNKNOWN"
-            )
+            self.wrong(field, f"is {asked:g}, but this server's codec is too old to change the speed.", "SPEED_UNKNOWN")
             return 1.0
         return asked
 
@@ -271,7 +270,9 @@ class _Checks:
             self.wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
         longest = max((len(word) for label in request.labels.items() for word in label), default=0)
         if longest > MAX_LABEL_LENGTH:
-            self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
+            self.wrong(
+                "labels", f"has a name or value of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed."
+            )
 
     def language(self, code: str) -> None:
         if len(code) > MAX_LANGUAGE_LENGTH:

@@ -114,7 +114,7 @@ class Arrivals:
     async def _place_now(self, deadline: Deadline) -> AsyncIterator[None]:
         if not self._places.has_room:
             self._refused_at_s = time.monotonic()
-            raise self._places.busy("none of them is done")
+            raise self._places.busy("no place is free")
         async with self._places.take(deadline):
             yield
 

@@ -192,7 +192,7 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
         if len(text) > most:
             wrong(field, f"has {len(text)} characters; at most {most} are allowed.")
         if "\0" in text:
-            wrong(field, "has the character U+0000, which is not kept.")
+            wrong(field, "has the character U+0000, which is not allowed.")
     if request.HasField("seed") and not LIMITS["seed"].allow(request.seed):
         wrong("seed", f"is {request.seed}; it must be {LIMITS['seed']}.")
     if request.HasField("prompt"):
@@ -200,15 +200,15 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
             if not getattr(request.consent, part).strip():
                 wrong(f"consent.{part}", "is empty; a voice with a prompt needs the speaker's consent.", "NO_CONSENT")
         if not request.prompt.text.strip():
-            wrong("prompt.text", "is empty; it must be what is said in the recording.", "TEXT_EMPTY")
+            wrong("prompt.text", "is empty; it must be what is said in the audio.", "TEXT_EMPTY")
         if request.prompt.audio.WhichOneof("source") is None:
-            wrong("prompt.audio", "holds neither a recording nor codes.")
+            wrong("prompt.audio", "is empty; it must hold a recording or codes.")
     elif not request.HasField("seed"):
-        wrong("prompt", "is missing, and so is a seed; a voice needs one of them.", "VOICE_EMPTY")
+        wrong("prompt", "is missing, and so is `seed`; a voice needs a prompt, a seed, or both.", "VOICE_EMPTY")
     if request.audience not in _AUDIENCES:
-        wrong("audience", f"is {request.audience}, which this server does not know.")
+        wrong("audience", f"is {request.audience}; it must be 0 to {max(_AUDIENCES)}.")
     elif (_AUDIENCES[request.audience] is Audience.CALLERS) != bool(request.callers):
-        wrong("callers", "must be given with VOICE_AUDIENCE_CALLERS, and only with it.")
+        wrong("callers", "must be set with VOICE_AUDIENCE_CALLERS, and only with it.")
     if len(request.callers) > MAX_CALLERS or not all(map(is_name, request.callers)):
         wrong("callers", f"must be at most {MAX_CALLERS} names of tokens.")
     violations.raise_if_any()

@@ -113,7 +113,7 @@ class Body:
 def too_many() -> ApiError:
     return ApiError(
         503,
-        "Too many large bodies are here at once.",
+        "The bodies of running requests are too large together; call again.",
         kind=SERVER,
         code="too_many_bodies",
         retry_after_s=RETRY_S,

@@ -40,7 +40,7 @@ async def test_a_text_without_words_is_refused_by_every_method(
         for call in made:
             (found,) = await violations(call)
             assert (found.field, found.reason) == (field, "TEXT_EMPTY")
-            assert "has no letter, no digit and no sign" in found.description
+            assert "has nothing to say: it needs a letter" in found.description
 
 
 @pytest.mark.parametrize("text", ["5", "%", "$5", "&", "\u2103", "好", "नमस्ते", "مرحبا", "٣", "๓", "½", "ß", "a?!"])
