@@ -21,11 +21,9 @@ from csm_engine.types import GenerationRequest
 from services.common.background import Background
 from services.common.outcomes import look_at_outcome
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
+from services.engine.reading_order import ReadingOrder
 
 _RATE_WINDOW_S = 5.0
-# Texts at once; the others wait in order of arrival. Python runs one thread at a time, so that more are read no sooner,
-# and each takes from the engine's thread: while four read, 40 frames a second were 5, and 8 to 19 while one does.
-_MOST_READ = 1
 
 
 class AsyncEngine:
@@ -46,9 +44,11 @@ class AsyncEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        # Places of requests that are accepted and not in the queue yet, by whether somebody listens.
+        # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
         self._coming: dict[bool, set[object]] = {False: set(), True: set()}
-        self._readers = asyncio.Semaphore(_MOST_READ)
+        # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
+        # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
+        self._reading_order = ReadingOrder()
         self._on_step = on_step
         self._on_failure = on_failure
         self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
@@ -80,18 +80,22 @@ class AsyncEngine:
         return stream
 
     async def _prepared(self, request: GenerationRequest, read: Read) -> Sequence:
-        """A thread cannot be cancelled, so that of a call that is cancelled counts as one that reads until its end."""
-        await self._readers.acquire()
+        """Reads the texts in a thread, when it is the request's turn.
+
+        A thread cannot be cancelled. So the next request's turn begins when the thread ends, not when the call does.
+        """
+        await self._reading_order.acquire(request)
         preparing = asyncio.ensure_future(asyncio.to_thread(self.thread.prepare, request, read))
-        preparing.add_done_callback(lambda _: self._readers.release())
+        preparing.add_done_callback(lambda _: self._reading_order.release())
         preparing.add_done_callback(look_at_outcome)
         return await asyncio.shield(preparing)
 
     @contextmanager
     def _place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
-        """A place for the request until it is in the engine's queue; gives what leaves it, from any thread.
+        """Reserves one place of the engine's queue while the request's texts are read.
 
-        Raises EngineBusyError, before the place is taken alone.
+        Yields a function that gives the place back. Any thread may call it: the engine's thread does when it queues the
+        request, so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         coming, place = self._coming[request.has_listener], object()
         self.thread.check_room(len(coming), has_listener=request.has_listener)

@@ -152,6 +152,22 @@ async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
         assert len(codes_of(await last)) == 6
 
 
+async def test_a_short_text_is_read_before_long_ones_that_came_first(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+) -> None:
+    begun, go_on = reading
+    async with _serving_unread(settings, reading, max_waiting=8) as stub:
+        calls = [asyncio.create_task(collect(stub, _of_text("a first one")))]
+        await eventually(lambda: bool(begun))
+        calls += [asyncio.create_task(collect(stub, _of_text(f"{index} " + "long " * 20))) for index in range(3)]
+        await asyncio.sleep(0.2)
+        calls.append(asyncio.create_task(collect(stub, _of_text("short"))))
+        await asyncio.sleep(0.2)
+        go_on.set()
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*calls)] == [6] * 5
+        assert [text.split()[0] for text in begun] == ["a", "short", "0", "1", "2"]
+
+
 async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings) -> None:
     async with _serving(settings, max_waiting=0, slots=1, max_playout_lead_seconds=1.0) as stub:
         running = stub.Generate(generate_request(400, live=True))
@@ -162,6 +178,10 @@ async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings)
                 error = await _refusal(stub, **wrong)
                 assert [violation.field for violation in error.field_violations] == [field], error
         running.cancel()
+
+
+def _of_text(text: str) -> engine_pb2.GenerateRequest:
+    return generate_request(segments=[engine_pb2.Segment(text=text)])
 
 
 async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:
