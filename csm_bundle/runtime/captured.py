@@ -1,5 +1,6 @@
-"""A function over fixed buffers that a CUDA graph replays, and copies that wait for nothing. On any other device the
-function itself runs.
+"""CUDA graphs of functions over fixed buffers, and copies between host and device that do not block the host.
+
+On other devices than CUDA the function itself runs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class GraphPool:
-    """What graphs share that never run at the same time: their memory, and the stream on which they are captured.
+    """The memory and the capture stream that graphs share which never run at the same time.
 
-    The allocator gives what one graph needs no more to the next only on the same stream. And cuBLAS keeps a
-    workspace for each stream, of 32 MiB on Hopper.
+    The allocator reuses one graph's memory for the next only on the same stream, and cuBLAS allocates a workspace for
+    each stream (32 MiB on Hopper).
     """
 
     handle: Any
@@ -29,22 +30,23 @@ class GraphPool:
 
 
 def graph_pool(device: torch.device) -> GraphPool | None:
-    """None on other devices than CUDA."""
+    """A new pool; None on other devices than CUDA."""
     if device.type != "cuda":
         return None
     return GraphPool(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
-@torch.inference_mode()  # torch has tensors of its own for all graphs, which must then all be made in this mode
+@torch.inference_mode()  # torch keeps tensors that all graphs share, so all must be captured in the same mode
 def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """Runs a function over fixed buffers, which waits for nothing, and captures it. Other threads may use the device
-    meanwhile. Returns its graph, and what it returned while it was captured: tensors that each replay writes.
+    """Captures a function over fixed buffers that does not synchronize. Other threads may use the device meanwhile.
+
+    Returns the graph, and what the function returned during the capture: tensors that each replay overwrites.
     """
     stream, device = pool.stream, pool.stream.device
     stream.wait_stream(torch.cuda.current_stream(device))
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):  # it also makes its device the current one, which may be another card
-        for _ in range(_WARM_UPS):  # kernels are compiled, libraries pick algorithms and plans outside of the capture
+    with torch.cuda.stream(stream):  # also makes the stream's device the current one
+        for _ in range(_WARM_UPS):  # kernels are compiled and libraries pick their algorithms before the capture
             function()
         with torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"):
             result = function()
@@ -53,12 +55,12 @@ def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda
 
 
 class Captured:
-    """The function as it was captured. It must read and write the same memory each time, and wait for nothing."""
+    """A captured function. It must read and write the same memory each time, and not synchronize."""
 
     def __init__(self, function: Callable[[], None], device: torch.device, pool: GraphPool | None = None) -> None:
-        """Runs the function and captures it. What it leaves in its buffers is of no use.
+        """Runs the function and captures it. Its buffers then have no meaningful content.
 
-        pool: of `graph_pool` of that device; None is one of its own.
+        pool: from `graph_pool` of that device; None is a pool of its own.
         """
         self._run = function
         if pool := pool or graph_pool(device):
@@ -70,17 +72,17 @@ class Captured:
 
 
 def host_room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros on the host, from where a copy to the device may be queued (`non_blocking`) and not waited for."""
+    """Zeros on the host, pinned for CUDA, so that copies to the device can be `non_blocking`."""
     return torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Host values on the device. Nothing waits."""
+    """A copy of host values on the device. Does not block the host."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def on_host(values: Tensor) -> Tensor:
-    """A copy on the host, of what all work queued before has made. Waits for it."""
+    """A copy on the host. Blocks until the work queued so far on the current stream is done."""
     if values.device.type != "cuda":
         return values.cpu().clone()
     copied = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

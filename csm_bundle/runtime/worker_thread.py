@@ -1,6 +1,6 @@
-"""A thread that owns an object that only one thread may touch. It steps the object and runs commands between steps.
+"""A thread that owns an object which only one thread may use: it steps the object, and runs commands between steps.
 
-Nothing here polls: the thread sleeps until there is work. It does not know what it steps.
+It does not poll: it sleeps until there is work. It does not know the object.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STOP_S = 10.0  # longest wait for the running step when the thread is stopped
 
 
 class WorkerThread:
-    """Runs `step` whenever `next_wakeup` says so.
+    """Runs `step` when `next_wakeup` says so.
 
-    next_wakeup: seconds until there is something to step: 0 now, None when only a command can bring work.
-    fail: called once on the thread if a step or a command raises; nothing is stepped after that.
+    next_wakeup: seconds until the next step is due: 0 is now; None is not before the next command.
+    fail: called once, on the thread, if a step or a command raises; there are no steps after that.
     """
 
     def __init__(self, name: str, step: Step, next_wakeup: NextWakeup, fail: Fail) -> None:
@@ -35,7 +35,7 @@ class WorkerThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
-        self.turns = 0  # times that the loop has gone round
+        self.turns = 0  # iterations of the loop; a watchdog sees by them that the thread does not hang
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class WorkerThread:
     def stop(self) -> None:
         """Ends the loop after the running step and joins the thread, if it was started.
 
-        A thread that does not come back within STOP_S is left behind: it hangs, and does not keep the process.
+        A thread whose step takes longer than STOP_S is abandoned. It is a daemon, so the process can exit.
         """
         with self._wake:
             self._stopped = True
@@ -55,12 +55,12 @@ class WorkerThread:
                 logger.error("the %s does not come back from its step, and is left behind", self.name)
 
     def nudge(self) -> None:
-        """Wakes the loop, so that `turns` grows unless the thread hangs in a step or a command. Steps nothing."""
+        """Wakes the loop without a step. Then `turns` grows, unless the thread hangs in a step or a command."""
         with self._wake:
             self._wake.notify()
 
     def submit(self, command: Callable[[], None]) -> bool:
-        """Queues a command, to be run before the next step; false when the thread has stopped."""
+        """Queues a command to be run before the next step. Returns False when the thread has stopped."""
         with self._wake:
             if self._stopped:
                 return False
@@ -69,13 +69,12 @@ class WorkerThread:
             return True
 
     def call(self, function: Callable[[], Result], stopped: Exception) -> Future[Result]:
-        """A future of what the function returns or raises; of `stopped` when the thread has stopped.
+        """Calls the function on the thread. The future raises `stopped` if the thread has stopped.
 
-        The future is resolved on the thread. If it was cancelled by then, the function is not called, and what it holds
-        is free as soon as it was.
+        A function whose future is cancelled before its turn is not called, and is released at once.
         """
         future: Future[Result] = Future()
-        functions = [function]  # the command stays in the queue
+        functions = [function]  # released by a cancel, while the command stays in the queue
         future.add_done_callback(lambda _: functions.clear())
 
         def command() -> None:
@@ -87,7 +86,7 @@ class WorkerThread:
                 future.set_result(functions[0]())
             except Exception as error:
                 future.set_exception(error)
-            except BaseException as error:  # a panic of a library in Rust; who waits for the future expects none
+            except BaseException as error:  # such as a panic of a library in Rust; the caller gets an Exception
                 logger.exception("a call of the %s failed", self.name)
                 future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
@@ -99,16 +98,16 @@ class WorkerThread:
         try:
             while self._wait_for_work():
                 self._step()
-            self._answer_all()  # what was queued before the stop, and after the loop had looked for commands
+            self._run_remaining_commands()  # queued before the stop, but after the loop looked for commands
         except BaseException as error:
             logger.exception("the %s failed", self.name)
             with self._wake:
                 self._stopped = True
-            self._answer_all()
+            self._run_remaining_commands()
             self._fail(error)
 
     def _wait_for_work(self) -> bool:
-        """Runs the queued commands. Returns false when the loop must end."""
+        """Waits, then runs the queued commands. Returns False when the loop must end."""
         with self._wake:
             self.turns += 1
             while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
@@ -121,10 +120,10 @@ class WorkerThread:
         while self._commands:
             self._commands.popleft()()
 
-    def _answer_all(self) -> None:
-        """Runs the remaining commands after the end. They may fail as well."""
+    def _run_remaining_commands(self) -> None:
+        """Runs the commands that are left after the last step. Those that fail are logged."""
         while self._commands:
             try:
                 self._run_commands()
-            except BaseException:  # a panic of a library in Rust too: the failure must still be told
+            except BaseException:  # such as a panic of a library in Rust; `fail` must still be called
                 logger.exception("a command failed after the end of the %s", self.name)
