@@ -1,4 +1,4 @@
-"""An encoder that goes on after another one gives the same bytes, from little more than the last samples."""
+"""An encoder that continues another one's stream gives the same bytes, and needs little more than the last samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def joined(pieces: list[EncodedAudio]) -> EncodedAudio:
 def test_what_is_not_compressed_and_flac_can_go_on() -> None:
     compressed = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
     assert {encoding for encoding, _ in COMBINATIONS} == set(ENCODINGS) - compressed
-    assert not can_go_on(tts_pb2.AUDIO_ENCODING_PCM, 37_801, 48_000)  # 75 KB of samples would be needed
+    assert not can_go_on(tts_pb2.AUDIO_ENCODING_PCM, 37_801, 48_000)  # would need 75 KB of samples
     with pytest.raises(ValueError, match="goes on"):
         open_encoder(tts_pb2.AUDIO_ENCODING_MP3, NATURAL_HZ, NATURAL_HZ, 1, Place(0, 0))
 
