@@ -1,8 +1,8 @@
-"""Unicode text to the plain letters that the rules of normalize.py read.
+"""Unicode text in the ASCII letters that the rules of normalize.py read.
 
-Compatibility forms are resolved (NFKC), digits of every script become 0 to 9, accents are removed. Greek and Cyrillic
-words are written in Latin letters. Words of any other script are replaced by the script's name, "Chinese text", once
-for a run of words. Emoji, pictures and control characters are left out. It never fails.
+Compatibility forms are resolved (NFKD), digits of every script become 0 to 9, accents are removed. Greek and Cyrillic
+words are transliterated. A run of words in any other script is replaced by the script's name: "Chinese text". Emoji,
+pictures and control characters are dropped. It raises no error.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _other_letter(character: str) -> str:
 
 
 def _greek(word: str) -> str:
-    """A single letter by its name, several letters as a word."""
+    """A single letter is read by its name, several letters as a word."""
     letters = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if unicodedata.category(c) != "Mn")
     if len(letters) == 1 and letters in _GREEK:
         name = unicodedata.name(letters).split(" ")[-1].lower()

@@ -1,4 +1,4 @@
-"""Who is let in, by the time that steps take."""
+"""Which sequences are admitted, by the time that steps take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_batch_grows_until_a_step_would_take_its_share_of_a_frame() -> None:
         rows += 1
         for _ in range(50):
             budget.observe(rows, 0.004 + 0.0005 * rows)
-    assert 100 <= rows <= 104  # one row more is taken to cost its full share
+    assert 100 <= rows <= 104  # an additional row is assumed to cost its full share
 
 
 def test_one_slow_step_does_not_close_the_door_for_long() -> None:

@@ -1,4 +1,4 @@
-"""Which prompts share a prefill pass, and how large it may be. Without a model."""
+"""Which prompts share a prefill pass, and how large a pass may be. Without a model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.csm_engine.scheduling.small_schedulers import no_limits, run_pass, se
 
 
 def wide_scheduler(prefill_chunk: int = 256, num_slots: int = 32) -> Scheduler:
-    """Passes have room for many prompts."""
+    """A scheduler whose passes have room for many prompts."""
     return Scheduler(SlotPool(num_slots), max_waiting=99, prefill_chunk=prefill_chunk, pacing=no_limits())
 
 
 def admit_all(policy: Scheduler) -> list[Sequence]:
-    """All that are admitted at once."""
+    """The sequences that are admitted at the same time."""
     items = []
     while (news := policy.admit()) is not None:
         items.append(news[0])
@@ -102,7 +102,7 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy = wide_scheduler()
     first, second, third = sequence(40), sequence(60), sequence(60)
     for item in (second, third):
-        item.prompt.tokens[:39] = first.prompt.tokens[:39]  # 39 rows in common, and the ends unlike
+        item.prompt.tokens[:39] = first.prompt.tokens[:39]  # 39 rows in common, and different ends
     policy.add(first)
     admit_all(policy)
     run_pass(policy)

@@ -1,4 +1,4 @@
-"""A text's place between two of its sentences. Without a model."""
+"""The place that is kept for a text between two of its sentences. Without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOW = 64.0  # seconds
 
 
 def followed(rows: int = 5) -> Sequence:
-    """A sentence of a text that goes on."""
+    """A sentence that is followed by another one of its text."""
     item = sequence(rows)
     item.request = replace(item.request, is_followed=True)
     return item

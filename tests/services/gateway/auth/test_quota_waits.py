@@ -40,7 +40,7 @@ async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
 
 
 async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
-    """A call that ends only when it is told to, also after a cancel."""
+    """A call that ends only when the test says so, even after a cancel."""
     async with limited.one_more("ada"):
         try:
             await asyncio.Event().wait()
@@ -49,6 +49,7 @@ async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
 
 
 async def runs_until(limited: StreamQuotas, ends: asyncio.Event) -> str:
+    """A call that runs until the event. Returns "OK", or why it was refused."""
     try:
         async with limited.one_more("ada"):
             await ends.wait()

@@ -1,4 +1,4 @@
-"""The stream to the codec: what is left of it when it has ended, and where another one goes on."""
+"""The gateway's stream to the codec: what is left to decode after a loss, and where the next stream goes on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_call_that_fails_while_its_stream_is_cancelled_again_leaves_no_t
 
 
 def test_the_last_checkpoint_that_is_not_behind_a_sample_is_chosen() -> None:
-    """One behind it would leave samples out."""
+    """A later checkpoint would leave out samples."""
 
     class Stream(CodecStream):
         def __init__(self) -> None:
