@@ -174,18 +174,17 @@ async def test_a_short_text_is_read_before_long_ones_that_came_first(
         assert [text.split()[0] for text in blocked.started] == ["a", "short", "0", "1", "2"]
 
 
-async def test_calls_tell_of_progress_while_their_texts_wait_to_be_read(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+async def test_calls_report_progress_while_their_texts_wait_to_be_read(
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    """A gateway takes an engine that says nothing for three seconds for lost, and sends the text to another one."""
-    begun, go_on = reading
-    async with _serving_unread(settings, reading, max_waiting=8) as stub:
+    """Without it, a gateway takes the engine for lost after three seconds and sends the text to another one."""
+    async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
         calls = [stub.Generate(generate_request()) for _ in range(3)]
         for call in calls:
             assert (await asyncio.wait_for(call.read(), 2.5)).HasField("progress")
-        assert len(begun) == 1
+        assert len(blocked.started) == 1
         calls.pop().cancel()
-        go_on.set()
+        blocked.may_go_on.set()
         for call in calls:
             responses = list[engine_pb2.GenerateResponse]()
             while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -194,24 +193,23 @@ async def test_calls_tell_of_progress_while_their_texts_wait_to_be_read(
 
 
 async def test_calls_whose_texts_wait_end_when_the_engine_fails(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    """Nothing is read for an engine that makes nothing of it, and other engines can take the calls."""
-    begun, go_on = reading
-    go_on.set()
+    """So other engines can take the calls, and no text is read in vain."""
+    blocked.may_go_on.set()
     stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_waiting": 8}))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
         stub = engine_pb2_grpc.EngineServiceStub(channel)
-        go_on.clear()
-        begun.clear()
+        blocked.may_go_on.clear()
+        blocked.started.clear()
         waiting = [asyncio.create_task(_refusal(stub)) for _ in range(3)]
-        await eventually(lambda: len(stage.async_engine._coming[False]) == 3 and bool(begun))
+        await eventually(lambda: len(stage.async_engine._pending[False]) == 3 and bool(blocked.started))
         stage.async_engine.thread.worker.submit(_lose_the_device)
         ended, being_read = await asyncio.wait(waiting, timeout=2)
         assert [task.result().code for task in ended] == [grpc.StatusCode.UNAVAILABLE] * 2
         assert (await asyncio.wait_for(_refusal(stub), 2)).code is grpc.StatusCode.UNAVAILABLE
-        assert len(begun) == 1
-        go_on.set()  # a thread cannot be cancelled
+        assert len(blocked.started) == 1
+        blocked.may_go_on.set()  # a thread cannot be cancelled
         assert (await being_read.pop()).code is grpc.StatusCode.UNAVAILABLE
     await stage.stop()
 
