@@ -1,15 +1,15 @@
-# Each target installs what it needs. The machine needs Python 3.11, git and make.
+# The machine needs Python 3.11, git and make. Each target installs what else it needs.
 #
-#   make say TEXT="Hello." OUT=hello.wav     speech from text, through all three stages
-#   make serve                               the three stages in one process, until Ctrl-C
-#   make test                                all tests: no network, no GPU
-#   make check                               format, lint, types, imports, protos
-#   make coverage                            all tests again, and one line of coverage for each package
-#   make evaluate                            the quality of the voice, in figures
-#   make images                              the container images; make test-images also runs them
+#   make say TEXT="Hello." OUT=hello.wav     makes speech of a text, through all three stages
+#   make serve                               runs the three stages in one process, until Ctrl-C
+#   make test                                runs all tests that need no network and no GPU
+#   make check                               checks format, lint, types, imports and protos
+#   make coverage                            runs all tests, and prints the coverage of each package
+#   make evaluate                            measures the quality of the voice
+#   make images                              builds the container images; make test-images also runs them
 #
-# Options of `make say`: SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 for the speech, ENCODING=opus RATE=16000
-# for the file (or just OUT=hello.ogg), BUNDLE=... for the voice.
+# CONTRIBUTING.md lists the others. Options of `make say`: SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 for the
+# speech; ENCODING=opus RATE=16000 for the file (OUT=hello.ogg implies the encoding); BUNDLE=... for the voice.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ STAMPS := $(VENV)/.stamps
 PROTOS := $(shell find protos -name '*.proto')
 STUBS := gen/python/.made
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-# Where torch comes from; empty: where pip's own configuration says.
+# The package index of torch; when empty, that of pip's configuration.
 TORCH_INDEX ?=
 
 TEXT ?= Hello from the other side.
@@ -39,7 +39,7 @@ ENCODER_MINUTES ?= 50
 ENCODER_TEXTS ?= 800
 PYTEST := $(BIN)/python -m pytest
 COMPILED := TRITON_INTERPRET=0 $(PYTEST) tests/compiled
-# One more than the cores of a small machine: tests wait too. Those of compiled kernels do not.
+# One process more than a small machine has cores, because tests also wait. Tests of compiled kernels do not wait.
 TEST_PROCESSES ?= 3
 COMPILED_PROCESSES ?= 2
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
@@ -58,9 +58,10 @@ say: $(STAMPS)/run $(ASKED)
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
-# Each process begins with its part of the tests, so that most of what tests share is made once, and ends with what the
-# others have left. A process either interprets kernels or compiles them. Compiled kernels are tested one by one, as they
-# come: some take half of a process's time. Tests start many processes, so Python keeps what it compiles for the next.
+# A process interprets Triton's kernels or compiles them, so there are two runs. In the first, each process begins with a
+# fixed part of the tests, so that most shared fixtures are made once, and then takes over tests of slower processes. In
+# the second, tests are handed out one by one, because some take half of a process's time. The tests start many
+# processes, so Python may write its bytecode for the next ones.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMPS)/dev
 	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
@@ -79,53 +80,56 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd tests/polyglot/ai_sdk && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
-# In each browser that the machine has; the tests of the others are skipped. On Debian: apt-get install chromium chromium-driver,
-# firefox-esr pulseaudio, webkit2gtk-driver xvfb gstreamer1.0-plugins-good gstreamer1.0-libav. Where npm is, also axe-core.
+# Tests the page of the HTTP door in each browser that the machine has, and skips the others. Debian's packages: chromium
+# chromium-driver; firefox-esr pulseaudio; webkit2gtk-driver xvfb gstreamer1.0-plugins-good gstreamer1.0-libav. With npm,
+# axe-core checks accessibility too.
 test-browser: $(STAMPS)/dev
 	if command -v npm > /dev/null; then cd tests/browser/axe && npm ci --no-audit --no-fund; fi
 	$(PYTEST) tests/browser -m browser -rs
 
-# docs/images, from the page with the built-in voice.
+# Makes docs/images again: the page of the HTTP door with the built-in voice.
 screenshots: $(STAMPS)/dev
 	$(BIN)/python -m tests.browser.screenshots
 
-# Faults under running streams, and malformed requests, in real processes; the last line is JSON. Each takes some minutes.
+# Faults under running streams (chaos), and malformed requests (fuzz), against real processes. Each takes some minutes; its
+# last line is JSON.
 chaos: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.chaos --bundle $(TINY) --faults 100 --out bench/results/chaos_tiny_cpu.json
 
 fuzz: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.fuzz --bundle $(TINY) --requests 10000 --out bench/results/fuzz_tiny_cpu.json
 
-# Ordinary use in all ways for so many minutes: what each process holds, and whether answers stay the same.
+# Uses every method for SOAK_MINUTES. Shows whether a process gains memory, files or threads, and whether answers change.
 SOAK_MINUTES ?= 60
 soak: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.soak --bundle $(TINY) --minutes $(SOAK_MINUTES) --out bench/results/soak_tiny_cpu.json
 
-# The images of docker/*.Dockerfile, with Docker or Podman. BASE=debian makes the base image from Debian's packages, where no
-# registry is in reach; BASE=NAME names another. PIP_INDEX and TORCH_INDEX name indices, IMAGES="gateway codec" some images.
+# Builds the images of docker/*.Dockerfile with Docker or Podman; IMAGES="gateway codec" builds these only. BASE=NAME names
+# another base image; BASE=debian makes one from Debian's packages, for machines that reach no registry. PIP_INDEX and
+# TORCH_INDEX name package indices.
 images: $(STAMPS)/dev
 	$(BIN)/python -m recipes.images $(IMAGES) $(if $(BASE),--base $(BASE))
 
 test-images: images
 	$(PYTEST) -m images
 
-# Deploys to the cluster that kubectl's context KUBE_CONTEXT names, in the namespace csm-test, and deletes it again. Its nodes have the
-# images of `make images` (kind load docker-image, k3s ctr images import, ...).
+# Deploys the stages to the cluster of kubectl's context KUBE_CONTEXT, in the namespace csm-test, tests them and deletes the
+# namespace. First load the images of `make images` onto its nodes (kind load docker-image, k3s ctr images import, ...).
 test-cluster: $(STAMPS)/dev
 	CSM_TEST_CONTEXT='$(KUBE_CONTEXT)' $(PYTEST) -m cluster tests/cluster
 
-# The clients as their users install them: wheel and source of csm-client, the npm package. docs/releasing.md.
+# Packs the clients into dist/: wheel and source of csm-client, and the npm package (docs/releasing.md).
 packages: $(STAMPS)/dev
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist clients/python
 	cd clients/node && npm pack --pack-destination ../../dist
 
-# Installs the wheel into empty environments, from a package index.
+# Installs the wheel into empty environments, with its dependencies from a package index.
 test-packages: packages
 	$(PYTEST) -m packages
 
-# LiveKit Agents, Pipecat and SDKs that call the HTTP door want other versions than the lock's, so their tests have an
-# environment of their own. The server that they speak to runs in .venv.
+# Tests the plugins of LiveKit Agents and Pipecat, and SDKs that call the HTTP door. They need other versions than the lock
+# has, so the tests run in an environment of their own; the server runs in .venv.
 PLUGINS := build/plugins
 test-plugins: packages
 	$(PYTHON) -m venv $(PLUGINS)
@@ -135,7 +139,7 @@ test-plugins: packages
 	CSM_SERVER_PYTHON=$(abspath $(BIN)/python) $(PLUGINS)/bin/python -m pytest -c tests/plugins/pytest.ini \
 		--rootdir tests/plugins tests/plugins
 
-# Each prints a table and one JSON line; bench/README.md says what it means.
+# Each benchmark prints a table and one line of JSON; bench/README.md explains them.
 bench: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.frame_step --shape tiny --batches 1,16 --threads 1
 	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
@@ -152,12 +156,12 @@ bench-gpu: $(STAMPS)/dev
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
-# Every Triton kernel of every form and batch, compiled for Hopper without a GPU; the last line is JSON.
+# Compiles every Triton kernel for Hopper, in every form and for every batch size, without a GPU. The last line is JSON.
 kernels: $(STAMPS)/dev
 	TRITON_INTERPRET=0 $(BIN)/python -m bench.kernel_proof
 
-# Runs on a GPU machine for a short time, without network or .venv. First run `make wheels` here, and copy .whl there.
-# PARTS=smoke,serving MINUTES=8 set which parts run and for how many minutes.
+# Measures on a GPU machine that is available for minutes and has neither network nor .venv. First run `make wheels` on a
+# machine with a network, and copy the folder .whl to the GPU machine. PARTS=smoke,serving MINUTES=8 choose parts and time.
 gpu-lease:
 	$(PYTHON) -m bench.lease $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
 
@@ -167,9 +171,9 @@ gpu-lease-rehearsal: $(STAMPS)/dev
 wheels:
 	$(PYTHON) -m bench.lease.wheels
 
-# The built-in voice again, from nothing: about nine hours of two CPU cores; VOICE_DEVICE=cuda CSM_MINUTES=9 trains the
-# CSM on a GPU. Every part resumes where it was stopped. Needs Debian's flite and wordnet-base.
-# recipes/builtin_voice/README.md says what each part does.
+# Makes the built-in voice from nothing, in about nine hours on two CPU cores. VOICE_DEVICE=cuda CSM_MINUTES=9 trains the
+# CSM on a GPU. Each part resumes where it was stopped. Needs Debian's packages flite and wordnet-base.
+# recipes/builtin_voice/README.md explains the parts.
 voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.builtin_voice.texts $(VOICE)/texts-train.txt --texts $(TEXTS)
 	$(BIN)/python -m recipes.builtin_voice.texts $(VOICE)/texts-heldout.txt --texts $(HELD_OUT_TEXTS) --split held-out
@@ -185,7 +189,7 @@ voice: $(STAMPS)/dev
 		--texts $(ENCODER_TEXTS)
 	$(BIN)/python -m recipes.builtin_voice.bundle $(VOICE) $(VOICE_BUNDLE)
 
-# The whole recipe in a few minutes, with too little data and training for intelligible speech.
+# Runs the whole recipe in a few minutes, with too little data and training for intelligible speech.
 REHEARSAL := build/rehearsal
 voice-rehearsal:
 	rm -rf $(REHEARSAL)
@@ -210,7 +214,7 @@ check: $(STAMPS)/dev
 	$(BIN)/buf format protos --diff --exit-code
 	$(BIN)/buf breaking protos --against $(API_IMAGE)
 
-# Not part of `make test`: measuring makes the tests 12 % slower.
+# Not part of `make test`, because measuring makes the tests 12 % slower.
 coverage: $(STAMPS)/dev
 	$(PYTEST) $(addprefix --cov=,$(PACKAGES)) --cov-report=
 	@for package in $(PACKAGES); do \
@@ -224,16 +228,16 @@ format: $(STAMPS)/dev
 
 protos: $(STUBS)
 
-# At a release: freezes the API. Later changes must stay compatible with it.
+# Run this at a release only. It freezes the API: `make check` compares later changes with it.
 protos-freeze: $(STAMPS)/dev
 	$(BIN)/buf build protos --exclude-source-info -o $(API_IMAGE)
 
-# Seeded random weights in the real file formats, for tests and benchmarks.
+# Makes the tiny bundle for tests and benchmarks: seeded random weights in the real file formats.
 $(TINY)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcard bundles/builtin/silentcipher/*)
 	@echo "making the tiny bundle in $(TINY) (untrained: it sounds like noise)"
 	@$(BIN)/python -m tests.support.tiny.bundle $(TINY)
 
-# Some packages' own pins contradict the lock, so all packages but torch are installed without their dependencies.
+# The pins of some packages contradict the lock, so every package except torch is installed without its dependencies.
 $(STAMPS)/venv:
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
@@ -250,7 +254,7 @@ $(STAMPS)/packages: requirements/all_in_one.txt $(STAMPS)/torch
 	@$(PIP) --no-deps -r requirements/all_in_one.txt
 	@touch $@
 
-# The stamp goes with the stubs: where gen is deleted, they are made again.
+# The stamp lies beside the stubs, so that deleting gen makes them again.
 $(STUBS): $(PROTOS) $(STAMPS)/packages
 	@mkdir -p gen/python
 	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=gen/python --pyi_out=gen/python \
@@ -270,15 +274,15 @@ lock: $(STAMPS)/venv
 	@$(PIP) uv
 	@PATH="$(abspath $(BIN)):$$PATH" requirements/lock.sh
 
-# After `make lock`: the licences of the packages that the lock names.
+# Run this after `make lock`. It writes the licences of the locked packages into THIRD_PARTY_NOTICES.md.
 notices: $(STAMPS)/dev
 	$(BIN)/python requirements/notices.py
 
-# After a change of a setting: docs/settings.md.
+# Run this after a change of a setting. It writes docs/settings.md.
 settings-page: $(STAMPS)/dev
 	$(BIN)/python docs/settings_page.py
 
-# Every message and field of the public API as HTML, from the protos' comments: build/api-reference/html/index.html.
+# Makes the reference of the public API from the protos and their comments: build/api-reference/html/index.html.
 api-reference: $(STAMPS)/dev
 	@mkdir -p build/api-reference
 	@cd protos && ../$(BIN)/python -m grpc_tools.protoc -I . --include_source_info \

@@ -1,4 +1,4 @@
-"""A model bundle: a folder with `bundle.json` that says where the parts are. It loads no weights.
+"""A model bundle: a folder with a `bundle.json` that says where its parts are. This module loads no weights.
 
     {"format": 1, "name": "csm-1b", "version": "2025-03", "notice": "",
      "parts": {
@@ -12,14 +12,13 @@
      "text_frontend": "english-phonemes-3",
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": "", "seed": 7}]}
 
-A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
-`csm_bundle.hub` when it is asked for and not before, so that a stage downloads only what it uses.
-A folder or repository of bare weights, without bundle.json, is a bundle too: its parts are found by
-their known names, and those it does not hold are taken from `DEFAULT_PARTS`.
+A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`. `csm_bundle.hub` downloads a part when
+it is first asked for, so a stage downloads only what it uses. A folder or repository of bare weights, without a
+bundle.json, is a bundle too: its parts are found by their known names, and the others are taken from `DEFAULT_PARTS`.
 
 Without "text_frontend" the model reads spelling, as csm-1b does; with it the tokenizer reads the symbols of that front
-end (csm_text/frontend.py). The parts "lexicon" (csm_text/lexicon.py) and "voices" (csm_bundle/voice_folder.py: voices
-with a prompt, beside those named here) may be left out. A voice with "seed" gives it to requests that set none.
+end (csm_text/frontend.py). Two more parts are optional: "lexicon" (csm_text/lexicon.py), and "voices", a folder of
+voices with a prompt (csm_bundle/voice_folder.py). A voice's "seed" is used by requests that set none.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from csm_bundle.sampling import RecommendedSampling
 
 MANIFEST = "bundle.json"
 
-# Where the parts of the published model are, for bare weights that come without them.
+# The parts of the published model, for bare weights that come without some of them.
 DEFAULT_PARTS = {
     "model": HubReference("sesame/csm-1b"),
     "tokenizer": HubReference("sesame/csm-1b", path="tokenizer.json"),
@@ -45,8 +44,8 @@ DEFAULT_PARTS = {
     "silentcipher": HubReference("sony/silentcipher", path="44_1_khz/73999_iteration"),
 }
 
-# The published repository holds the same weights in several layouts. Only one of them, the first in
-# this order, is downloaded; the loader looks for them in the same order.
+# The published repository has the same weights in several layouts. Only the first of these that it has is downloaded;
+# the loader looks for them in the same order.
 MODEL_LAYOUTS = (
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
     ("model.safetensors",),
@@ -55,7 +54,7 @@ MODEL_LAYOUTS = (
 )
 MODEL_CONFIG = "config.json"
 
-# Of these, only the transformers library's layout of a CSM holds the codec beside the model. The last is Mimi alone.
+# The first two are the transformers library's layout of a CSM, which includes the codec. The last is Mimi alone.
 CODEC_LAYOUTS = (
     ("transformers.safetensors.index.json", "transformers-*-of-*.safetensors"),
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
@@ -64,7 +63,7 @@ CODEC_LAYOUTS = (
 
 _LAYOUTS = {"model": MODEL_LAYOUTS, "mimi": CODEC_LAYOUTS}
 
-# Known names of the other parts in a folder without bundle.json: (a file that shows it, the part).
+# Known names of the other parts in a folder without bundle.json: (a file to look for, the part's path).
 _KNOWN_NAMES = {
     "tokenizer": (("tokenizer.json", "tokenizer.json"),),
     "mimi": (
@@ -86,24 +85,21 @@ _PLAIN_VOICES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a bundle says about itself, and where its parts are.
-
-    The codec is None when the bundle does not say which codec its codes belong to.
-    """
+    """What a bundle says about itself, and where its parts are."""
 
     name: str
     version: str
-    notice: str  # a warning for people, such as that the model is untrained; "" is none
+    notice: str  # a warning for users, such as that the model is untrained; "" is none
     voices: tuple[Voice, ...]
-    codec: CodecIdentity | None
+    codec: CodecIdentity | None  # that the model's codes belong to; None when the bundle does not say
     parts: Mapping[str, Path | HubReference]
     hub: Hub
     sampling: RecommendedSampling = RecommendedSampling()
     text_frontend: str = ""  # csm_text/frontend.py; "" is none: the model reads spelling
-    message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
+    message_sdr_db: float | None = None  # of the watermark; that of the watermark's hparams.yaml when None
 
     def path(self, part: str) -> Path:
-        """Local path of a part, downloaded first if it has to be.
+        """The local path of a part, which is downloaded first if necessary.
 
         "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or one weights file;
         "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with config.json and weights in one
@@ -140,7 +136,7 @@ def open_bundle(
     """Opens the bundle at a folder or at `[hf:]OWNER/REPO[@REVISION]`.
 
     A folder of that name wins over a repository. Nothing but bundle.json is downloaded.
-    token, cache_dir and endpoint default to those of huggingface_hub (environment, login).
+    token, cache_dir, endpoint: None is what huggingface_hub uses (environment, login).
 
     Raises BundleError, GatedRepositoryError or HubUnavailableError.
     """
@@ -220,9 +216,9 @@ def _plain_parts(
     """Parts of a folder or repository of bare weights, by their known names."""
     parts: dict[str, Path | HubReference] = {**DEFAULT_PARTS, "model": locate("")}
     for part, known in _KNOWN_NAMES.items():
-        for sign, path in reversed(known):
-            if has(sign):
-                parts[part] = locate(path)
+        path = next((path for file, path in known if has(file)), None)
+        if path is not None:
+            parts[part] = locate(path)
     return parts
 
 
@@ -237,7 +233,7 @@ def _layouts(names: frozenset[str]) -> list[tuple[str, ...]]:
 
 
 def _one_layout(pinned: HubReference, names: frozenset[str], known: Sequence[tuple[str, ...]]) -> frozenset[str]:
-    """The names that make one whole copy of the weights, in the first of the known layouts, with the configuration."""
+    """The names of one whole copy of the weights, in the first known layout that is there, and of its config.json."""
     relative = _relative_names(pinned, names)
     layouts = [layout for layout in known if layout[0] in relative]
     if not layouts:

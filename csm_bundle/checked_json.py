@@ -1,6 +1,6 @@
-"""What pydantic says about a parsed file, as one sentence: which key, what stands there, what is needed.
+"""Checks of parsed JSON files with pydantic, whose errors become one sentence: the key, its value, what is needed.
 
-It knows no file's keys. Types carry their rule: `Positive` below is an example.
+It knows no file's keys. A type carries its own rule: see `Positive` below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from csm_bundle.errors import CheckpointError
 
-# What `json.loads` raises of bytes or text: also for numbers of thousands of digits, and for deep nesting.
+# What `json.loads` may raise: ValueError also for numbers of thousands of digits, RecursionError for deep nesting.
 NOT_JSON = (ValueError, RecursionError)
 
 _REFUSED = "refused"  # type of the errors that `refuse` makes
@@ -56,17 +56,17 @@ class RepeatedKeyError(ValueError):
 
 
 def named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """For `json.loads`, as its object_pairs_hook. Raises RepeatedKeyError."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RepeatedKeyError(f"the key {json.dumps(twice)[:80]} is there twice")
+    """An object_pairs_hook for `json.loads`. Raises RepeatedKeyError."""
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RepeatedKeyError(f"the key {json.dumps(name)[:80]} is there twice")
+        found[name] = value
     return found
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object that is a checkpoint's configuration. Raises CheckpointError."""
+    """Reads the JSON object of a checkpoint's configuration. Raises CheckpointError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, *NOT_JSON) as error:
@@ -77,7 +77,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def first_problem(error: ValidationError) -> Problem:
-    """The first mistake that the error lists."""
+    """The first problem that pydantic lists."""
     details = error.errors(include_url=False)[0]
     context = details.get("ctx", {})
     path = (*details["loc"], *context.get("below", ()))
@@ -85,12 +85,15 @@ def first_problem(error: ValidationError) -> Problem:
 
 
 def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError:
-    """An error for a validator. below: the path from the validated value to what is wrong; given: instead of that."""
+    """An error for a validator to raise.
+
+    below: the path from the validated value to the wrong one. given: the wrong value, when it is not the validated one.
+    """
     return PydanticCustomError(_REFUSED, "{rule}", {"rule": rule, "below": below, **given})
 
 
 def needed(rule: str) -> WrapValidator:
-    """Replaces every error of the value itself by what is needed. Errors of values below it stay as they are."""
+    """Replaces pydantic's message about the value itself by this rule. Errors of values inside it stay as they are."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -105,7 +108,7 @@ def needed(rule: str) -> WrapValidator:
 
 
 def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeValidator:
-    """A JSON object that allows no other keys. A missing required key reads as null, which its type refuses."""
+    """Allows no other keys in a JSON object. A missing required key becomes null, which its type then refuses."""
     allowed = sorted({*required, *optional})
 
     def check(value: object) -> object:
@@ -120,7 +123,7 @@ def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeVal
 
 
 def _no_surrogates(text: str) -> str:
-    """JSON can hold half a surrogate pair, which no message and no file can."""
+    """JSON may contain half a surrogate pair, which UTF-8 cannot encode."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise refuse("a string without lone surrogates is needed")
     return text

@@ -1,4 +1,4 @@
-"""Which codec codes belong to."""
+"""The identity of a codec: codes of one codec cannot be decoded by another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIMI = "mimi"
 
 @dataclass(frozen=True, slots=True)
 class CodecIdentity:
-    """What the model's codes belong to; `csm.rvq.v1.CodecIdentity` carries the same values."""
+    """The codec that codes belong to. The message `csm.rvq.v1.CodecIdentity` has the same fields."""
 
     name: Name
     weights_digest: Text  # "" when the bundle does not pin the weights

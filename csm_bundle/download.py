@@ -2,7 +2,7 @@
 
     python -m csm_bundle.download bundles/csm-1b --pinned
 
-It loads no weights. A part that is already in the cache at its commit is not asked for again.
+It loads no weights. A part whose commit is already in the cache is not downloaded again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(prog="python -m csm_bundle.download", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("bundle", help="a folder, or a Hugging Face repository OWNER/NAME[@REVISION]")
     parser.add_argument("--pinned", action="store_true", help="refuse a bundle with a part that names no commit")
@@ -42,9 +42,9 @@ def check_pinned(bundle: Bundle) -> None:
     """Raises BundleError for a part of the hub without a commit: a branch or a tag may move."""
     for part, location in bundle.parts.items():
         match location:
-            case HubReference(revision=str(revision)) if COMMIT.fullmatch(revision):
-                pass
             case Path():
+                pass
+            case HubReference(revision=str(revision)) if COMMIT.fullmatch(revision):
                 pass
             case _:
                 raise BundleError(

@@ -1,9 +1,8 @@
-"""Files of Hugging Face repositories, brought into the local cache. It knows nothing of bundles.
+"""Files of Hugging Face repositories, downloaded into the local cache. It knows nothing of bundles.
 
-Everything goes through `huggingface_hub`, so its cache, its environment (`HF_HOME`, `HF_ENDPOINT`,
-`HF_TOKEN`, `HF_HUB_OFFLINE`) and its login hold here as well. A revision is resolved to a commit
-once, and every file then comes from that commit. What goes wrong comes back as one of
-`csm_bundle.errors`, with what to do about it.
+Everything goes through `huggingface_hub`, so its cache, its environment (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
+`HF_HUB_OFFLINE`) and its login apply here too. A revision is resolved to a commit once, and every file then comes from
+that commit. Failures are raised as errors of `csm_bundle.errors`, whose messages say what to do.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _REFERENCE = re.compile(
 
 
 def checked_relative_path(path: str, where: str) -> str:
-    """`path` if it stays below its folder; otherwise BundleError that names `where`."""
+    """The normalised path; "" is the folder itself. Raises BundleError, naming `where`, if it leaves the folder."""
     pure = PurePosixPath(path)
     if not path or "\\" in path or pure.is_absolute() or ".." in pure.parts:
         raise BundleError(f'{where} is "{path}"; it has to be a relative path with "/" and without "..".')
@@ -66,7 +65,7 @@ class HubReference:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """One way of reaching the hub. Unset values are huggingface_hub's own (environment, login)."""
+    """How the hub is reached. None is what huggingface_hub uses (environment, login)."""
 
     offline: bool = False  # take everything from the cache
     cache_dir: Path | None = None
@@ -85,7 +84,7 @@ class Hub:
         return replace(reference, revision=revision.resolved)
 
     def names(self, pinned: HubReference) -> frozenset[str]:
-        """Every file at or below a pinned reference, relative to the repository's root."""
+        """The names of all files at or below a pinned reference, relative to the repository's root."""
         with _readable_errors(pinned):
             names = frozenset(self._listing(pinned))
         prefix = f"{pinned.path}/" if pinned.path else ""
@@ -98,7 +97,7 @@ class Hub:
         return found
 
     def fetch(self, pinned: HubReference, names: frozenset[str]) -> Path:
-        """Downloads `names`, or finds them in the cache; gives the reference's local path."""
+        """Downloads the named files unless they are cached. Returns the local path of the reference."""
         with _readable_errors(pinned):
             snapshot = snapshot_download(
                 pinned.repository,
@@ -127,7 +126,7 @@ class Hub:
 
 @contextmanager
 def _readable_errors(reference: HubReference) -> Iterator[None]:
-    """Turns huggingface_hub's errors into ours, special ones before those they extend."""
+    """Turns huggingface_hub's errors into ours. Subclasses are caught before their base classes."""
     repository = reference.repository
     try:
         yield

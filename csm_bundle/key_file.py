@@ -1,8 +1,8 @@
-"""Files of secret keys: small JSON, made with one random key if there is none, readable by its owner alone.
+"""Files of secret keys: small JSON files that only their owner may read, created with one random key.
 
     {"format": 1, "active": "key-3f9c1a", "keys": {"key-3f9c1a": "0a1b2c3d4e"}}
 
-New data uses the active key; all keys are accepted. This module does not know what the keys are for.
+The active key is used for new data; existing data may use any key. This module does not know what the keys are for.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ FORMAT = 1
 
 
 def _digits(value: object) -> str:
-    """What is no text has none."""
+    """A value that is no string has no digits, which `_parse` refuses with the id of the key."""
     return value if isinstance(value, str) else ""
 
 
 class _Content(BaseModel):
-    """The file as it is."""
+    """The JSON of a key file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -52,7 +52,7 @@ class KeyFile:
 
 
 def make_key_file(path: Path, *, kind: str, num_bytes: int) -> None:
-    """Makes the file if it is not there. The arguments are those of `read_key_file`. Raises KeyringError."""
+    """Creates the file with one random key, unless it exists. Arguments as of `read_key_file`. Raises KeyringError."""
     try:
         if not path.exists():
             _create(path, num_bytes)
@@ -63,9 +63,10 @@ def make_key_file(path: Path, *, kind: str, num_bytes: int) -> None:
 def read_key_file(
     path: Path, *, kind: str, num_bytes: int, check: Callable[[str, bytes], None] = lambda key_id, key: None
 ) -> KeyFile:
-    """kind: of keys, for messages; check: of each key, raises KeyringError. Raises KeyringError.
+    """Reads and checks a key file. It never creates one: a file that is gone for a moment must not get new keys.
 
-    For a file that is followed: one that is gone for a moment must not come back with other keys.
+    kind: what the keys are for, in messages. num_bytes: the length of a key. check: called with each key's id and
+    bytes; raises KeyringError for a key that is not allowed. Raises KeyringError.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def read_key_file(
 
 
 def _create(path: Path, num_bytes: int) -> None:
-    """Makes the file once: if several processes start together, one of them makes it."""
+    """Writes a new file. If several processes do so at the same time, the first one's file stays."""
     key_id = f"key-{secrets.token_hex(3)}"
     content = {"format": FORMAT, "active": key_id, "keys": {key_id: secrets.token_hex(num_bytes)}}
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,7 +87,7 @@ def _create(path: Path, num_bytes: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(draft, path)  # unlike a rename, this never replaces keys that are in use
+            os.link(draft, path)  # unlike a rename, this never replaces an existing file
         except FileExistsError:
             pass
     finally:
@@ -123,7 +124,7 @@ def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], 
 
 
 def _without_key(problem: Problem) -> str:
-    """Never repeats what is wrong: it may be a key."""
+    """What is wrong, without the value itself: it may be a secret key."""
     match problem.path:
         case ("format",) if problem.kind != "missing" and isinstance(problem.given, int):
             return f"format is {problem.given}; {FORMAT} is the only format known"

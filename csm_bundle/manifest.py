@@ -1,7 +1,6 @@
-"""`bundle.json`, read and checked. It opens no other file and never touches the network.
+"""Reads and checks a `bundle.json`. It opens no other file and never uses the network.
 
-Every mistake is one BundleError that names the file and the line or key, what stands there and
-what is allowed.
+Every mistake is one BundleError that names the file, the line or key, the given value and what is allowed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from csm_bundle.hub import HubReference, checked_relative_path
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling
 
 FORMAT = 1
-MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over watermark: below is audible noise, above no mark is left
+MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over watermark: below it is audible noise, above it cannot be detected
 PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon", "voices")
 
 _Decibels = Annotated[
@@ -41,10 +40,10 @@ class Voice:
     speaker: Speaker
     language_codes: Annotated[tuple[Name, ...], needed("a list is needed")] = ()  # BCP-47
     description: Text = ""
-    seed: Seed | None = None  # of requests that set none; drawn when None
+    seed: Seed | None = None  # of requests that set none; None: each such request gets a random one
 
 
-def _different(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:
+def _unique_names(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:
     names = [voice.name for voice in voices]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -53,7 +52,7 @@ def _different(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:
 
 
 def _located(parts: dict[str, str], info: ValidationInfo) -> dict[str, HubReference | str]:
-    """Raises BundleError. Context of the validation: the path of the file."""
+    """Raises BundleError. The validation's context is the path of the file."""
     return {name: _location(text, f"{info.context}: parts.{name}") for name, text in parts.items()}
 
 
@@ -69,12 +68,12 @@ def _of_this_format(content: dict[str, object]) -> dict[str, object]:
 
 
 def _recommended(sampling: dict[str, object]) -> RecommendedSampling:
-    values = {name: _sampled(name, value) for name, value in sampling.items() if value is not None}
+    values = {name: _sampling_value(name, value) for name, value in sampling.items() if value is not None}
     return RecommendedSampling(**values)
 
 
-def _sampled(name: str, value: object) -> Any:
-    """Checks the number's kind and range. The codec's number of codes is not known here."""
+def _sampling_value(name: str, value: object) -> Any:
+    """The value of a sampling field, of the field's type. The codec's number of codes is not known here."""
     limits = LIMITS[name].at(LARGEST_INTEGER)
     whole = limits.kind is int
     if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not limits.allow(value):
@@ -96,7 +95,7 @@ _Codec = Annotated[
 _Voices = Annotated[
     tuple[Annotated[Voice, keys(("name", "speaker"), ("language_codes", "description", "seed"))], ...],
     MinLen(1),
-    AfterValidator(_different),
+    AfterValidator(_unique_names),
     needed("at least one voice is needed"),
 ]
 
@@ -113,7 +112,7 @@ class Manifest:
     codec: _Codec | None = None
     sampling: _Sampling = RecommendedSampling()
     text_frontend: Text = ""
-    message_sdr_db: _Decibels | None = None  # of the watermark; that of the networks' own file when None
+    message_sdr_db: _Decibels | None = None  # of the watermark; that of the watermark's hparams.yaml when None
 
 
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(
@@ -129,7 +128,7 @@ _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads and checks a bundle.json."""
+    """Reads and checks a bundle.json. Raises BundleError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

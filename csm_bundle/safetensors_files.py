@@ -22,7 +22,7 @@ class _Index(BaseModel):
 
 
 class TensorFiles(Mapping[str, Tensor]):
-    """Tensors by key; shards are opened and tensors read when they are asked for. Reading raises CheckpointError."""
+    """Tensors by key. Files are opened and tensors read when first used. Reading raises CheckpointError."""
 
     def __init__(self, path: Path) -> None:
         """path: a safetensors file, or the index of shards beside it. Raises CheckpointError."""
@@ -59,7 +59,7 @@ class TensorFiles(Mapping[str, Tensor]):
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose keys begin with the prefix, keyed without it. Other tensors and their shards are not read.
+    """The tensors whose keys begin with the prefix, under keys without it. Other tensors are not read.
 
     path: a safetensors file, or the index of shards beside it. Raises CheckpointError.
     """
@@ -74,7 +74,7 @@ def weights_digest(path: Path) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """`sha256:` and the hex digest of names and bytes, in order of names. For tensors in a file with others."""
+    """`sha256:` and the hex digest of names and bytes, sorted by name; for tensors that share a file with others."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

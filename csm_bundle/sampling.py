@@ -1,7 +1,7 @@
-"""How codes are drawn from a model: the fields, their defaults and their limits. THE table of sampling.
+"""Sampling: the fields, their defaults and their limits, declared in this one place.
 
-The engine checks requests by it, the gateway those of its callers, the manifest what a bundle recommends. Defaults are
-those of github.com/SesameAILabs/csm generator.py. A field has the same name here, in csm.v1.SamplingParams and in
+The engine and the gateway check requests by it, the manifest what a bundle recommends. Defaults are those of
+github.com/SesameAILabs/csm generator.py. A field has the same name here, in csm.v1.SamplingParams and in
 csm.engine.v1.SamplingParams.
 """
 
@@ -17,7 +17,7 @@ Number = int | float
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How codes are drawn. The same seed gives the same codes in any batch."""
+    """How codes are sampled. The same seed gives the same codes in any batch."""
 
     temperature: float = 0.9  # 0 is greedy
     top_k: int = 50  # keeps all ties at the k-th place; a k above the number of codes keeps all codes
@@ -26,7 +26,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class RecommendedSampling:
-    """What a bundle recommends for its model; None where it says nothing."""
+    """What a bundle recommends for its model; None where it recommends nothing."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -39,9 +39,9 @@ class RecommendedSampling:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The values that callers, operators and bundles may choose. The sampler itself takes any finite one from `least`.
+    """The values of a field that callers, operators and bundles may choose.
 
-    ends_at_codebook: the upper limit is the codec's number of codes. `most` holds where the codec is not known.
+    ends_at_codebook: the upper limit is the codec's number of codes; `most` is used where the codec is not known.
     """
 
     kind: type[Number]
@@ -58,6 +58,7 @@ class Limits:
         return self.least <= value <= self.most
 
     def fit_sampler(self, value: Number) -> bool:
+        """Whether the sampler can use the value. It has no upper limit but that of its integers."""
         return math.isfinite(value) and self.least <= value and (self.kind is float or value <= LARGEST_INTEGER)
 
     def __str__(self) -> str:
@@ -65,7 +66,7 @@ class Limits:
         return f"at least {self.least}" if self.most == LARGEST_INTEGER else f"{self.least} to {self.most}"
 
 
-LARGEST_INTEGER = 2**63 - 1  # that the device's int64 holds
+LARGEST_INTEGER = 2**63 - 1  # of int64, in which the device has them
 
 LIMITS: Mapping[str, Limits] = {
     "temperature": Limits(float, 0, 2),

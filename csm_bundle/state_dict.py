@@ -1,4 +1,4 @@
-"""Strict comparison of a checkpoint's tensors with what a module needs. It knows no module and no file format."""
+"""Compares a checkpoint's tensors with those that a module needs. It knows no module and no file format."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from csm_bundle.errors import CheckpointError
 
 
 def check_state(path: Path, needed: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Raises CheckpointError with the file and the first key that is missing, unexpected or of another shape.
+    """Raises CheckpointError that names the file and the first key that is missing, unexpected or of another shape.
 
-    prefix: what stands before the keys in the file.
+    prefix: of the keys in the file.
     """
     for key in needed:
         if key not in found:

@@ -1,13 +1,13 @@
-"""Voices with a prompt as files: a folder with one folder for each voice, named as the voice. It decodes no audio.
+"""A folder of voices: one folder for each voice, whose name is the voice's. It decodes no audio.
 
     NAME/voice.json   {"format": 1, "speaker": 0, "text": "What is said in the recording.", "audio": "prompt.wav",
                        "consent": {"id": "contract 17", "text": "Ada agreed on 2026-03-01 to ..."},
                        "language_codes": ["en"], "description": "", "seed": 7, "callers": ["shop"]}
     NAME/prompt.wav   or "codes": "prompt.codes" with "codec": the identity, as in bundle.json
 
-"audio" is a WAV, Ogg Opus, MP3, AAC or FLAC file. "codes" is a csm.rvq.v1.CodeFrames message. "callers" are
-the callers that may use the voice, all when it is left out. A voice needs a prompt ("text" and one of "audio" and
-"codes"), a "seed", or both; a prompt needs "consent".
+"audio" is a WAV, Ogg Opus, MP3, AAC or FLAC file. "codes" is a csm.rvq.v1.CodeFrames message. Only "callers" may use
+the voice; without this key all callers may. A voice needs a prompt ("text" and one of "audio" and "codes"), a "seed",
+or both. A prompt needs "consent".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VOICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """That the speaker of a prompt agrees."""
+    """The consent of the speaker of a prompt."""
 
     id: Name
     text: Name
@@ -43,7 +43,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """One voice.json."""
+    """The JSON of a voice.json."""
 
     format: Annotated[int, AfterValidator(lambda given: _of_this_format(given))]
     speaker: Speaker
@@ -79,7 +79,7 @@ class FolderVoice:
     language_codes: tuple[str, ...]
     description: str
     seed: int | None
-    callers: tuple[str, ...] | None  # that may use it; None is all
+    callers: tuple[str, ...] | None  # who may use it; None is everyone
     digest: str
 
 
@@ -95,7 +95,7 @@ _CONTENT: TypeAdapter[_Content] = TypeAdapter(
 
 
 def voice_files(folder: Path) -> list[Path]:
-    """The voice.json files of a folder of voices, in order. Raises OSError."""
+    """The voice.json files of a folder of voices, in the order of the voices' names. Raises OSError."""
     return sorted(path / MANIFEST for path in folder.iterdir() if (path / MANIFEST).is_file())
 
 
@@ -140,7 +140,7 @@ def _read(path: Path) -> FolderVoice:
 
 
 def _wrong_together(content: _Content) -> str:
-    """What is wrong with the keys together; "" if nothing is."""
+    """Which keys do not go together; "" if all do."""
     has_audio = bool(content.audio) + bool(content.codes)
     if has_audio != bool(content.text.strip()):
         return "a prompt needs text, and one of audio and codes"
@@ -163,7 +163,7 @@ def _prompt_file(path: Path, name: str) -> bytes:
 
 
 def _bounded(file: Path, most: int) -> bytes:
-    """The content of a regular file, which is not read if it is larger."""
+    """Reads a regular file of 1 to `most` bytes. Raises BundleError for any other; OSError."""
     size = file.stat().st_size
     if not file.is_file():
         raise BundleError(f"{file} is no regular file.")

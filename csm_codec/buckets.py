@@ -1,11 +1,11 @@
-"""Numbers of rows for which steps are captured. Policy only: no torch."""
+"""Buckets: the numbers of rows for which decode steps are captured as CUDA graphs. No torch."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
-LEAST = 8  # rows; fewer cost as much
+LEAST = 8  # rows of the smallest bucket; fewer would cost as much
 
 
 def buckets_up_to(num_rows: int) -> list[int]:

@@ -1,7 +1,7 @@
-"""Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
+"""The codec: codes in, watermarked audio out, for a batch of streams. It never returns audio without a watermark.
 
-One step takes one frame of every stream that has one: decode, stretch, embed, hand out. It is driven from one thread
-(codec_thread.py) and knows no RPC.
+A step takes one frame of every stream that has one: decode, change speed, embed the watermark, return. One thread
+drives it (codec_thread.py). It knows no RPC.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint, 
 logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
-_MOST_LATENTS = 8  # frames of a stream in one step
-_CATCH_UP_S = 0.25  # of a step, after which it catches up with no second frame; a long step is taken for a hang
-_LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite and would fail the whole lane
+_MAX_LATENTS = 8  # frames of a resumed stream that one step skips
+_CATCH_UP_S = 0.25  # time of a step after which it skips no further frames, so that it is not taken for a hang
+_MAX_LEVEL = 1e9  # full scale is 1; from 1e18 on the watermark is not finite and would fail the whole lane
 
 
 class Codec:
-    """Owns the decoder and the embedder. Not safe for several threads."""
+    """Owns the decoder and the embedder. Not thread-safe."""
 
     def __init__(self, decoder: MimiDecoder, embedder: Embedder, keyring: FindsKey) -> None:
-        """embedder: has one slot for each row of the decoder; none of its lanes spans two lanes of the decoder."""
+        """embedder: with one slot per row of the decoder; each of its lanes lies in one lane of the decoder."""
         self._decoder, self._embedder, self._keyring = decoder, embedder, keyring
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
         self._streams: dict[Slot, DecodeStream] = {}
@@ -68,13 +68,14 @@ class Codec:
         checkpoint_frames: int = 0,
         speed: float = 1.0,
     ) -> DecodeStream:
-        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError, and
-        InvalidRequestError for a point that belongs to no stream of this codec.
+        """Opens a stream.
 
-        before: progress of the stream before this one in the clip, as that stream's Complete reported it. point: of a
-        stream with the same codes, which this one continues; it has its own `before`. checkpoint_frames: frames between
-        two checkpoints; 0 is none. speed: of the speech, as Stretcher takes it; at 1 nothing is changed, and at others
-        there are no checkpoints
+        key_id: of the watermark; "" is the active key. before: progress of the clip after the previous stream, from its
+        Complete. point: checkpoint of a stream with the same codes, which this one resumes; it replaces `before`.
+        checkpoint_frames: frames between two checkpoints; 0 is none. speed: see Stretcher; other speeds than 1 have no
+        checkpoints.
+
+        Raises CodecBusyError, KeyringError, and InvalidRequestError for an invalid point.
         """
         if speed != 1 and point is not None:
             raise InvalidRequestError("checkpoint", "can be continued at speed 1 alone")
@@ -100,12 +101,12 @@ class Codec:
         return stream
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
-        """Queues frames, (frames, codebooks), checked before. An ended stream takes none."""
+        """Queues frames, (frames, codebooks), already checked. An ended stream ignores them."""
         if not stream.ended:
             stream.pending.extend(codes)
 
     def finish(self, stream: DecodeStream) -> None:
-        """No more frames will come; the next steps bring the rest of the audio."""
+        """No more frames will come; the next steps return the rest of the audio."""
         stream.finished = True
 
     def cancel(self, stream: DecodeStream) -> None:
@@ -114,7 +115,7 @@ class Codec:
             self._leave(stream)
 
     def step(self) -> list[Output]:
-        """One step. A fault fails the streams it touches; raises only if the codec cannot go on."""
+        """Runs one step. An error fails the streams that it affects; it is raised only if the codec cannot continue."""
         outputs: list[Output] = []
         until_s = time.perf_counter() + _CATCH_UP_S
         for lane, slots in by_lane(slot for slot, stream in self._streams.items() if stream.ready).items():
@@ -126,7 +127,7 @@ class Codec:
         return outputs
 
     def _step_lane(self, lane: int, streams: Sequence[DecodeStream], until_s: float, outputs: list[Output]) -> None:
-        """Adds to `outputs`: a stream that has ended is told of it also when the step fails afterwards."""
+        """Appends to `outputs`, so that outputs before an error in this step are not lost."""
         behind = [stream for stream in streams if stream.pending and stream.is_catching_up]
         outputs += self._catch_up(lane, behind, until_s)
         streams = [stream for stream in streams if stream not in behind]
@@ -138,7 +139,7 @@ class Codec:
             pcm = decoded.get(stream.slot, _NOTHING)
             if stream.slot in decoded:
                 if stream.num_frames <= stream.start.first_marked:
-                    pcm = _NOTHING  # the convolutions' states were not complete
+                    pcm = _NOTHING  # the states of the convolutions are not complete yet
                 elif stream.checkpoint_frames and (stream.num_frames - 1) % stream.checkpoint_frames == 0:
                     self._marks[stream.slot].offer_point()
             try:
@@ -146,7 +147,7 @@ class Codec:
             except Exception as error:
                 logger.exception("a stream in lane %d failed", lane)
                 self._decoder.forget(lane, stream.slot.row)
-                outputs.append(self._fail(stream, _told(error)))
+                outputs.append(self._fail(stream, _stream_error(error)))
         started_s = time.perf_counter()
         marked = self._embedder.push(chunks)
         seconds = time.perf_counter() - started_s
@@ -154,15 +155,15 @@ class Codec:
             if not stream.ended:
                 stream.watermark_s += seconds / len(marked)
                 number, num_new_frames = stream.slot.number, int(stream.slot in decoded)
-                outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
+                outputs += self._outputs_of(stream, marked[number], num_new_frames, chunks[number].last)
 
     def _catch_up(self, lane: int, streams: Sequence[DecodeStream], until_s: float) -> list[Output]:
-        """The latents of the next frames of each stream, of a few frames at most, as others wait meanwhile: of one from
-        that time on.
+        """Computes only the latents of the next frames of resumed streams: up to _MAX_LATENTS frames, because other
+        streams wait meanwhile, and a single one after `until_s`.
         """
         started_s = time.perf_counter()
         num_before = {stream.slot: stream.num_frames for stream in streams}
-        for num_done in range(_MOST_LATENTS):
+        for num_done in range(_MAX_LATENTS):
             going = [stream for stream in streams if stream.pending and stream.is_catching_up]
             if not going or (num_done and time.perf_counter() >= until_s):
                 break
@@ -172,7 +173,7 @@ class Codec:
         return [Audio(s, _NOTHING, s.num_frames, s.num_frames - num_before[s.slot]) for s in streams]
 
     def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Slot, Pcm]:
-        """The next frame of each stream."""
+        """Decodes the next frame of each stream."""
         if not streams:
             return {}
         started_s = time.perf_counter()
@@ -197,7 +198,7 @@ class Codec:
     def _join(
         self, slot: Slot, symbols: tuple[int, ...], before: ClipProgress, point: MarkPoint | None
     ) -> MarkedStream:
-        """Raises WrongPointError for a point that cannot be one."""
+        """Starts the stream's watermark. Raises WrongPointError for an invalid point."""
         so_far = before
         if point is not None:
             before = point.before
@@ -206,7 +207,7 @@ class Codec:
         return self._embedder.join(slot.number, symbols, level, before, point)
 
     def _start_of(self, place: Place) -> StreamStart:
-        """Where a stream starts whose mark starts there. Raises WrongPointError for a place within a frame."""
+        """The start of a stream whose watermark starts at `place`. Raises WrongPointError within a frame."""
         if place == AT_THE_START:
             return StreamStart()
         first_marked, rest = divmod(place.num_samples, self._decoder.identity.frame_sample_count)
@@ -221,15 +222,15 @@ class Codec:
         )
 
     def _checkpoint(self, marks: MarkedStream) -> Checkpoint | None:
-        """The stream's newest one, once."""
+        """The stream's newest checkpoint, if it was not returned yet."""
         if (point := marks.next_point) is None:
             return None
         marks.next_point = None
         return Checkpoint(point, self._start_of(marks.place_of(point)))
 
     def _chunk(self, stream: DecodeStream, pcm: Pcm) -> Chunk:
-        """A frame of the stream, or its end alone, at its speed. What this raises fails the stream and no other."""
-        if not np.abs(pcm).max(initial=0) <= _LOUDEST:  # so with NaN
+        """A frame of the stream at its speed, or only its end. An error here fails this stream only."""
+        if not np.abs(pcm).max(initial=0) <= _MAX_LEVEL:  # true for NaN too
             raise CodecError("The decoder's output is no sound: not finite, or far too loud.")
         last = stream.finished and not stream.pending
         if (stretcher := self._stretchers.get(stream.slot)) is not None:
@@ -238,7 +239,7 @@ class Codec:
             stream.decode_s += time.perf_counter() - started_s
         return Chunk(pcm, last)
 
-    def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
+    def _outputs_of(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         marks = self._marks[stream.slot]
         stream.num_samples += len(pcm)
         outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames, self._checkpoint(marks))]
@@ -248,13 +249,13 @@ class Codec:
         return outputs
 
     def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
-        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails.
+        """Resets a lane after an error. Its streams are lost, other lanes continue. Raises if the reset fails.
 
-        The embedder needs no reset: the first frame of a stream clears what its slot held.
+        The embedder needs no reset: the first frame of a stream clears its slot.
         """
         streams = [stream for slot, stream in self._streams.items() if slot.lane == lane]
         self._decoder.rebuild(lane)
-        return [self._fail(stream, _told(error)) for stream in streams]
+        return [self._fail(stream, _stream_error(error)) for stream in streams]
 
     def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:
         self._leave(stream)
@@ -268,6 +269,6 @@ class Codec:
         self._lanes.leave(stream.slot)
 
 
-def _told(error: Exception) -> CsmError:
-    """What a stream is told of a fault."""
+def _stream_error(error: Exception) -> CsmError:
+    """The error to report to a stream; others than CsmError are not shown."""
     return error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")

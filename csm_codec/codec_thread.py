@@ -1,6 +1,6 @@
-"""The one thread that drives the codec. Others open streams and hand in codes; it hands back each step's outputs.
+"""The thread that drives the codec. Other threads open streams and push codes.
 
-Outputs go to one callback per step, for all streams.
+One callback per step delivers the outputs of all streams.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class CodecThread:
         checkpoint_frames: int = 0,
         speed: float = 1.0,
     ) -> Future[DecodeStream]:
-        """A future of the stream, or of what `Codec.open` raises, or of CodecStoppedError.
+        """A future of the stream; it fails like `Codec.open`, or with CodecStoppedError.
 
-        If it was cancelled before the thread came to it, no slot is taken.
+        If it is cancelled before the thread runs it, no slot is taken.
         """
         return self.worker.call(
             lambda: self._codec.open(key_id, before, point, checkpoint_frames, speed),
@@ -59,7 +59,7 @@ class CodecThread:
         )
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
-        """Queues frames, (frames, codebooks), checked before."""
+        """Queues frames, (frames, codebooks), already checked."""
         self.worker.submit(lambda: self._codec.push(stream, codes))
 
     def finish(self, stream: DecodeStream) -> None:

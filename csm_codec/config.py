@@ -15,40 +15,44 @@ class CodecConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type of the decoder's weights; the quantizer stays float32."
+        "float32", description="Type of the decoder's weights. The quantizer is always float32."
     )
-    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
+    slots: int = Field(
+        16, ge=1, le=4096, description="Most streams that are decoded at once; rounded up to whole lanes."
+    )
     lane_width: int = Field(
         0,
         ge=0,
         le=4096,
-        description="Streams decoded as one batch; 0 is eight on a CPU and all slots on a GPU.",
+        description="Streams that are decoded as one batch (a lane). 0 means 8 on a CPU and all slots on a GPU.",
     )
     constant_shape: bool = Field(
         False,
-        description="On a GPU, compute every step at the size of the whole batch: a stream's bits then do not depend on"
-        " how many others there are. Each step costs as much as the largest.",
+        description="On a GPU, run every step at the size of the whole batch. A stream's samples are then"
+        " bit-identical whatever else runs, but each step costs as much as the largest.",
     )
     watermark_dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Type of the embedding networks' convolutions; the detector stays float32. bfloat16 is faster where"
-        " the machine multiplies it, and then the mark differs a little from the package's.",
+        description="Type of the convolutions in the networks that embed the watermark. The detector is always"
+        " float32. bfloat16 is faster on machines that multiply it; the watermark then differs slightly from that of"
+        " the original package.",
     )
     watermark_first_look_ahead: int = Field(
         0,
         ge=0,
         le=1000,
-        description="STFT frames of future that the mark takes into account at the start of a stream. More delays the"
-        " first audio by a hop each, to no use beyond what the networks look ahead.",
+        description="STFT frames of later audio that the watermark takes into account at the start of a stream. Each"
+        " one delays the first audio by one hop. Values beyond what the networks look ahead only add delay.",
     )
     watermark_look_ahead_growth: int = Field(
-        8, ge=1, le=100_000, description="STFT frames after which the look-ahead grows by one."
+        8, ge=1, le=100_000, description="STFT frames after which the look-ahead grows by one frame."
     )
     watermark_most_look_ahead: int = Field(
         1000,
         ge=0,
         le=1000,
-        description="Largest look-ahead, in STFT frames; the networks' own is the limit. Less costs computing time.",
+        description="Largest look-ahead, in STFT frames; the networks' own look-ahead is the upper limit. Smaller"
+        " values cost computing time.",
     )
 
     def lane_width_on(self, device_type: str) -> int:

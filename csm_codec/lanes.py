@@ -1,7 +1,7 @@
-"""Which slot a stream has, and which streams are in the next step. Policy only: it computes nothing, knows no tensor.
+"""Allocates slots to streams. No torch.
 
-Slots are rows of lanes. A lane costs the same with one stream in it as with all rows taken, so newcomers go to the
-fullest lane that has room.
+A slot is a row of a lane, and a lane is a batch. A lane with one stream costs as much as a full one, so a new stream
+gets a slot in the fullest lane that has room.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Lanes:
 
 
 def by_lane(slots: Iterable[Slot]) -> dict[int, list[Slot]]:
-    """The given slots by lane, in order: one entry for each batch of a step. Lanes without slots are left out."""
+    """The slots grouped by lane, in order."""
     lanes: dict[int, list[Slot]] = {}
     for slot in sorted(slots):
         lanes.setdefault(slot.lane, []).append(slot)

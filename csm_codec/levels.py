@@ -1,4 +1,4 @@
-"""How loud a recording is, how much of it is silent, and how much is clipped. It knows no codec."""
+"""Measures a recording: the level of its speech, and how much of it is silent or clipped. It knows no codec."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Levels:
 
 
 def measure(pcm: Pcm, sample_rate_hz: int) -> Levels:
-    """pcm: (samples,) float32, -1 to 1, at least one. The rest after the last whole window counts with that one."""
+    """pcm: (samples,) float32, -1 to 1, at least one. The last window includes the remaining samples."""
     size = min(len(pcm), max(1, round(WINDOW_S * sample_rate_hz)))
     starts = np.arange(0, len(pcm) - size + 1, size)
     squares = np.square(pcm, dtype=np.float64)

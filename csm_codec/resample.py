@@ -1,6 +1,6 @@
-"""Other sample rates, through libsoxr: its streams give bit for bit what it gives for the whole signal at once.
+"""Resampling with libsoxr, mono float32. A stream gives bit for bit the same as the whole signal at once.
 
-Mono float32 throughout. It knows no codec and no format.
+It knows no codec and no format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def resample(pcm: Pcm, rate_hz: int, wanted_hz: int) -> Pcm:
 
 
 class StreamResampler:
-    """The same in pieces. The output lags by about 40 ms; the last call brings the rest. Equal rates do not lag."""
+    """Resamples in pieces. The output lags by about 40 ms, except for equal rates; the last call returns the rest."""
 
     def __init__(self, rate_hz: int, wanted_hz: int) -> None:
         self._stream: soxr.ResampleStream | None = None
@@ -30,7 +30,7 @@ class StreamResampler:
             self._stream = soxr.ResampleStream(rate_hz, wanted_hz, 1, dtype="float32", quality=QUALITY)
 
     def push(self, pcm: Pcm, *, last: bool = False) -> Pcm:
-        """The samples that are ready, perhaps none."""
+        """The samples that are ready, possibly none."""
         if self._stream is None:
             return pcm
         return np.asarray(self._stream.resample_chunk(pcm, last=last), dtype=np.float32)

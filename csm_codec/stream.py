@@ -1,4 +1,4 @@
-"""A decode stream as the codec sees it, and what the codec says about it. Plain values; no torch, no thread."""
+"""A decode stream and its outputs. Plain values; no torch, no thread."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from csm_codec.watermark.stream.progress import ClipProgress, MarkPoint
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """Where a stream starts: at its beginning, or in the middle of one that it continues."""
+    """Where a stream starts: at the beginning, or in the middle if it resumes another one."""
 
-    first_frame: int = 0  # the first one that is pushed
-    first_decoded: int = 0  # of the frames before, only latents are computed
-    first_marked: int = 0  # of the frames before, the audio is dropped
-    first_sample: int = 0  # the first one that is given out
+    first_frame: int = 0  # first frame to push
+    first_decoded: int = 0  # first frame to decode; for those before, only latents are computed
+    first_marked: int = 0  # first frame to watermark; the audio of those before is dropped
+    first_sample: int = 0  # first sample to return
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place in a stream where another can continue it."""
+    """A place where another stream can resume this one."""
 
     point: MarkPoint
-    start: StreamStart  # of the stream that does
+    start: StreamStart  # of the stream that resumes
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +42,8 @@ class DecodeStream:
     pending: deque[Codes] = field(default_factory=deque)  # (codebooks,) each
     finished: bool = False  # no more codes will come
     ended: bool = False  # its slot is free
-    num_frames: int = 0  # of the stream so far, those before its start included
-    num_samples: int = 0  # likewise, given out
+    num_frames: int = 0  # decoded so far, those before its start included
+    num_samples: int = 0  # returned so far, likewise
     decode_s: float = 0.0
     watermark_s: float = 0.0
 
@@ -54,33 +54,33 @@ class DecodeStream:
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether its next frame gives no audio and only its latent is needed."""
+        """Whether only the latent of its next frame is needed."""
         return self.num_frames < self.start.first_decoded
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """The next marked samples of a stream. Empty while the embedder waits for more audio."""
+    """The next samples of a stream, watermarked. Empty while the embedder needs more audio."""
 
     stream: DecodeStream
     pcm: Pcm
     num_frames: int  # decoded so far
-    num_new_frames: int  # of them in this step
+    num_new_frames: int  # of them, decoded in this step
     checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """All samples of the stream have been given out."""
+    """The end of a stream, after all its samples."""
 
     stream: DecodeStream
     coverage: Coverage  # of the clip
-    progress: ClipProgress  # where another stream may go on with the clip
+    progress: ClipProgress  # from which another stream can continue the clip
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The stream has ended without its remaining samples."""
+    """The end of a stream that lacks its remaining samples."""
 
     stream: DecodeStream
     error: CsmError

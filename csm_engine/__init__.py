@@ -1,1 +1,1 @@
-"""The inference library: CSM's backbone and depth decoder, Mimi, SilentCipher. It knows no gRPC and no asyncio."""
+"""The inference library of CSM: backbone and depth decoder. It uses neither gRPC nor asyncio, and knows no audio."""

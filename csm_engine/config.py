@@ -13,63 +13,69 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
+    slots: int = Field(8, ge=1, le=4096, description="Most sequences that run at once.")
     spare_slots: int = Field(
         8,
         ge=0,
         le=65536,
-        description="More slots that only keep keys and values of earlier prompts, for prompts with the same prefix.",
+        description="Additional slots of the KV cache. No sequence runs in them: they keep the keys and values of"
+        " earlier prompts, for later prompts with the same prefix.",
     )
     offload_bytes: int = Field(
         0,
         ge=0,
-        description="Host memory, in bytes, for keys and values whose slot is reused; a prompt with the same prefix"
-        " restores them. Pinned with CUDA, in pages of 128 positions or more. 0 keeps nothing.",
+        description="Host memory, in bytes, for keys and values that lose their slot; a later prompt with the same"
+        " prefix restores them. The memory is pinned on CUDA, and is used in pages of 128 positions or more. 0 turns"
+        " it off.",
     )
     max_waiting: int = Field(
         32,
         ge=0,
         le=100_000,
-        description="Sequences that wait for a slot before a request is refused. Those that continue audio which"
-        " somebody hears have a queue of their own, of so many and one for each slot.",
+        description="Most sequences that wait for a slot; a further request is refused. Sequences that continue audio"
+        " which a listener hears wait in a queue of their own, of this size plus the number of slots.",
     )
     real_time_share: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of a frame's 80 ms that a frame step may take; a stream that would make steps longer"
-        " waits or is refused, so that running ones keep up. 0 is no limit.",
+        description="Largest share of a frame's 80 ms that a frame step may take, 0 to 1. A stream that would make"
+        " steps longer waits or is refused, so that running streams keep up with playback. 0 is no limit.",
     )
     max_playout_lead_seconds: float = Field(
         0.0,
         ge=0,
         le=600,
-        description="Seconds of speech that a live stream may be ahead of playback; past half of it streams pause until"
-        " one of them needs a frame. 0 is no limit. Calls that are not live are never paused.",
+        description="Seconds of speech that a live stream may be ahead of its playback. Streams past half of it pause"
+        " until one of them needs a frame. 0 is no limit. Calls that are not live are never paused.",
     )
     saturation_batch: int = Field(
         64,
         ge=1,
         le=4096,
-        description="Sequences in a step that cost little more than one. While a stream's next frame is urgent, a step"
-        " takes no more than these, or all urgent ones if they are more.",
+        description="Sequences that a step can carry for little more than the cost of one. While a stream's next frame"
+        " is urgent, a step takes at most this many sequences, or all urgent ones if they are more.",
     )
     prefill_chunk: int = Field(
         256,
         ge=1,
         le=2048,
-        description="Most prompt positions of a prefill pass, of all prompts in it. While a stream's next frame is"
-        " urgent, a frame step follows each pass.",
+        description="Most prompt positions in a prefill pass, over all of its prompts. While a stream's next frame is"
+        " urgent, a frame step follows each pass. Smaller passes delay running streams less, and new ones more.",
     )
     reserved_frames: int = Field(
-        250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
+        250,
+        ge=1,
+        le=2048,
+        description="Frames that the context must leave room for in the context window; the oldest turns are dropped"
+        " to make it.",
     )
     pipeline_depth: int | None = Field(
         None,
         ge=0,
         le=1,
-        description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
-        " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
+        description="Frame steps that are launched before the last one is read. 1 keeps a GPU busy while the host"
+        " delivers frames; on a CPU it only delays them. When unset, 1 on CUDA and 0 elsewhere.",
     )
 
     @property
@@ -78,7 +84,7 @@ class EngineConfig(BaseModel):
         return self.slots + self.spare_slots
 
     def pipeline_depth_on(self, device_type: str) -> int:
-        """The pipeline depth, in steps, on a device. device_type: torch's name for it, such as "cuda"."""
+        """The setting, or its default for the device. device_type: torch's name for it, such as "cuda"."""
         if self.pipeline_depth is not None:
             return self.pipeline_depth
         return int(device_type == "cuda")

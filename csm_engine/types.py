@@ -39,15 +39,18 @@ class Segment:
 class GenerationRequest:
     """One utterance to generate. segments: oldest first; the last one is spoken.
 
-    resume: (frames, codebooks) codes that an interrupted run of this request has already made. The engine continues
-    after them as if it had never stopped. `max_frames` includes them.
-    live: the audio is played while it is generated, so pacing may hold the sequence back.
-    speed: how fast the frames are played; 2 is twice as fast. For pacing alone.
-    listener_frames: frames in one part of a live stream. A part is played only when it is complete.
-    pinned_segments: the first segments that are never dropped.
-    has_listener: it continues audio that somebody hears or was about to hear, so it waits for such ones alone.
-    playout_lead_s: with a listener, seconds of sound made and not played yet; negative after so long a silence.
-    is_followed: another request of the same call, with a listener, comes as soon as this one ends.
+    max_frames: most frames to generate, those of `resume` included.
+    resume: (frames, codebooks) codes that an interrupted run of this request has generated. The engine continues after
+    them as if it had never stopped.
+    live: the audio is played while it is generated, so pacing may pause the sequence.
+    listener_frames: frames per message of a live stream. A message is played only when it is complete.
+    speed: playback speed, used for pacing only; 2 is twice as fast.
+    pinned_segments: number of leading segments that are never dropped to make room.
+    has_listener: the request continues audio that is being played, such as the next sentence of a text. It is scheduled
+    before requests without a listener.
+    playout_lead_s: with a listener, seconds of audio generated and not played yet; negative when playback has already
+    run dry, by the seconds since then.
+    is_followed: another request of the same call, with a listener, arrives as soon as this one ends.
     """
 
     request_id: str

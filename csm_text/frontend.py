@@ -3,8 +3,8 @@
     front_end = load("english-phonemes-3")
     front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
 
-A front end always returns the same symbols for the same text. A change of its inventory, dictionary, model or rules
-that changes symbols gets a new number.
+A front end always returns the same symbols for the same text. A change of symbols, dictionary, model or rules that
+gives any text other symbols is a new front end, with a new number in its name.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Lexicon(Protocol):
     """The interface of an operator's lexicon (lexicon.py)."""
 
     def respell(self, text: str) -> str:
-        """The text with the lexicon's words replaced: by words, or by one character of `symbols.PRIVATE` for phones."""
+        """The text with the lexicon's words replaced by other words, or by a `symbols.PRIVATE` character for phones."""
 
     def phones(self, character: str) -> tuple[str, ...]:
-        """The phones behind a private character; () for a character that this lexicon did not make."""
+        """The phones that a private character stands for; () for a character that this lexicon did not make."""
 
 
 class FrontEnd:
@@ -52,13 +52,13 @@ class FrontEnd:
         self._normalize = Normalizer(self._pronouncer, version)
 
     def normalize(self, text: str) -> str:
-        """The spoken words in readable form: small letters, capitals for letter names, and marks."""
+        """The spoken words, parted by spaces: words in small letters, spelled letters as single capitals, and marks."""
         return self._normalize(text)
 
     def phonemize(self, text: str, lexicon: Lexicon | None = None) -> str:
-        """Symbols with a space between two: phones, `|` between words, marks. A text without words is a pause, ".".
+        """Symbols parted by spaces: phones, `|` between words, and marks. A text without words is a pause, ".".
 
-        lexicon: an operator's words, which take precedence over every rule. No text is an error.
+        lexicon: an operator's pronunciations, which take precedence over every rule. Raises nothing: any text is read.
         """
         text = PRIVATE.sub(" ", text)
         if lexicon is not None:
@@ -67,7 +67,7 @@ class FrontEnd:
         phrase: list[str] = []
         for token in [*self._normalize(text).split(" "), ""]:
             if token in STRENGTH or token == "":
-                self._close(phrase, symbols, lexicon)
+                self._add_phrase(symbols, phrase, lexicon)
                 phrase = []
                 if token:
                     add_mark(symbols, token)
@@ -75,9 +75,9 @@ class FrontEnd:
                 phrase.append(token)
         return " ".join(symbols) or "."
 
-    def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
-        """Appends the symbols of the words between two marks."""
-        words = [word if word.isascii() else "" for word in phrase]
+    def _add_phrase(self, symbols: list[str], phrase: list[str], lexicon: Lexicon | None) -> None:
+        """Appends the symbols of a phrase: the words between two marks."""
+        words = [word if word.isascii() else "" for word in phrase]  # a private character has no phones of its own
         for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
             if lexicon is not None and not word.isascii():
                 phones = self._pronouncer.with_ending(lexicon.phones(word[0]), word[1:])

@@ -1,16 +1,18 @@
-"""An operator's lexicon: a file of words and their pronunciations, one a line.
+"""An operator's lexicon: a file with a word and its pronunciation on each line.
 
-    # word        how it is said           voice (may be left out)
+    # word        pronunciation            voice (optional)
     CSM           see ess em
     Nguyen        /W IH1 N/
     data          dah-ta                   rms
 
-Tabs part the columns. A pronunciation is other words, or phones of symbols.py between slashes. Phones need a bundle
-with a text front end. A word with a capital matches only as it is written; a word without matches in any case. A word
-begins with a letter or a digit and may hold spaces. It matches only where no letter or digit is beside it. Where two
-entries match, the longer one is used; of equal ones a voice's own, then the one written as the text has it.
+Columns are separated by tabs. A pronunciation is either other words, or phones of symbols.py between slashes, which
+need a bundle with a text front end. A word begins with a letter or a digit and may contain spaces. It matches only
+where no letter or digit is beside it. A word with a capital is case-sensitive; any other word matches in any case.
+Where two entries match, the longer one is used; of two equally long ones, the one for this voice, then the
+case-sensitive one.
 
-Bundles without a front end use it too, as another spelling. It reads no bundle and knows no voices.
+A model without a front end reads spelling. For it a pronunciation in words is another spelling. This module reads no
+bundle and knows no voices.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from pathlib import Path
 from csm_text.symbols import PHONES, PRIVATE
 
 MOST_ENTRIES = 20_000
-LONGEST = 200  # characters of a word, and of how it is said
-MOST_BYTES = 40 * 2**20  # of a file: as many entries as there may be, of the longest characters
-_FIRST_PRIVATE = 0xF0000  # the character that stands for the first entry with phones
+LONGEST = 200  # characters of a word, and of its pronunciation
+MOST_BYTES = 40 * 2**20  # of a file: room for MOST_ENTRIES entries of LONGEST characters, in any script
+_FIRST_PRIVATE = 0xF0000  # the character that stands for the first pronunciation in phones
 
-_START = re.compile(r"(?<![^\W_])[^\W_]+")  # letters and digits, from the first one on
+_RUN = re.compile(r"(?<![^\W_])[^\W_]+")  # a whole run of letters and digits
 
 
 class LexiconError(ValueError):
@@ -46,36 +48,33 @@ class Entry:
     voice: str = ""  # "" is every voice
 
 
-class _Alike:
-    """Entries whose words begin alike."""
+class _Bucket:
+    """The entries whose words begin with the same run of letters and digits."""
 
     def __init__(self) -> None:
-        self.lengths: list[int] = []
-        self._as_written: dict[str, tuple[int, str]] = {}  # word -> precedence and how it is said
-        self._in_any_case: dict[str, tuple[int, str]] = {}
+        self.lengths: list[int] = []  # of the words, in characters
+        self._case_sensitive: dict[str, tuple[int, str]] = {}  # word -> (precedence, replacement)
+        self._any_case: dict[str, tuple[int, str]] = {}
 
-    def add(self, word: str, said: str) -> None:
+    def add(self, word: str, replacement: str) -> None:
         """Entries are added in order of precedence."""
         word = word.replace("’", "'")
-        words = self._in_any_case if word == word.lower() else self._as_written
-        words.setdefault(word, (len(self._as_written) + len(self._in_any_case), said))
+        words = self._any_case if word == word.lower() else self._case_sensitive
+        words.setdefault(word, (len(self._case_sensitive) + len(self._any_case), replacement))
         if len(word) not in self.lengths:
             self.lengths.append(len(word))
 
     def find(self, text: str, start: int) -> tuple[int, str] | None:
-        """The end of the longest word that begins at `start`, and how it is said."""
+        """The longest word that begins at `start`: (its end, its replacement)."""
         for length in self.lengths:
             end = start + length
             if not _is_boundary(text, end):
                 continue
             word = text[start:end].replace("’", "'")
-            found = [words[key] for words, key in self._tables(word) if key in words]
-            if found:
-                return end, min(found)[1]
+            found = [self._case_sensitive.get(word), self._any_case.get(word.lower())]
+            if first := min(filter(None, found), default=None):
+                return end, first[1]
         return None
-
-    def _tables(self, word: str) -> tuple[tuple[dict[str, tuple[int, str]], str], ...]:
-        return (self._as_written, word), (self._in_any_case, word.lower())
 
 
 class Lexicon:
@@ -90,40 +89,34 @@ class Lexicon:
         with_phones = sorted({entry.phones for entry in entries if entry.phones})
         self._phones = {chr(_FIRST_PRIVATE + index): phones for index, phones in enumerate(with_phones)}
         characters = {phones: character for character, phones in self._phones.items()}
-        self._beginning: dict[str, _Alike] = {}  # by the first run of letters and digits, in small letters
+        self._buckets: dict[str, _Bucket] = {}  # by the first run of a word, in small letters
         for entry in entries:
-            said = characters[entry.phones] if entry.phones else PRIVATE.sub(" ", entry.spelling)
-            self._beginning.setdefault(_first_run(entry.word), _Alike()).add(entry.word, said)
-        for alike in self._beginning.values():
-            alike.lengths.sort(reverse=True)
+            replacement = characters[entry.phones] if entry.phones else PRIVATE.sub(" ", entry.spelling)
+            self._buckets.setdefault(_first_run(entry.word), _Bucket()).add(entry.word, replacement)
+        for bucket in self._buckets.values():
+            bucket.lengths.sort(reverse=True)
 
     def respell(self, text: str) -> str:
-        """The text with the entries' words replaced: by other words, or by a private character for phones."""
-        if not self._beginning:
-            return text
-        return "".join(self._pieces(text))
+        """The text with the entries' words replaced by other words, or by a private character for phones."""
+        return "".join(self._pieces(text)) if self._buckets else text
 
     def phones(self, character: str) -> tuple[str, ...]:
-        """The phones behind a private character; () for a character without an entry."""
+        """The phones that a private character stands for; () for any other character."""
         return self._phones.get(character, ())
 
     def _pieces(self, text: str) -> Iterator[str]:
         done = 0
-        for match in _START.finditer(text):
-            if match.start() < done:
-                continue
-            alike = self._beginning.get(match[0].lower())
-            found = alike.find(text, match.start()) if alike else None
-            if found:
-                end, said = found
+        for match in _RUN.finditer(text):
+            bucket = self._buckets.get(match[0].lower())
+            if bucket and match.start() >= done and (found := bucket.find(text, match.start())):
                 yield text[done : match.start()]
-                yield said
-                done = end
+                done, replacement = found
+                yield replacement
         yield text[done:]
 
 
 def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[Entry]:
-    """Reads the entries of a file. phones: whether entries may give phones; voices: names allowed in the third column.
+    """Reads the entries of a file. phones: whether pronunciations may be phones; voices: those of the third column.
 
     Raises: LexiconError; OSError when the file cannot be read.
     """
@@ -150,7 +143,7 @@ def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[E
 
 def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entry:
     cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]
-    cells = [cell for cell in cells if cell]  # several tabs part two columns like one, for alignment
+    cells = [cell for cell in cells if cell]  # several tabs in a row align columns
     if len(cells) not in (2, 3):
         raise LexiconError(
             f"{where} has {len(cells)} columns; a word, how it is said and perhaps a voice are needed, parted by tabs."
@@ -159,7 +152,7 @@ def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entr
     for name, cell in (("the word", word), ("how it is said", said)):
         if len(cell) > LONGEST:
             raise LexiconError(f"{where}: {name} has {len(cell)} characters; {LONGEST} are allowed.")
-    if not _START.match(word):
+    if not _RUN.match(word):
         raise LexiconError(f'{where}: the word is "{word}"; it must begin with a letter or a digit.')
     if voice and voice not in voices:
         raise LexiconError(f'{where}: the voice is "{voice}"; allowed are {", ".join(sorted(voices))}.')
@@ -177,7 +170,7 @@ def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entr
 
 
 def _first_run(word: str) -> str:
-    match = _START.match(word)
+    match = _RUN.match(word)
     return match[0].lower() if match else ""
 
 

@@ -1,7 +1,7 @@
-"""The symbols of the front ends `english-phonemes-1` to `-3`, in a fixed order: a symbol's place is its id.
+"""The symbols of the front ends `english-phonemes-1` to `-3`, in a fixed order: a symbol's index is its token id.
 
-They are the 39 ARPABET phones of CMUdict, vowels with their stress (0 none, 1 primary, 2 secondary), a boundary between
-two words, and marks. The list never changes: other symbols need another front end with another name.
+They are a boundary between two words, punctuation marks, and the 39 ARPABET phones of CMUdict, vowels with their stress
+(0 none, 1 primary, 2 secondary). The list never changes: other symbols need a front end with another name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BOUNDARY = "|"
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
-PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # characters that stand for a lexicon's words with phones
+PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # Unicode's private use plane: each stands for a lexicon's phones
 STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 
 def add_mark(parts: list[str], mark: str) -> None:
-    """Appends a mark. The strongest of consecutive marks is kept; none precedes the first word."""
+    """Appends a mark after a word. Of consecutive marks, the strongest is kept. No mark precedes the first word."""
     if not parts:
         return
     if parts[-1] not in STRENGTH:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from bench.kernel_proof.operations import PRODUCT, Operations
 from bench.kernel_proof.time_model import COPY_BYTES_PER_US, TimeModel
 from csm_engine.model.shapes import TransformerConfig
-from csm_engine.scheduling.buckets import MOST_PROMPTS, PROMPT_TILE, in_tiles
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS, PROMPT_TILE, in_tiles
 
 PRODUCT_FLOPS = 6e14
 HOST_MS = 11.8 - 8.1
@@ -51,5 +51,5 @@ class PassModel:
 
 def admissions_per_second(pass_ms: float, frame_ms: float, pass_rows: int, prompt_rows: int) -> float:
     """Of an engine that alternates full passes with frame steps. prompt_rows: that are not reused, of each prompt."""
-    prompts = min(MOST_PROMPTS, pass_rows // in_tiles(prompt_rows))
+    prompts = min(MAX_PREFILL_PROMPTS, pass_rows // in_tiles(prompt_rows))
     return prompts * 1000 / (frame_ms + pass_ms + HOST_MS)

@@ -28,7 +28,7 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.model.shapes import ModelConfig
-from csm_engine.scheduling.buckets import MOST_PROMPTS, in_tiles
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS, in_tiles
 from csm_engine.types import SamplingParams
 
 
@@ -46,8 +46,8 @@ def main() -> None:
     config, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
     with torch.inference_mode():
         for form in arguments.forms:
-            weights = new_weights(config, form, device=device, dtype=dtype, rows=MOST_PROMPTS)
-            step = new_step(weights, form, MOST_PROMPTS)
+            weights = new_weights(config, form, device=device, dtype=dtype, rows=MAX_PREFILL_PROMPTS)
+            step = new_step(weights, form, MAX_PREFILL_PROMPTS)
             for chunk in arguments.chunks:
                 runner = captured(step, form, chunk, figures)
                 passes(runner, step, form, chunk, arguments, figures)

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TypeVar
 
 from csm_engine.kv.offload_index import OffloadIndex
-from csm_engine.kv.prefix import NOTHING, Prefix
+from csm_engine.kv.prefix import EMPTY, Prefix
 from csm_engine.kv.prefix_index import PrefixIndex
 from csm_engine.kv.slot_pool import SlotPool
 
@@ -43,17 +43,17 @@ class ScanningIndex(PrefixIndex):
         self._order = order
         self._known: dict[int, Prefix] = {}
 
-    def put(self, key: int, prefix: Prefix, place: int) -> None:
+    def put(self, key: int, prefix: Prefix, rank: int) -> None:
         self._known[key] = prefix
 
-    def move(self, key: int, place: int) -> None:
+    def rerank(self, key: int, rank: int) -> None:
         pass  # the order says it
 
     def drop(self, key: int) -> None:
         del self._known[key]
 
     def best_match(self, wanted: Prefix, longer_than: int = 0) -> tuple[int | None, int]:
-        return best_match(wanted, ((key, self._known.get(key, NOTHING)) for key in self._order()), longer_than)
+        return best_match(wanted, ((key, self._known.get(key, EMPTY)) for key in self._order()), longer_than)
 
     def beginnings_of(self, prefix: Prefix) -> list[int]:
         known = [(key, self._known[key]) for key in self._order()]

@@ -1,16 +1,18 @@
-// Types of what the library throws of itself. A wrong option or value is a TypeError instead, and what the caller's own
-// iterables throw is thrown as it is.
+// Types of the library's errors. A wrong option or value throws a TypeError instead. An error of your own iterables is
+// thrown unchanged.
 
 export interface ErrorDetails {
-  /** The server's word for programs, in UPPER_SNAKE. */
+  /** Reason for programs, in UPPER_SNAKE (docs/errors.md). */
   reason: string | undefined;
+  /** Id of the request in the server's log. */
   requestId: string | undefined;
+  /** The wrong fields of the request. */
   fieldViolations: { field: string; description: string }[];
-  /** Another attempt may go through after so long. */
+  /** Seconds after which another attempt may succeed. */
   retryDelaySeconds: number | undefined;
 }
 
-/** Root of the tree. */
+/** Base class of the library's errors. */
 export class CsmClientError extends Error {}
 
 /** The client was closed, before the call or while it ran. */
@@ -19,43 +21,49 @@ export class ClientClosedError extends CsmClientError {}
 /** A certificate or key cannot be used; the message names the file. */
 export class TlsFileError extends CsmClientError {}
 
-/** A token cannot be read, or must not go out in plaintext; it is never in the message. */
+/** A token cannot be read, or must not be sent in plaintext. The message never holds the token. */
 export class TokenError extends CsmClientError {}
 
-/** What came is not the whole utterance. Where a failed call is the `cause`, this has its code, reason and request id. */
+/** The stream ended before its summary, so the audio is incomplete. Code, reason and request id are those of `cause`. */
 export class IncompleteAudioError extends CsmClientError {
+  /** Number of samples that came. */
   readonly receivedSampleCount: number;
+  /** The failed call, if one is the cause. */
   readonly cause?: ServerError;
   get code(): number | undefined;
   get reason(): string | undefined;
   get requestId(): string | undefined;
 }
 
-/** A status other than OK, from the server or from gRPC on its behalf. */
+/** A call that ended with another status than OK. The status comes from the server, or from gRPC. */
 export class ServerError extends CsmClientError {
-  /** gRPC's. */
+  /** Number of the gRPC status. */
   readonly code: number;
-  /** The message without the status. */
+  /** Message of the server, without the status. */
   readonly details: string;
-  /** The server's word for programs, in UPPER_SNAKE; the name of the status where the server gave none. */
+  /** Reason for programs, in UPPER_SNAKE (docs/errors.md); the name of the status if the server sent no reason. */
   readonly reason: string;
+  /** Id of the request in the server's log. */
   readonly requestId: string | undefined;
+  /** The wrong fields of the request. */
   readonly fieldViolations: ErrorDetails['fieldViolations'];
+  /** Seconds after which another attempt may succeed. */
   readonly retryDelaySeconds: number | undefined;
-  /** gRPC's trailers. */
+  /** gRPC's trailing metadata. */
   readonly metadata: { get(key: string): (string | Buffer)[] };
 }
 
-/** Fields of the request are wrong; `fieldViolations` has them all. */
+/** Fields of the request are wrong; `fieldViolations` lists them. */
 export class InvalidRequestError extends ServerError {}
-/** The server wants a token, or does not know the one that was sent. */
+/** The server requires a token, or does not know the one that was sent. */
 export class UnauthenticatedError extends ServerError {}
-/** A requested name does not exist. */
+/** What the request names does not exist, or not for this caller. */
 export class NotFoundError extends ServerError {}
-/** No server can take the call now; another attempt may go through after `retryDelaySeconds`. */
+/** No server can take the call now. Another attempt may succeed after `retryDelaySeconds`. */
 export class UnavailableError extends ServerError {}
+/** The deadline passed. */
 export class DeadlineExceededError extends ServerError {}
-/** A message is too large, the client reads too slowly, or its token has as many streams or voices as it may. */
+/** A message is too large, the client reads too slowly, or the caller has reached its limit of streams or voices. */
 export class ResourceExhaustedError extends ServerError {}
-/** The server failed; its log has more under `requestId`. */
+/** The server failed. Its log says why, under `requestId`. */
 export class InternalServerError extends ServerError {}

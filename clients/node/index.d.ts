@@ -1,4 +1,4 @@
-// Types of index.mjs. messages.d.ts has those of answers, failures.d.ts those of errors.
+// Types of index.mjs. The types of responses are in messages.d.ts, those of errors in failures.d.ts.
 
 import type { ErrorDetails } from './failures.js';
 import type {
@@ -10,160 +10,186 @@ export * from './failures.js';
 export * from './messages.js';
 
 export interface ConnectionOptions {
-  /** Seconds until a call is given up, of a stream from the begin of its iteration on; 600 when unset, at most 1e9. */
+  /** Deadline of each call, in seconds; 600 when unset, at most 1e9. That of a stream begins with its iteration. */
   deadlineSeconds?: number;
-  /** How often within a minute what has lost its server goes on at another one; 3 when unset, 0 is never. */
+  /** How often within a minute a call that lost its server continues at another one; 3 when unset, 0 is never. */
   resumes?: number;
-  /** Speak TLS; trust the authorities that Node brings with it. */
+  /** Use TLS; trust the CAs that Node brings with it. */
   tls?: boolean;
-  /** PEM file of the authorities to trust instead; implies `tls`. */
+  /** PEM file of the CAs to trust instead; implies `tls`. */
   tlsCa?: string;
-  /** PEM chain and its key, not encrypted, for a server that asks who calls. */
+  /** PEM file of your certificate chain, for a server that wants one; needs `tlsKey`. */
   tlsCertificate?: string;
+  /** PEM file of the key of `tlsCertificate`, not encrypted. */
   tlsKey?: string;
-  /** A bearer token; without it that of `tokenFile`, or of CSM_TOKEN. */
+  /** The bearer token. When unset, the token in `tokenFile`, or else in the variable CSM_TOKEN. */
   token?: string;
+  /** File with the bearer token. */
   tokenFile?: string;
-  /** Send the token without TLS too, to other hosts than this one. */
+  /** Send the token even without TLS to another host, where others can read it. */
   insecureToken?: boolean;
-  /** Sent with every call, such as the `traceparent` of a request that is passed on. */
+  /** gRPC metadata of every call, such as the `traceparent` of the request that causes it. */
   metadata?: Record<string, string>;
 }
 
-/** What a stream may be asked for. */
+/** Options of `stream` and `streamText`. */
 export interface StreamOptions extends SpeechOptions {
-  /** Of audio in a message, rounded up to whole frames; when unset the first messages are short. */
+  /** Seconds of audio in a message, rounded up to whole codec frames. When unset, the first message is short. */
   chunkSeconds?: number;
 }
 
+/** One turn of a conversation. Its audio is either `recording`, or `sealedCodes` and `codes` of an earlier summary. */
 export interface Turn {
+  /** Speaker number of the model. */
   speaker: number;
+  /** What was said. */
   text: string;
-  /**
-   * How it was said: a file of WAV, Ogg Opus, MP3, AAC or FLAC, or the codes of an earlier answer's summary, of whose two
-   * fields one is empty.
-   */
+  /** A WAV, Ogg Opus, MP3, AAC or FLAC file. */
   recording?: Uint8Array;
+  /** `summary.sealedCodes` of an earlier response. It is empty where `codes` is set. */
   sealedCodes?: Uint8Array;
+  /** `summary.codes` of an earlier response. It is null where `sealedCodes` is set. */
   codes?: object | null;
 }
 
+/** Options of `synthesize`, `stream` and `streamText`. */
 export interface SpeechOptions {
+  /** Name of the voice; the server's default voice when unset. */
   voice?: string;
-  /** BCP-47 tag. */
+  /** Language of the text, as a BCP-47 tag. */
   language?: string;
+  /** Speaker number; the voice's when unset. */
   speaker?: number;
-  /** The same request with the same seed gives the same speech. */
+  /** Seed of the sampling, at least 0. The same request with the same seed gives the same speech. Drawn when unset. */
   seed?: number | bigint;
-  /** 0 to 2; 0 is greedy. */
+  /** Sampling temperature, 0 to 2; 0 is greedy. */
   temperature?: number;
-  /** Candidates kept per code, 1 to 2048. */
+  /** Number of most likely candidates kept for each code, 1 to 2048. */
   topK?: number;
-  /** How fast the speech is, 0.25 to 4, its pitch kept; 1 when unset. */
+  /** Speed of the speech, 0.25 to 4; the pitch does not change. 1 when unset. */
   speed?: number;
+  /** Most audio to make, in seconds; the server's limit when unset. */
   maxSeconds?: number;
-  /** The same id for all utterances of a conversation, at most 128 characters: its turns find the same engine. */
+  /**
+   * Id of the conversation, at most 128 characters. Calls with the same id go to the same engine, which can reuse what it
+   * computed for earlier turns.
+   */
   conversationId?: string;
-  /** A name of the API's AudioEncoding, in lower case; "pcm" when unset. */
+  /** Encoding of the audio; "pcm" when unset. The names are those of the API's AudioEncoding, in lower case. */
   encoding?: 'pcm' | 'wav' | 'ogg_opus' | 'mulaw' | 'alaw' | 'mp3' | 'aac' | 'flac';
-  /** Of the audio; the model's own when unset. */
+  /** Sample rate of the audio; the model's own when unset. */
   sampleRateHertz?: number;
-  /** A UUID, which the answer, logs and traces have. */
+  /** Id of the request, a UUID; it is in the response, logs and traces. The server makes one when unset. */
   requestId?: string;
-  /** For accounting: they are logged. */
+  /** Labels for your accounting, at most 8 of at most 64 characters. The server only logs them. */
   labels?: Record<string, string>;
   /** The conversation so far, oldest turn first. */
   context?: Turn[];
+  /** Return the codes of the audio in the summary, for a turn of a later context. */
   returnCodes?: boolean;
-  /** Say the text at once, whatever sentences it has; not of a text in pieces. */
+  /** Say the text as one utterance, even if it has several sentences. Refused by `streamText`. */
   asOneUtterance?: boolean;
-  /** A short silence where the text has nothing to say, as emoji alone, and no error. */
+  /** Answer a text that has nothing to say, such as an emoji alone, with a short silence instead of an error. */
   silenceWithoutWords?: boolean;
-  /** Ends the call when it is aborted; the call, or the iteration, throws its reason. */
+  /** Cancels the call when it is aborted; the call, or the iteration, then throws the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** What a kept voice may have. It needs a prompt (`text`, a recording or codes, and `consent`), a seed, or both. */
+/** Options of `createVoice`. A voice needs a prompt (`text`, `consent`, and a recording or codes), a seed, or both. */
 export interface VoiceOptions {
-  /** What is said in the recording. */
+  /** What is said in the recording, word for word. */
   text?: string;
-  /** A file of WAV, Ogg Opus, MP3, AAC or FLAC. */
+  /** Recording of the speaker: a WAV, Ogg Opus, MP3, AAC or FLAC file. */
   recording?: Uint8Array;
-  /** In place of the recording: of an earlier answer's summary, where the server allows it. One of the two is empty. */
+  /** Instead of a recording, if the server allows it: `sealedCodes` and `codes` of an earlier summary. One is empty. */
   sealedCodes?: Uint8Array;
   codes?: object | null;
-  /** That the person whose voice it is agrees: where the consent is kept, and what the person agreed to. */
+  /** The speaker's consent. `id`: where it is kept; `text`: what the speaker agreed to. */
   consent?: { id: string; text: string };
+  /** Speaker number of the voice; 0 when unset. */
   speaker?: number;
-  /** BCP-47 tags. */
+  /** Languages that the voice speaks, as BCP-47 tags; at most 16. */
   languages?: string[];
+  /** Description for people, at most 1000 characters. */
   description?: string;
-  /** Of requests that set none. */
+  /** Seed of requests that set none, at least 0. */
   seed?: number | bigint;
-  /** That may use it, by the names of their tokens, besides its owner. */
+  /** Names of the callers that may use the voice besides its owner, at most 100. */
   callers?: string[];
-  /** Every caller may use it. */
+  /** Let every caller use the voice. */
   everyone?: boolean;
 }
 
-/** A piece of a text with an order beside it. */
+/** A piece of a text that may end a sentence. */
 export interface TextPiece {
+  /** The next part of the text, with its spaces. */
   text?: string;
-  /** Ends the sentence, even without a full stop: the next piece begins another one. */
+  /** End the sentence after this piece, even without a full stop. */
   flush?: boolean;
 }
 
-/** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
+/**
+ * Speech while it is made. Iterate over it once, for the bytes of its audio. When the loop ends without an exception, the
+ * audio is complete. Leaving the loop earlier cancels the call.
+ */
 export interface SpeechStream extends AsyncIterable<Buffer> {
-  /** Known from the first audio on. */
+  /** Format, voice and seed of the audio; undefined before the first audio. */
   readonly header: SynthesisHeader | undefined;
-  /** Known when the iteration has ended. */
+  /** Finish reason, statistics, watermark and codes; undefined until the iteration has ended. */
   readonly summary: SynthesisSummary | undefined;
-  /** The sentences of a text that have begun so far. */
+  /** Sentences that have begun so far; only of `streamText`. */
   readonly sentences: readonly Sentence[];
-  /** Length of the audio so far. */
+  /** Length of the audio so far, in seconds. */
   readonly seconds: number;
-  /** The whole utterance, of any length, as `synthesize` gives it. In place of the iteration. */
+  /** Reads the whole audio, of any length, and returns it as `synthesize` does. Use it instead of the iteration. */
   readAll(): Promise<SynthesizeResponse>;
-  /** Ends the call, also while nobody iterates; an iteration throws. */
+  /** Cancels the call at any time; a running iteration throws. */
   cancel(): void;
 }
 
+/** A client of one server, or of all replicas behind a name. A wrong option or value throws a TypeError. */
 export class Client {
   /** target: "host:port", or another gRPC target */
   constructor(target: string, options?: ConnectionOptions);
-  /** The whole utterance in one message: at most 80 s of PCM at 24 kHz. */
+  /** Synthesizes the text and returns the audio in one message: by default at most 80 s of PCM at 24 kHz. */
   synthesize(text: string, speech?: SpeechOptions): Promise<SynthesizeResponse>;
-  /** Audio as it is made. */
+  /** Synthesizes the text and gives the audio while it is made. */
   stream(text: string, speech?: StreamOptions): SpeechStream;
-  /** Audio of a text that is still being written; its pieces are cut anywhere. */
+  /** Synthesizes a text that is still being written. The pieces may be cut anywhere. */
   streamText(
     pieces: string | Iterable<string | TextPiece> | AsyncIterable<string | TextPiece>, speech?: StreamOptions,
   ): SpeechStream;
-  /** Every voice, or those of a language (BCP-47). */
+  /** Lists the voices that you may use. language: only voices that speak it, a BCP-47 tag */
   listVoices(language?: string): Promise<Voice[]>;
-  /** Keeps a voice; its owner is the caller. Its name: 1 to 64 letters, digits or . _ - */
+  /** Keeps a voice that belongs to you. name: 1 to 64 letters, digits or . _ - */
   createVoice(name: string, voice: VoiceOptions): Promise<KeptVoice>;
+  /** Returns a voice; NotFoundError when there is none that you may use. */
   getVoice(name: string): Promise<KeptVoice>;
-  /** Deletes a voice of the caller's. Running streams go on. */
+  /** Deletes a voice of yours. Running streams with it go on. */
   deleteVoice(name: string): Promise<void>;
-  /** Whether this server made a recording, of at most 16 MiB unless it is set otherwise. keyIds: all keys when empty */
+  /**
+   * Searches a recording for this server's watermark. The recording is sent in one message, by default of at most 16 MiB.
+   * keyIds: keys to look for; all keys when empty
+   */
   detectWatermark(recording: Uint8Array, keyIds?: string[]): Promise<WatermarkSearch>;
-  /** The marked stretches of a recording of up to an hour, which is sent as it is read, such as by `createReadStream`. */
+  /**
+   * Searches a recording of up to an hour for this server's watermark. The recording is sent while it is read, for example
+   * from `createReadStream`. keyIds: keys to look for; all keys when empty
+   */
   findWatermarks(
     recording: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>, keyIds?: string[],
   ): Promise<WatermarkSearch>;
-  /** What the server runs and accepts. */
+  /** Returns the server's model, encodings, watermark and limits. */
   serverInfo(): Promise<ServerInfo>;
-  /** Ends what runs: it throws ClientClosedError, and so do later calls. */
+  /** Ends running calls. They throw ClientClosedError, and so do later calls. */
   close(): void;
 }
 
-/** What the server has told of a failed call. */
+/** The details that the server sent with a failed call. */
 export function details(error: unknown): ErrorDetails;
 
-/** A failed call in lines for people: code, message, wrong fields, reason. */
+/** Describes a failed call in lines for people: code, message, wrong fields, reason. */
 export function explain(error: unknown): string[];
 
-/** A WAV file of 16-bit samples. */
+/** Makes a WAV file of 16-bit samples. */
 export function wav(pcm: Uint8Array, format: Pick<AudioFormat, 'sampleRateHertz' | 'channelCount'>): Buffer;

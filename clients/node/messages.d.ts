@@ -1,5 +1,5 @@
-// Messages of csm/v1, as proto-loader gives them: names in camelCase, enum values as their names, 64-bit numbers as
-// numbers.
+// Messages of csm/v1 as proto-loader gives them: field names in camelCase, enum values by name, 64-bit integers as numbers.
+// The protos describe the fields.
 
 export interface Duration {
   seconds: number;
@@ -62,31 +62,37 @@ export interface Voice {
   languageCodes: string[];
   description: string;
   naturalSampleRateHertz: number;
-  /** Of requests that set none; missing where it is drawn for each, rounded beyond 2^53. */
+  /** Seed of requests that set none; missing when the server draws one. Values beyond 2^53 are rounded. */
   seed?: number;
-  /** Whether a recording and its text go before every context. */
+  /** Whether the voice has a prompt, which precedes the context of every request. */
   hasPrompt: boolean;
-  /** Name of the caller that keeps the voice; empty for voices of the model and of the operator. */
+  /** Name of the caller that owns the voice; empty for voices of the model and of the operator. */
   owner: string;
 }
 
-/** A voice and what is kept with it. */
+/** A voice, and what the server keeps with it. */
 export interface KeptVoice {
   voice: Voice | null;
-  /** Name of the caller that made it; empty for voices of the model and of the operator, and where callers have no names. */
+  /** Name of the caller that made the voice; empty for voices of the model and of the operator, and without tokens. */
   owner: string;
   /** A name of the API's VoiceAudience. */
   audience: string;
-  /** For the owner alone, as `consent`, `promptText` and `promptLevelDb`. */
+  /** Callers that may use the voice besides the owner. Only the owner sees it. */
   callers: string[];
+  /** The speaker's consent. Only the owner sees it. */
   consent: { id: string; text: string } | null;
+  /** What is said in the prompt. Only the owner sees it. */
   promptText: string;
-  /** Since 1970. */
+  /** When the voice was made, since 1970. */
   createTime: Duration | null;
-  /** That the server had then. */
+  /** Name and version of the server's model when the voice was made. */
   modelVersion: string;
-  /** Loudness of what is not silent in the prompt's recording, in dB of full scale; missing for a prompt of codes. */
+  /**
+   * Loudness of the prompt's recording without its silent parts, in dB of full scale; missing for a prompt of codes. Only
+   * the owner sees it.
+   */
   promptLevelDb?: number;
+  /** Length of the prompt. */
   promptDuration: Duration | null;
 }
 
@@ -96,9 +102,9 @@ export interface SamplingParams {
   seed?: number;
 }
 
-/** What a request may ask for. */
+/** Limits of a request. */
 export interface SynthesisLimits {
-  /** In characters. */
+  /** Longest text, in characters. */
   maxTextLength: number;
   maxTurnCount: number;
   maxContextAudioDuration: Duration | null;
@@ -109,7 +115,7 @@ export interface SynthesisLimits {
 
 export interface ServerInfo {
   modelVersion: string;
-  /** A note for people, such as that the model is untrained. */
+  /** Warning about the model for people, such as that it is untrained; empty when there is nothing to warn of. */
   modelNotice: string;
   defaultVoice: string;
   naturalSampleRateHertz: number;
@@ -120,30 +126,32 @@ export interface ServerInfo {
   defaultSamplingParams: SamplingParams | null;
 }
 
-/** A part of a recording that carries the mark of one key. */
+/** A part of a recording that carries the watermark of one key. */
 export interface WatermarkedStretch {
-  /** From the recording's first sample on. */
+  /** Where the part begins, counted from the start of the recording. */
   startOffset: Duration | null;
+  /** Where the part ends, counted from the start of the recording. */
   endOffset: Duration | null;
+  /** Identifier of the key. */
   keyId: string;
-  /** 0 to 1. */
+  /** Share of the symbols of the watermark message, over this part, that agree with the key: 0 to 1. */
   confidence: number;
 }
 
 export interface WatermarkSearch {
-  /** Whether the mark of a known key was found in the loudest six seconds. */
+  /** Whether the loudest six seconds carry the watermark of one of the keys. `stretches` may have others. */
   detected: boolean;
-  /** Share of the message's symbols that agree with the best key, 0 to 1. */
+  /** Share of the symbols of the watermark message, in these six seconds, that agree with the best key: 0 to 1. */
   confidence: number;
-  /** Of the key found; empty when none was. */
+  /** Identifier of the key found; empty when `detected` is false. */
   keyId: string;
-  /** Marked stretches, in the order of their beginnings. There may be some when the loudest six seconds are not marked. */
+  /** Parts that carry a watermark, ordered by `startOffset`. */
   stretches: WatermarkedStretch[];
 }
 
 /** A sentence of a text. */
 export interface Sentence {
   text: string;
-  /** Where it begins in the audio. */
+  /** Position of its first sample in the audio. */
   sampleOffset: number;
 }

@@ -1,5 +1,5 @@
-"""A function over fixed buffers that a CUDA graph replays, and copies that wait for nothing. On any other device the
-function itself runs.
+"""Captures functions over fixed buffers as CUDA graphs, and copies without blocking. On other devices the functions run
+as they are.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class GraphPool:
-    """What graphs share that never run at the same time: their memory, and the stream on which they are captured.
+    """The memory and the stream shared by graphs that never run at the same time.
 
-    The allocator gives what one graph needs no more to the next only on the same stream. And cuBLAS keeps a
-    workspace for each stream, of 32 MiB on Hopper.
+    The allocator reuses one graph's memory for the next only on the same stream, and cuBLAS keeps a workspace per
+    stream, of 32 MiB on Hopper.
     """
 
     handle: Any
@@ -29,22 +29,22 @@ class GraphPool:
 
 
 def graph_pool(device: torch.device) -> GraphPool | None:
-    """None on other devices than CUDA."""
+    """A new pool; None on other devices than CUDA."""
     if device.type != "cuda":
         return None
     return GraphPool(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
-@torch.inference_mode()  # torch has tensors of its own for all graphs, which must then all be made in this mode
+@torch.inference_mode()  # for all graphs alike, because torch shares internal tensors between them
 def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """Runs a function over fixed buffers, which waits for nothing, and captures it. Other threads may use the device
-    meanwhile. Returns its graph, and what it returned while it was captured: tensors that each replay writes.
+    """Warms up and captures a function over fixed buffers that does not synchronize. Other threads may use the device
+    meanwhile. Returns the graph and the function's result: tensors that each replay writes.
     """
     stream, device = pool.stream, pool.stream.device
     stream.wait_stream(torch.cuda.current_stream(device))
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):  # it also makes its device the current one, which may be another card
-        for _ in range(_WARM_UPS):  # kernels are compiled, libraries pick algorithms and plans outside of the capture
+    with torch.cuda.stream(stream):  # also makes the stream's device the current one
+        for _ in range(_WARM_UPS):  # kernels are compiled and algorithms chosen outside of the capture
             function()
         with torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"):
             result = function()
@@ -53,12 +53,12 @@ def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda
 
 
 class Captured:
-    """The function as it was captured. It must read and write the same memory each time, and wait for nothing."""
+    """A captured function. It must use the same memory each time, and must not synchronize."""
 
     def __init__(self, function: Callable[[], None], device: torch.device, pool: GraphPool | None = None) -> None:
-        """Runs the function and captures it. What it leaves in its buffers is of no use.
+        """Runs and captures the function, which leaves arbitrary values in its buffers.
 
-        pool: of `graph_pool` of that device; None is one of its own.
+        pool: from `graph_pool` of the device; None makes a new one.
         """
         self._run = function
         if pool := pool or graph_pool(device):
@@ -70,17 +70,17 @@ class Captured:
 
 
 def host_room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros on the host, from where a copy to the device may be queued (`non_blocking`) and not waited for."""
+    """Zeros on the host, pinned for a CUDA device, so that copies to it do not block (`non_blocking`)."""
     return torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Host values on the device. Nothing waits."""
+    """Copies host values to the device without blocking."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def on_host(values: Tensor) -> Tensor:
-    """A copy on the host, of what all work queued before has made. Waits for it."""
+    """Copies values to the host. Waits for all work queued before."""
     if values.device.type != "cuda":
         return values.cpu().clone()
     copied = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

@@ -1,8 +1,8 @@
-"""Linear layers on a CPU over weights that are in oneDNN's own layout, put there once.
+"""Linear layers on a CPU whose weights are converted once to oneDNN's own layout.
 
-torch's linear gives float32 to MKL, which is slow for a few rows on some processors, and has oneDNN bring bfloat16
-weights into its layout in every call. With the layout kept, one to sixty-four rows take a half to a third of the time.
-The operators are those of torch's own compiler for frozen weights (torch/_inductor/mkldnn_lowerings.py).
+torch's linear uses MKL for float32, which is slow for few rows on some processors, and for bfloat16 converts the
+weights to oneDNN's layout in every call. With converted weights, 1 to 64 rows take a half to a third of the time. The
+operators are those of torch's own compiler for frozen weights (torch/_inductor/mkldnn_lowerings.py).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-_PLAIN: tuple[str, list[float], str] = ("none", [], "")  # what the operator does after the product
-_SMALL = 2**18  # values of a float32 weight
+_PLAIN: tuple[str, list[float], str] = ("none", [], "")  # no operation fused after the product
+_SMALL = 2**18  # size of a float32 weight up to which packing does not pay
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether this machine has the operators for a weight of that type and place."""
+    """Whether this machine has the operators for a weight of this dtype and device."""
     return weight.device.type == "cpu" and _has_operators(weight.dtype)
 
 
 def is_worth_packing(weight: Tensor) -> bool:
-    """Whether packing is possible and pays. The operators' own 12 us outweigh a small layer (measured on Zen 4)."""
+    """Whether packing is possible and faster. The operators' overhead is 12 us (measured on Zen 4)."""
     return can_pack(weight) and (weight.dtype is torch.bfloat16 or weight.numel() > _SMALL)
 
 
@@ -34,13 +34,13 @@ def packed(weight: Tensor, rows: int) -> Tensor:
 
 
 def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x: (..., K); weight: as `packed` gave it; bias: (N,) -> (..., N)."""
+    """x: (..., K); weight: from `packed`; bias: (N,) -> (..., N)."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_PLAIN)
     return y
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer over a packed weight. Equals the layer it is made from; cannot be trained or loaded."""
+    """A linear layer with a packed weight. Equals the original layer; cannot be trained or loaded."""
 
     def __init__(self, linear: nn.Linear, rows: int) -> None:
         """linear: one that can be packed; rows: as `packed`."""
@@ -56,14 +56,14 @@ class PackedLinear(nn.Linear):
         return packed_linear(x, self._packed, self.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        """Packs the weight again after `to` has changed its type, where the machine packs the new type."""
+        """Packs the weight again after `to` has changed its dtype, if the machine can pack that."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._packed = packed(self.weight, self._rows) if can_pack(self.weight) else None
         return self
 
 
 def pack_linears(module: nn.Module, rows: int) -> None:
-    """Puts a PackedLinear in place of every nn.Linear inside that is worth it."""
+    """Replaces every nn.Linear that is worth packing by a PackedLinear."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and is_worth_packing(child.weight):
@@ -72,7 +72,7 @@ def pack_linears(module: nn.Module, rows: int) -> None:
 
 @cache
 def _has_operators(dtype: torch.dtype) -> bool:
-    """The operators are private. Another release of torch may lack one of them; then nothing is packed."""
+    """The operators are private. If a release of torch lacks one of them, nothing is packed."""
     operators = getattr(torch.ops, "mkldnn", None)
     names = ["_linear_pointwise", "_reorder_linear_weight"]
     if dtype is torch.bfloat16:

@@ -1,6 +1,7 @@
-"""A thread that owns an object that only one thread may touch. It steps the object and runs commands between steps.
+"""A thread that owns an object which is not thread-safe. It steps the object, and runs other threads' commands in
+between.
 
-Nothing here polls: the thread sleeps until there is work. It does not know what it steps.
+The thread sleeps until there is work; it does not poll. It does not know what it steps.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ NextWakeup = Callable[[], float | None]
 Fail = Callable[[BaseException], None]
 Result = TypeVar("Result")
 
-STOP_S = 10.0  # longest wait for the running step when the thread is stopped
+STOP_S = 10.0  # longest wait for the running step in `stop`
 
 
 class WorkerThread:
     """Runs `step` whenever `next_wakeup` says so.
 
-    next_wakeup: seconds until there is something to step: 0 now, None when only a command can bring work.
-    fail: called once on the thread if a step or a command raises; nothing is stepped after that.
+    next_wakeup: seconds until the next step: 0 is now; None waits for a command.
+    fail: called once on the thread if a step or a command raises; no step follows.
     """
 
     def __init__(self, name: str, step: Step, next_wakeup: NextWakeup, fail: Fail) -> None:
@@ -35,7 +36,7 @@ class WorkerThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
-        self.turns = 0  # times that the loop has gone round
+        self.turns = 0  # iterations of the loop, for Pulse
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -44,7 +45,7 @@ class WorkerThread:
     def stop(self) -> None:
         """Ends the loop after the running step and joins the thread, if it was started.
 
-        A thread that does not come back within STOP_S is left behind: it hangs, and does not keep the process.
+        A thread that hangs for longer than STOP_S is abandoned; as a daemon it does not keep the process alive.
         """
         with self._wake:
             self._stopped = True
@@ -55,12 +56,12 @@ class WorkerThread:
                 logger.error("the %s does not come back from its step, and is left behind", self.name)
 
     def nudge(self) -> None:
-        """Wakes the loop, so that `turns` grows unless the thread hangs in a step or a command. Steps nothing."""
+        """Wakes the loop without a step, so that `turns` grows unless the thread hangs in a step or a command."""
         with self._wake:
             self._wake.notify()
 
     def submit(self, command: Callable[[], None]) -> bool:
-        """Queues a command, to be run before the next step; false when the thread has stopped."""
+        """Queues a command, to be run before the next step. Returns false if the thread has stopped."""
         with self._wake:
             if self._stopped:
                 return False
@@ -69,13 +70,12 @@ class WorkerThread:
             return True
 
     def call(self, function: Callable[[], Result], stopped: Exception) -> Future[Result]:
-        """A future of what the function returns or raises; of `stopped` when the thread has stopped.
+        """Queues a function. Returns a future of its result, which fails with `stopped` if the thread has stopped.
 
-        The future is resolved on the thread. If it was cancelled by then, the function is not called, and what it holds
-        is free as soon as it was.
+        The future is resolved on the thread. Cancelling it drops the function at once, with all that it refers to.
         """
         future: Future[Result] = Future()
-        functions = [function]  # the command stays in the queue
+        functions = [function]  # so that a cancellation can drop it while the command is in the queue
         future.add_done_callback(lambda _: functions.clear())
 
         def command() -> None:
@@ -87,7 +87,7 @@ class WorkerThread:
                 future.set_result(functions[0]())
             except Exception as error:
                 future.set_exception(error)
-            except BaseException as error:  # a panic of a library in Rust; who waits for the future expects none
+            except BaseException as error:  # a panic of a Rust library, which the future's reader does not expect
                 logger.exception("a call of the %s failed", self.name)
                 future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
@@ -99,12 +99,12 @@ class WorkerThread:
         try:
             while self._wait_for_work():
                 self._step()
-            self._answer_all()  # what was queued before the stop, and after the loop had looked for commands
+            self._run_remaining()  # commands queued before the stop that the loop has not seen
         except BaseException as error:
             logger.exception("the %s failed", self.name)
             with self._wake:
                 self._stopped = True
-            self._answer_all()
+            self._run_remaining()
             self._fail(error)
 
     def _wait_for_work(self) -> bool:
@@ -121,10 +121,10 @@ class WorkerThread:
         while self._commands:
             self._commands.popleft()()
 
-    def _answer_all(self) -> None:
-        """Runs the remaining commands after the end. They may fail as well."""
+    def _run_remaining(self) -> None:
+        """Runs the remaining commands after the end of the loop, so that every future is resolved."""
         while self._commands:
             try:
                 self._run_commands()
-            except BaseException:  # a panic of a library in Rust too: the failure must still be told
+            except BaseException:  # also a panic of a Rust library: `fail` must still be called
                 logger.exception("a command failed after the end of the %s", self.name)

@@ -1,16 +1,16 @@
 """Codes to audio, frame by frame, for many streams at once: Mimi's decoder half with one state per stream.
 
-Each stream has one row of one lane. A lane is a batch of fixed width with states of its own. A frame step computes one
-lane, so lanes without work cost nothing. A row's result never depends on its neighbours, bit for bit.
-It does not know which stream has which row (see lanes.py).
+Each stream has one row of one lane. A lane is a batch of fixed width with its own states. A frame step computes one
+lane, so lanes without work cost nothing. A row's result never depends on its neighbours, bit for bit. It does not know
+which stream has which row (see lanes.py).
 
-A row may also begin in the middle of a stream. Attention and convolutions reach a fixed number of frames back. When so
-many frames have been computed, the row's state is that of a stream computed from its beginning, bit for bit: positions,
-and with them the order of the keys in the ring, are counted from the beginning. For the attention alone the latent is
-enough, which costs less than a frame of audio.
+A row may also begin in the middle of a stream. Attention and convolutions have a finite reach. After that many frames
+the row's state equals that of a stream computed from its beginning, bit for bit, because positions, and with them the
+order of keys in the ring, are counted from the beginning. The attention's state needs only latents, which cost less
+than audio.
 
-On a CPU the network is computed by cpu/, which takes less than half the time of moshi's modules. On a GPU batch/
-computes it in captured steps. A network of another build than Mimi's usual one is left to moshi's modules.
+On a CPU, cpu/ computes the network in less than half the time of moshi's modules; on a GPU, batch/ does in captured
+steps. A network of an unusual architecture is computed by moshi's modules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Form(Enum):
-    """What computes the network."""
+    """The implementation of the network."""
 
     FRAMES = "frames"  # cpu/
     BATCH = "batch"  # batch/, on any device
@@ -52,9 +52,9 @@ class MimiDecoder:
         form: Form | None = None,
         constant_shape: bool = False,
     ) -> None:
-        """dtype: of all but the quantizer, which stays as loaded. form: what computes it; None is the device's own.
+        """dtype: of all but the quantizer, which stays as loaded. form: the implementation; None chooses by device.
 
-        constant_shape: see BatchLanes; other forms have one shape anyway.
+        constant_shape: see BatchLanes; other forms always have one shape.
         """
         self.identity = mimi.identity
         self.num_lanes, self.lane_width = num_lanes, lane_width
@@ -85,26 +85,26 @@ class MimiDecoder:
         return self._reach[1]
 
     def begin(self, lane: int, row: int, frame: int) -> None:
-        """Starts a stream in the middle: that frame comes next in the row."""
+        """Starts a stream in the middle: `frame_step` continues the row with that frame."""
         self._half.begin(lane, row, frame)
 
     def latent_step(self, lane: int, codes: Tensor, exec_mask: Tensor) -> None:
-        """Like `frame_step` up to the latent: it costs less, and gives no audio."""
+        """Like `frame_step`, but computes only the latents, which costs less and returns no audio."""
         self._half.latent_step(lane, codes, exec_mask)
 
     def frame_step(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor) -> Tensor:
         """One frame for the rows of `exec_mask`; rows of `reset_mask` start a new stream with it.
 
         codes: (lane_width, codebooks) int64, already checked. Rows outside `exec_mask` hold any valid codes.
-        Returns (rows, frame size) fp32, the lane's rows or its first ones up to the last of `exec_mask` at least. Rows
-        outside `exec_mask` hold nothing of use and keep their state.
+        Returns (rows, frame size) fp32: at least the lane's first rows up to the last one of `exec_mask`. Rows outside
+        `exec_mask` hold arbitrary values and keep their state.
         """
         return self._half.frame_step(lane, codes, exec_mask, reset_mask)
 
     def forget(self, lane: int, row: int) -> None:
-        """Clears a row that is not finite."""
+        """Clears the state of a row that became NaN or infinite."""
         self._half.forget(lane, row)
 
     def rebuild(self, lane: int) -> None:
-        """Fresh states for a lane after a failed step; what its streams had is lost."""
+        """Resets the states of a lane after a failed step. Its streams are lost."""
         self._half.rebuild(lane)

@@ -1,5 +1,6 @@
-"""The depth decoder's weights as the kernel of its whole frame reads them: each kind of matrix of all layers in one
-tensor. The packed weights become views of these, so nothing is held twice.
+"""The depth decoder's weights for the kernel that runs a whole frame: the matrices of all layers stacked in one tensor.
+
+The packed weights become views of these tensors, so nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -13,37 +14,35 @@ from torch import Tensor
 from csm_engine.execution.matrix import Matrix
 from csm_engine.model.shapes import ModelConfig
 
-LARGEST_TILE = 64  # outputs; a tile of heads is no wider than a codebook
-LEAST_SIZE = 32  # of a codebook, and of attention's heads
-_CODES = 4096  # at a time
+LARGEST_TILE = 64  # outputs of a product's tile
+LEAST_SIZE = 32  # smallest codebook size and head dimension
+_CODES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class DepthWeights:
     """L: layers; d, F: widths; H, G: query and key heads; E: head dimension; K: codebooks; V: audio vocabulary.
 
-    The norms' weights are in the matrices behind them.
+    The norms' weights are folded into the matrices that follow them.
     """
 
     config: ModelConfig
-    qkv: Tensor  # (L, (H + 2 G) E, d); like the next three in the model's type or in eight bits
+    qkv: Tensor  # (L, (H + 2 G) E, d); this and the next three: in the model's type or in eight bits
     out: Tensor  # (L, d, H E)
     gate_up: Tensor  # (L, 2 F, d)
     down: Tensor  # (L, d, F)
-    scales: (
-        Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
-    )
+    scales: Tensor  # (L, N) float32, of the N outputs of these four; (1, 1), not read, in the model's type
     heads: Tensor  # (K - 1, V, d)
-    table: Tensor  # flat: ((K - 1) V, d), inputs for codes, then ((K - 1) V, (H + 2 G) E), layer 0's q, k and v of them
+    table: Tensor  # flat: ((K - 1) V, d) inputs by code, then ((K - 1) V, (H + 2 G) E) layer 0's q, k and v of them
     rope: Tensor  # (positions, E / 2, 2) float32
 
 
 def qkv_of_codes(table: Tensor, qkv: Matrix, eps: float) -> Tensor:
-    """Layer 0's q, k and v for each row of table (n, d) -> (n, N), in its type: before a position turns them, so they
-    depend on the code alone. qkv: with the norm's weights in it.
+    """Layer 0's q, k and v for each row of table (n, d) -> (n, N), in its type. They are not rotated by position, so
+    they depend on the code alone. qkv: with the norm's weights folded in.
     """
     weight = qkv.values.float() if qkv.scale is None else qkv.values.float() * qkv.scale[:, None]
-    parts = (F.rms_norm(part.float(), part.shape[1:], eps=eps) for part in table.split(_CODES))
+    parts = (F.rms_norm(part.float(), part.shape[1:], eps=eps) for part in table.split(_CODES_AT_ONCE))
     return torch.cat([F.linear(part, weight).to(table.dtype) for part in parts])
 
 

@@ -1,8 +1,8 @@
 """The fast frame step: one frame of each given slot, in few operations over static buffers.
 
-The same function runs inside and outside of a CUDA graph. Its interface and results are those of the reference
-(`csm_engine.reference.frame_step.FrameStep`). The state that varies between steps is on the device, by slot; the host
-passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and depth decoder.
+The same function runs inside and outside of a CUDA graph. It has the interface of the reference
+(`csm_engine.reference.frame_step.FrameStep`) and computes the same. What changes between steps is kept on the device,
+by slot; the host passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and depth decoder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PackedFrameStep:
     """Backbone and depth decoder over packed weights."""
 
     def __init__(self, weights: PackedWeights, num_slots: int, *, kv_dtype: torch.dtype | None = None) -> None:
-        """kv_dtype: type of the KV cache; None takes the weights' type, FLOAT8 is unscaled."""
+        """kv_dtype: type of the KV cache, stored without scales; None takes the weights' type."""
         self.weights = weights
         self.config = weights.config
         self.device = weights.device
@@ -43,16 +43,16 @@ class PackedFrameStep:
         self.timer: StageTimer[str] = StageTimer(weights.device)
 
     def prefill(self, prompts: Sequence[PromptRows]) -> None:
-        """Fills the cache with the prompts' rows, and starts the slots whose prompts are complete. Each slot once.
+        """Writes the prompts' rows to the KV cache, and starts the slots whose prompts are complete. Each slot once.
 
-        Raises: ValueError with more than MOST_PROMPTS prompts.
+        Raises: ValueError with more than MAX_PREFILL_PROMPTS prompts.
         """
         tile = PROMPT_TILE if self.device.type == "cuda" else 1
         table = self.prompt_table(prompts, rows_in(prompts, tile), tile)
         self.prefill_pass(table.pin_memory().to(self.device, non_blocking=True) if tile > 1 else table)
 
     def prompt_table(self, prompts: Sequence[PromptRows], num_rows: int, tile: int) -> Tensor:
-        """The table of a pass of `num_rows` rows, on the CPU."""
+        """The table of a pass of `num_rows` rows (prompt_rows.py), on the CPU."""
         return table_of(
             prompts, num_rows, num_codebooks=self.config.num_codebooks, pad_slot=self.state.pad_slot, tile=tile
         )
@@ -74,7 +74,7 @@ class PackedFrameStep:
         )
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """Makes one frame of each row and advances the row's state; rows that have ended run as padding.
+        """Makes one frame of each row and advances its slot; slots that have ended run as padding.
 
         slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
         """
@@ -97,16 +97,16 @@ class PackedFrameStep:
             return ops.advance(state, rows.slots, codes, self.weights.audio_embeddings, config.audio_vocab_size)
 
 
-class LayerAhead(NamedTuple):
-    """What the launches of one layer ask memory for, for the launches behind them."""
+class LayerPrefetch(NamedTuple):
+    """What each launch of a layer prefetches into the L2 cache, for later launches to read."""
 
-    of_qkv: Ahead = NOTHING
-    of_attention: Ahead = NOTHING
-    of_gates: Ahead = NOTHING
-    of_down: Ahead = NOTHING
+    by_qkv: Ahead = NOTHING
+    by_attention: Ahead = NOTHING
+    by_gates: Ahead = NOTHING
+    by_down: Ahead = NOTHING
 
 
-_NOTHING_AHEAD = LayerAhead()
+_NO_PREFETCH = LayerPrefetch()
 
 
 class PackedBackbone:
@@ -115,64 +115,67 @@ class PackedBackbone:
     def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
         in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
-        self._asks = asks.asks_ahead and in_eight_bits and weights.stacked_depth is not None
+        self._prefetches = asks.asks_ahead and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
-        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
-        stack, x = self._stack, x if in_place else x.clone()  # layers add to x in place
-        eps, is_asking = stack.config.norm_eps, self._asks and len(x) <= ops.DEPTH_KERNEL_ROWS
+        """x: (B, D), one position per row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
+        stack, eps = self._stack, self._stack.config.norm_eps
+        x = x if in_place else x.clone()  # layers add to x in place
+        prefetches = self._prefetches and len(x) <= ops.DEPTH_KERNEL_ROWS
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
-            ahead = self._ahead(index, slots, positions) if is_asking else _NOTHING_AHEAD
-            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, eps, ahead.of_qkv)
+            prefetch = self._layer_prefetch(index, slots, positions) if prefetches else _NO_PREFETCH
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, eps, prefetch.by_qkv)
             attended = ops.backbone_attention(
-                qkv, cache.keys, cache.values, slots, positions, stack, ahead.of_attention
+                qkv, cache.keys, cache.values, slots, positions, stack, prefetch.by_attention
             )
-            x = ops.finish_layer(x, attended, layer, eps, ahead.of_gates, ahead.of_down)
+            x = ops.finish_layer(x, attended, layer, eps, prefetch.by_gates, prefetch.by_down)
         return ops.rms_norm(x, stack.norm, eps)
 
-    def _ahead(self, index: int, slots: Tensor, positions: Tensor) -> LayerAhead:
-        """What the launches of a layer ask for. The L2 cache holds two of: gate and up; keys and values; the others."""
+    def _layer_prefetch(self, index: int, slots: Tensor, positions: Tensor) -> LayerPrefetch:
+        """The L2 cache holds two of these at once: gate and up; keys and values; all other matrices of a layer."""
         layers, caches = self._stack.layers, self.cache.layers
-        layer, of_down = layers[index], NOTHING
+        layer, by_down = layers[index], NOTHING
         if index + 1 < len(layers):
-            behind = caches[index + 1]
-            of_down = Ahead(layers[index + 1].qkv.values, CachedRows(behind.keys, behind.values, slots, positions))
-        return LayerAhead(Ahead(layer.out.values), Ahead(layer.gate_up.values), Ahead(layer.down.values), of_down)
+            cache = caches[index + 1]
+            by_down = Ahead(layers[index + 1].qkv.values, CachedRows(cache.keys, cache.values, slots, positions))
+        return LayerPrefetch(Ahead(layer.out.values), Ahead(layer.gate_up.values), Ahead(layer.down.values), by_down)
 
     def prefill(self, x: Tensor, slot: int, start: int) -> None:
-        """x: (T, D) of positions start..start+T-1 of one slot: fills the slot's keys and values."""
+        """Writes keys and values of positions start..start+T-1 of one slot. x: (T, D)."""
         slots = torch.full((len(x),), slot, device=x.device)
         self.prefill_rows(x.clone(), slots, torch.arange(start, start + len(x), device=x.device))
 
     def prefill_rows(self, x: Tensor, slots: Tensor, positions: Tensor) -> None:
-        """Fills keys and values with rows of any slots. A row attends to its own slot up to its own position.
+        """Writes keys and values of rows of several slots. A row attends to its own slot up to its own position.
 
-        x: (T, D), overwritten; slots, positions: (T,) int64. A slot's rows follow each other in the order of their
-        positions. On a GPU they begin at a multiple of PROMPT_TILE.
+        x: (T, D), overwritten; slots, positions: (T,) int64. The rows of a slot are consecutive and ordered by
+        position. On a GPU they begin at a multiple of PROMPT_TILE.
         """
         stack = self._stack
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             ops.write_rows(qkv, cache.keys, cache.values, slots, positions, stack)
             if index == len(stack.layers) - 1:
-                return  # hidden states of a prompt are not used: its last row enters a frame step
+                return  # a prompt's hidden states are not needed: the first frame step runs its last row
             attended = ops.prompt_attention(qkv, cache.keys, cache.values, slots, positions, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
 
 
 class PackedDepthDecoder:
-    """The depth decoder: codebooks 1..K-1 of a frame. Position 0 is the hidden state, i the code of codebook i - 1."""
+    """The depth decoder: codebooks 1..K-1 of a frame. Its position 0 is the backbone's hidden state, position i the
+    code of codebook i - 1.
+    """
 
     def __init__(self, weights: PackedWeights) -> None:
         self._weights = weights
         self._stack: PackedStack = weights.depth_decoder
-        self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # what can be drawn
+        self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # without padding ids
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
         self._kernel = ops.depth_kernel(weights)
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
-        """hidden: (B, D); fed: (B, d) input for the drawn code of codebook 0 -> (B, K) int64, codebook 0 first."""
+        """hidden: (B, D); fed: (B, d) input for the sampled code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         first = ops.linear(hidden, weights.projection)
         if self._kernel is not None and fed is not None and len(hidden) <= ops.DEPTH_KERNEL_ROWS:
@@ -186,7 +189,7 @@ class PackedDepthDecoder:
         return draw.frame()
 
     def logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V) of codebooks 1..K-1."""
+        """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V), logits of codebooks 1..K-1."""
         weights, caches = self._weights, self._frame_caches(len(hidden))
         self._run(ops.linear(hidden, weights.projection), 0, caches)
         all_logits = []
@@ -197,7 +200,7 @@ class PackedDepthDecoder:
         return torch.stack(all_logits, dim=1)
 
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """x: (B, d) at that position of the frame -> (B, d) before the last norm."""
+        """x: (B, d), inputs of one position of the frame -> (B, d) before the last norm."""
         stack = self._stack
         for layer, (keys, values) in zip(stack.layers, caches, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
@@ -208,7 +211,7 @@ class PackedDepthDecoder:
     def _run_first_two(self, first: Tensor, second: Tensor, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Positions 0 and 1 in one pass, which reads the weights once. first, second: (B, d) -> (B, d) of position 1.
 
-        With more rows than our product takes, they are two passes.
+        In two passes if there are more rows than the fused product takes.
         """
         stack, rows = self._stack, len(first)
         if 2 * rows > ops.FUSED_ROWS:
@@ -219,12 +222,12 @@ class PackedDepthDecoder:
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.depth_attention_of_two(qkv, keys, values, stack)
             if layer is stack.layers[-1]:
-                x, attended = x[rows:], attended[rows:]  # of position 0, later ones need only keys and values
+                x, attended = x[rows:], attended[rows:]  # later positions need only keys and values of position 0
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return x
 
     def _frame_caches(self, rows: int) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of one frame, (rows, G, K, E) a layer; every position is written before it is read."""
+        """Keys and values of one frame, (rows, G, K, E) per layer. Every position is written before it is read."""
         if rows not in self._caches:
             config, like = self._stack.config, self._weights.projected_embeddings
             shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)

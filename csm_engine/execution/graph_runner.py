@@ -1,9 +1,8 @@
-"""The graph runner: the fast step as CUDA graphs, one per batch bucket, and prefill, one per bucket of rows.
+"""The graph runner: frame steps and prefill passes as CUDA graphs, one per bucket of rows.
 
-One launch makes a whole frame, or prefills all prompts of a pass. All graphs are captured before the first use. A batch
-is padded to the next bucket with the spare slot. Only the list of slots, or the table of a pass, changes between
-launches; a graph reads everything else from device memory by slot. On a CPU nothing is captured, and the same functions
-run directly.
+One launch makes a whole frame, or prefills all prompts of a pass. All graphs are captured at the start. A batch is
+padded to the next bucket with the pad slot. The host sends only the list of slots, or the table of a pass; a graph
+reads everything else from device memory, by slot. On a CPU the same functions run without graphs.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
+class _CapturedStep:
     graph: torch.cuda.CUDAGraph
     slots: Tensor  # (bucket,) int64, read by the graph
-    rows: Tensor  # (bucket, K + 1) int16, written by it
+    rows: Tensor  # (bucket, K + 1) int16, written by the graph
 
 
 @dataclass(frozen=True, slots=True)
 class _CapturedPass:
     graph: torch.cuda.CUDAGraph
-    table: Tensor  # of a prefill pass (prompt_rows.py), read by the graph
+    table: Tensor  # as in prompt_rows.py, read by the graph
 
 
 class GraphRunner:
@@ -45,9 +44,9 @@ class GraphRunner:
     ) -> None:
         """Captures every bucket, the largest first, in one memory pool.
 
-        max_rows: of a batch; prefill_rows: prompt rows of a pass.
-        constant_shape: use one bucket for steps and one for passes, the largest. Matrix products then have the same
-        shape in every step, so a row's bits do not depend on the batch size. Small batches pay for the padding.
+        max_rows: largest batch; prefill_rows: most prompt rows of a pass.
+        constant_shape: pad every step and pass to the largest bucket. Matrix products then have the same shape in every
+        step, so a row is bit-equal whatever the batch size. Small batches pay for the padding.
         """
         self._step = step
         self.config = step.config
@@ -60,18 +59,18 @@ class GraphRunner:
         self._prefill_buckets = prefill_buckets_up_to(prefill_rows)
         if constant_shape:
             self._prefill_buckets = [0, self._prefill_buckets[-1]]
-        self._captured: dict[int, _Captured] = {}
+        self._captured_steps: dict[int, _CapturedStep] = {}
         self._captured_passes: dict[int, _CapturedPass] = {}
         if pool := graph_pool(self.device):
             for rows in reversed(self._prefill_buckets):
                 self._captured_passes[rows] = self._capture_pass(rows, pool)
             for bucket in reversed(self._buckets):
-                self._captured[bucket] = self._capture(bucket, pool)
+                self._captured_steps[bucket] = self._capture_step(bucket, pool)
 
     def prefill(self, prompts: Sequence[PromptRows]) -> None:
-        """As PackedFrameStep.prefill, in one launch. At most `prefill_rows` rows; each prompt counts in whole tiles.
+        """As PackedFrameStep.prefill, in one launch.
 
-        Raises: ValueError with more rows or prompts than that.
+        Raises: ValueError for more than MAX_PREFILL_PROMPTS prompts, or `prefill_rows` rows in whole tiles.
         """
         if not self._captured_passes:
             if not self._constant_shape:
@@ -86,11 +85,11 @@ class GraphRunner:
         return None
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K + 1) int16 K codes and an Outcome, valid until the next call."""
+        """slots: (B,) int64, each once -> (B, K + 1) int16, K codes and an Outcome, valid until the next call."""
         bucket = bucket_of(len(slots), self._buckets)
-        if not self._captured:
+        if not self._captured_steps:
             return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)
-        captured = self._captured[bucket]
+        captured = self._captured_steps[bucket]
         captured.slots.fill_(self.backbone.cache.pad_slot)
         captured.slots[: len(slots)].copy_(slots, non_blocking=True)
         captured.graph.replay()
@@ -100,17 +99,17 @@ class GraphRunner:
         return F.pad(slots, (0, rows - len(slots)), value=self.backbone.cache.pad_slot)
 
     @torch.inference_mode()
-    def _capture(self, bucket: int, pool: GraphPool) -> _Captured:
+    def _capture_step(self, bucket: int, pool: GraphPool) -> _CapturedStep:
         slots = torch.full((bucket,), self.backbone.cache.pad_slot, device=self.device)
-        graph, rows = self._graph_of(lambda: self._step(slots), pool)
-        return _Captured(graph, slots, rows)
+        graph, rows = self._capture(lambda: self._step(slots), pool)
+        return _CapturedStep(graph, slots, rows)
 
     @torch.inference_mode()
     def _capture_pass(self, rows: int, pool: GraphPool) -> _CapturedPass:
         table = self._step.prompt_table([], rows, PROMPT_TILE).to(self.device)
-        graph, _ = self._graph_of(lambda: self._step.prefill_pass(table), pool)
+        graph, _ = self._capture(lambda: self._step.prefill_pass(table), pool)
         return _CapturedPass(graph, table)
 
-    def _graph_of(self, function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
-        with self.timer.off():
+    def _capture(self, function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
+        with self.timer.off():  # events of a captured graph cannot be read
             return capture(function, pool)

@@ -1,8 +1,8 @@
 """A weight matrix of the fast step: in the model's type, or in eight bits with a scale for each output.
 
 On a CPU, a matrix in the model's type has the layout of packed_linear.py. Eight bits are float8_e4m3fn (arXiv
-2209.05433) or int8. Activations stay in the model's type, but in the depth decoder's kernel over int8. ops/ chooses the
-product.
+2209.05433) or int8. Activations stay in the model's type; only the depth decoder's kernel over int8 rounds them too.
+ops/dispatch.py chooses the matrix product.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from csm_bundle.runtime.packed_linear import is_worth_packing, packed
 Quantization = Literal["none", "float8", "int8"]
 
 FLOAT8 = torch.float8_e4m3fn
-_LARGEST = {FLOAT8: 448.0, torch.int8: 127.0}
+_MAX_VALUES = {FLOAT8: 448.0, torch.int8: 127.0}
 _TYPES = {"float8": FLOAT8, "int8": torch.int8}
 
 
@@ -27,13 +27,13 @@ class Matrix:
     """One weight matrix: N outputs, K inputs, and how to multiply by it."""
 
     values: Tensor  # (N, K), of the model's type or in eight bits; opaque when `is_packed`
-    scale: Tensor | None = None  # (N,) float32, one factor a row; None is 1
-    fused: bool = False  # on CUDA, for few rows: our own kernel, with norm, gate and residual in it
-    where_faster: bool = False  # if fused: only at sizes where our kernel was measured to be faster
+    scale: Tensor | None = None  # (N,) float32, one factor per output; None is 1
+    fused: bool = False  # on CUDA, for few rows: multiplied by a kernel of ops/, fused with norm, gate and residual
+    where_faster: bool = False  # fused only at sizes where that kernel was measured to be faster
     is_packed: bool = False
 
     def first(self, outputs: int) -> Matrix:
-        """The first `outputs` outputs over the same memory; every output where the layout is opaque."""
+        """A view of the first `outputs` outputs; of all outputs where the layout is opaque."""
         if self.is_packed or outputs == len(self.values):
             return self
         scale = None if self.scale is None else self.scale[:outputs]
@@ -41,15 +41,15 @@ class Matrix:
 
 
 def plain(weight: Tensor, *, rows: int, fused: bool = False, where_faster: bool = False) -> Matrix:
-    """A matrix in the model's type. weight: (N, K); rows: expected rows of a step."""
+    """A matrix in the model's type. weight: (N, K); rows: largest batch, for which the CPU layout is chosen."""
     if is_worth_packing(weight):
         return Matrix(packed(weight, rows), is_packed=True)
     return Matrix(weight, fused=fused, where_faster=where_faster)
 
 
 def quantized(weight: Tensor, quantization: Literal["float8", "int8"]) -> Matrix:
-    """A matrix in eight bits. weight: (N, K). Scales each row's largest value to the type's; rounds to nearest."""
+    """A matrix in eight bits. weight: (N, K). Each output's largest value becomes the type's; rounds to nearest."""
     dtype = _TYPES[quantization]
-    scale = weight.abs().amax(dim=1).float().clamp_min(torch.finfo(torch.float32).tiny) / _LARGEST[dtype]
+    scale = weight.abs().amax(dim=1).float().clamp_min(torch.finfo(torch.float32).tiny) / _MAX_VALUES[dtype]
     values = weight.float() / scale[:, None]
     return Matrix((values.round() if dtype is torch.int8 else values).to(dtype), scale, fused=True)

@@ -1,8 +1,8 @@
-"""The prompts of one prefill pass, and the table of numbers that carries them to the device.
+"""The prompts of one prefill pass, and the table in which one copy takes them to the device.
 
-A pass is a table of (C, R + MOST_PROMPTS) int64, one column for each row. R rows are prefilled; behind them stand the
-first inputs of the slots that the pass starts. C fields: K + 1 ids, -1 where masked; slot; position; and for a start
-also the frame, the limit of frames and the sampling parameters. One copy takes all of it to the device.
+The table is int64. Its first R columns are prompt rows to prefill. The last MAX_PREFILL_PROMPTS columns are starts: the
+first frame step's inputs of slots whose prompts are complete after the pass. A column holds K + 1 ids, -1 where masked,
+the slot and the position; that of a start also the frame, the most frames, and the sampling parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from csm_bundle.sampling import LIMITS
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import NO_LIMIT
 from csm_engine.model.prompt import Rows
-from csm_engine.scheduling.buckets import MOST_PROMPTS
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS
 from csm_engine.types import SamplingParams
 
 _SAMPLING = tuple(field.name for field in fields(SamplingRows))
@@ -26,10 +26,10 @@ _SAMPLING = tuple(field.name for field in fields(SamplingRows))
 
 @dataclass(frozen=True, slots=True)
 class FirstFrame:
-    """What a slot's first frame step begins with.
+    """The inputs of a slot's first frame step.
 
-    row: (K + 1,) the prompt's last row, -1 where masked; position: of that row; frame: number of the frame that the
-    step makes; max_frames: limit of frames, resumed ones included.
+    row: (K + 1,) the prompt's last row, -1 where masked; position: of that row; frame: index of the frame that the step
+    makes, above 0 when resumed; max_frames: most frames, resumed ones included.
     """
 
     row: Rows
@@ -41,9 +41,9 @@ class FirstFrame:
 
 @dataclass(frozen=True, slots=True)
 class PromptRows:
-    """Rows of one prompt. rows: (T, K + 1) of the positions from `start` on, -1 where masked; T may be 0.
+    """Rows of one prompt. rows: (T, K + 1) for the positions from `start` on, -1 where masked; T may be 0.
 
-    first_frame: starts the slot after the pass; None while rows are missing.
+    first_frame: starts the slot after the pass; None while the prompt is incomplete.
     """
 
     slot: int
@@ -58,48 +58,48 @@ def rows_in(prompts: Sequence[PromptRows], tile: int) -> int:
 
 
 def table_of(prompts: Sequence[PromptRows], num_rows: int, *, num_codebooks: int, pad_slot: int, tile: int) -> Tensor:
-    """The table of a pass of `num_rows` rows, on the CPU. Rows and starts that are not used belong to the spare slot.
+    """The table of a pass of `num_rows` rows, on the CPU. Unused rows and starts have the pad slot.
 
     Each prompt begins at a multiple of `tile`. Raises: ValueError when there are more rows or prompts than fit.
     """
-    if rows_in(prompts, tile) > num_rows or len(prompts) > MOST_PROMPTS:
+    if rows_in(prompts, tile) > num_rows or len(prompts) > MAX_PREFILL_PROMPTS:
         raise ValueError(
-            f"{len(prompts)} prompts of {rows_in(prompts, tile)} rows; at most {MOST_PROMPTS} of {num_rows} fit"
+            f"{len(prompts)} prompts of {rows_in(prompts, tile)} rows; at most {MAX_PREFILL_PROMPTS} of {num_rows} fit"
         )
     ids = num_codebooks + 1
-    table = np.zeros((ids + 4 + len(_SAMPLING), num_rows + MOST_PROMPTS), dtype=np.int64)
+    table = np.zeros((ids + 4 + len(_SAMPLING), num_rows + MAX_PREFILL_PROMPTS), dtype=np.int64)
     table[:ids] = -1
     table[ids] = pad_slot
     for index, name in enumerate(_SAMPLING):
         table[ids + 4 + index] = _bits(name, LIMITS[name].least)
-    at, started = 0, num_rows
+    row_column, start_column = 0, num_rows
     for prompt in prompts:
-        here = slice(at, at + len(prompt.rows))
-        table[:ids, here] = prompt.rows.T
-        table[ids, here] = prompt.slot
-        table[ids + 1, here] = np.arange(prompt.start, prompt.start + len(prompt.rows))
-        at += rows_in([prompt], tile)
+        columns = slice(row_column, row_column + len(prompt.rows))
+        table[:ids, columns] = prompt.rows.T
+        table[ids, columns] = prompt.slot
+        table[ids + 1, columns] = np.arange(prompt.start, prompt.start + len(prompt.rows))
+        row_column += rows_in([prompt], tile)
         if (first := prompt.first_frame) is not None:
-            table[:ids, started] = first.row
+            table[:ids, start_column] = first.row
             sampling = [_bits(name, getattr(first.sampling, name)) for name in _SAMPLING]
-            table[ids:, started] = [prompt.slot, first.position, first.frame, first.max_frames, *sampling]
-            started += 1
+            table[ids:, start_column] = [prompt.slot, first.position, first.frame, first.max_frames, *sampling]
+            start_column += 1
     return torch.from_numpy(table)
 
 
 def _bits(name: str, value: float) -> int:
-    """A sampling parameter as int64; that of a fraction has the bits of the float64."""
+    """A sampling parameter as int64; a float parameter as the bits of its float64."""
     return int(np.float64(value).view(np.int64)) if LIMITS[name].kind is float else int(value)
 
 
 @dataclass(frozen=True, slots=True)
 class PassTable:
-    """The table on the device, by field. R rows, S starts."""
+    """Views of the table's fields, on its device. R rows, S starts."""
 
     ids: Tensor  # (K + 1, R + S) int64, -1 where masked
     slots: Tensor  # (R,) int64
     positions: Tensor  # (R,) int64
-    started: Tensor  # (S,) int64, the spare slot where nothing is started
+    started: Tensor  # (S,) int64 slots, the pad slot where unused
     first_positions: Tensor  # (S,) int64
     first_frames: Tensor  # (S,) int64
     max_frames: Tensor  # (S,) int64
@@ -107,20 +107,20 @@ class PassTable:
 
     @classmethod
     def of(cls, table: Tensor) -> PassTable:
-        """table: as `table_of` made it, on any device."""
-        ids, num_rows = len(table) - 4 - len(_SAMPLING), table.shape[1] - MOST_PROMPTS
-        numbers = table[ids:, num_rows:]
+        """table: from `table_of`, on any device."""
+        ids, num_rows = len(table) - 4 - len(_SAMPLING), table.shape[1] - MAX_PREFILL_PROMPTS
+        starts = table[ids:, num_rows:]
         sampling = {
             name: row.view(torch.float64).float() if LIMITS[name].kind is float else row
-            for name, row in zip(_SAMPLING, numbers[4:], strict=True)
+            for name, row in zip(_SAMPLING, starts[4:], strict=True)
         }
         return cls(
             ids=table[:ids],
             slots=table[ids, :num_rows],
             positions=table[ids + 1, :num_rows],
-            started=numbers[0],
-            first_positions=numbers[1],
-            first_frames=numbers[2],
-            max_frames=numbers[3],
+            started=starts[0],
+            first_positions=starts[1],
+            first_frames=starts[2],
+            max_frames=starts[3],
             sampling=SamplingRows(**sampling),
         )

@@ -1,8 +1,8 @@
 """The sampler: top-k and Gumbel-max over counter-based random numbers.
 
-The noise of one candidate depends only on (seed, frame, codebook, token id). It does not depend on the row, the batch,
-or when the request joined. So a request can be replayed from its seed, and continued from any frame. The sampler does
-not know the model.
+The noise of one candidate depends only on (seed, frame, codebook, token id), not on the row, the batch, or when the
+request joined. So a request can be replayed from its seed and resumed from any frame. The sampler does not know the
+model.
 
 Random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in
 int64 so that CPU and GPU compute the same integers. Top-k keeps every candidate that ties with the k-th, as
@@ -31,9 +31,9 @@ Words = Any  # torch int64 tensors, or numpy uint64 arrays
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, Words, Words, Words]:
-    """Four words of counter and two of key, each 0..2**32-1, that broadcast -> four words.
+    """Four words of counter and two of key, each 0..2**32-1, which broadcast -> four words of random bits.
 
-    In torch's int64 or numpy's uint64: products wrap mod 2**64 in both, and both give the same words.
+    The words are torch int64 or numpy uint64. Products wrap mod 2**64 in both, so the results are equal.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -63,7 +63,7 @@ def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: in
 
 
 def gumbel_noise_of(seed: Tensor, frame: Tensor, codebook: int, ids: Tensor) -> Tensor:
-    """The same numbers for some candidates of one codebook, on a CPU, where numpy's calls cost less than torch's.
+    """The same noise for given candidates of one codebook, on a CPU. It uses numpy, whose calls cost less there.
 
     seed, frame: (B,) int64; ids: (B, N) int64 -> (B, N) float32.
     """
@@ -72,8 +72,8 @@ def gumbel_noise_of(seed: Tensor, frame: Tensor, codebook: int, ids: Tensor) -> 
     )
     counter = (candidates >> 2, np.full_like(frames, codebook), frames, np.zeros_like(frames))
     words = philox(counter, (seeds & _MASK, seeds >> 32))
-    drawn = np.choose(ids.numpy() & 3, words)  # lane by lane
-    return _gumbel(torch.from_numpy(drawn.astype(np.int64)))
+    word = np.choose(ids.numpy() & 3, words)
+    return _gumbel(torch.from_numpy(word.astype(np.int64)))
 
 
 def _gumbel(words: Tensor) -> Tensor:
@@ -94,13 +94,14 @@ class SamplingRows:
 
     @classmethod
     def empty(cls, num_rows: int, device: torch.device) -> Self:
-        """Rows of the smallest allowed values, which are safe to sample with."""
-
-        def least(name: str) -> Tensor:
-            limits = LIMITS[name]
-            return torch.full((num_rows,), limits.least, dtype=_DTYPES[limits.kind], device=device)
-
-        return cls(**{field.name: least(field.name) for field in fields(cls)})
+        """Rows of the smallest allowed values, with which padding can be sampled."""
+        limits = {field.name: LIMITS[field.name] for field in fields(cls)}
+        return cls(
+            **{
+                name: torch.full((num_rows,), limit.least, dtype=_DTYPES[limit.kind], device=device)
+                for name, limit in limits.items()
+            }
+        )
 
     def set(self, row: int, sampling: SamplingParams) -> None:
         for field in fields(self):

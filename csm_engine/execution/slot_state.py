@@ -1,7 +1,7 @@
 """The state of every running sequence on the device, indexed by slot. It does not know requests.
 
-The device decides when a row ends, so the host can launch the next step before it has read the last one. A row that has
-ended runs on as padding until the host removes it. It does not change any sequence's state.
+The device decides when a sequence ends, so the host can launch the next step before it has read the last one. Rows of a
+slot that has ended run as padding until the host leaves the slot out. They change no sequence's state.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ NO_LIMIT = 2**62  # frames
 class SlotRows:
     """The inputs of one frame, gathered from each row's slot. B rows."""
 
-    slots: Tensor  # (B,) int64, the spare slot for rows that have ended
+    slots: Tensor  # (B,) int64, the pad slot for rows that have ended
     embedding: Tensor  # (B, D), a copy
     position: Tensor  # (B,) int64
     frame: Tensor  # (B,) int64
 
 
 class SlotState:
-    """The state tables: one row per slot, and a spare last row for padding.
+    """The state tables: one row per slot, and a last row for the pad slot.
 
     next_embedding: (S + 1, D) the backbone's next input; position: (S + 1,) int64 its cache position; frame: (S + 1,)
     int64 the number of the frame that it makes; max_frames: (S + 1,) int64 the limit of frames; active: (S + 1,) bool,
-    false once a row has ended and always in the spare row; sampling: of S + 1 rows.
+    false once a sequence has ended and always for the pad slot; sampling: of S + 1 rows.
     """
 
     def __init__(
         self, num_slots: int, dim: int, max_positions: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """max_positions: positions of a slot; a row ends when its next position would exceed them."""
+        """max_positions: positions of a slot; a sequence ends when they are used up."""
         rows = num_slots + 1
         self.pad_slot, self.max_positions = num_slots, max_positions
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
@@ -59,9 +59,9 @@ class SlotState:
         sampling: SamplingParams,
         max_frames: int = NO_LIMIT,
     ) -> None:
-        """Prepares the slot for its first frame step: embedding (D,) is the input at `position`.
+        """Prepares the slot for its first frame step. embedding: (D,), the backbone's input at `position`.
 
-        frame: number of the frame that the step makes; max_frames: limit of frames, resumed ones included.
+        frame: index of the frame that the step makes; max_frames: most frames, resumed ones included.
         """
         self.next_embedding[slot] = embedding
         self.position[slot] = position
@@ -82,7 +82,7 @@ class SlotState:
     ) -> None:
         """As `start`, for many slots at once. slots and the numbers: (N,) int64; embeddings: (N, D).
 
-        Rows that start nothing have the spare slot, which stays inactive.
+        Unused rows have the pad slot, which stays inactive.
         """
         self.next_embedding[slots] = embeddings
         self.position[slots] = position
@@ -92,11 +92,11 @@ class SlotState:
         self.sampling.set_rows(slots, sampling)
 
     def live(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64 -> the same, with the spare slot in place of slots whose row has ended."""
+        """slots: (B,) int64 -> the same, with the pad slot in place of slots that have ended."""
         return slots.masked_fill(~self.active[slots], self.pad_slot)
 
     def gather(self, slots: Tensor) -> SlotRows:
-        """slots: (B,) int64, each once but the spare one -> their frame's inputs; callers may change the embeddings."""
+        """slots: (B,) int64, each once except the pad slot -> the inputs of their next frame, as copies."""
         slots = self.live(slots)
         return SlotRows(
             slots=slots,

@@ -1,4 +1,4 @@
-"""A timer of the engine's stages. On CUDA it reads the device's own clock."""
+"""Measures the stages of a frame step, and prefill passes. On CUDA by the device's clock."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Stage = TypeVar("Stage")
 
 
 class StageTimer(Generic[Stage]):
-    """Sums seconds per stage: a name, or a prefill pass. On CUDA a stage counts once the device has finished it."""
+    """Seconds per stage, which may be any hashable value. On CUDA they are counted once the device has finished it."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._on = True
+        self._is_on = True
         self._seconds: dict[Stage, float] = defaultdict(float)
         self._pending: deque[tuple[Stage, torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Switches the timer off inside: events of a captured graph cannot be read."""
-        self._on = False
+        """Measures nothing inside."""
+        self._is_on = False
         try:
             yield
         finally:
-            self._on = True
+            self._is_on = True
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        if not self._on:
+        if not self._is_on:
             yield
         elif self._cuda:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -47,7 +47,7 @@ class StageTimer(Generic[Stage]):
             self._seconds[stage] += time.perf_counter() - begin
 
     def take(self) -> dict[Stage, float]:
-        """Seconds per stage since the last call. Does not wait for the device."""
+        """Seconds per stage since the last call. Does not block: what the device still runs is left for later calls."""
         while self._pending and self._pending[0][2].query():
             stage, start, end = self._pending.popleft()
             self._seconds[stage] += start.elapsed_time(end) / 1000

@@ -1,8 +1,8 @@
 """Packed weights of the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
 
 The depth decoder's projection is applied to every audio embedding once, here, instead of to each code of every frame.
-Fused products multiply a norm's weights into the matrix behind it. Quantization rounds the layers' matrices to eight
-bits; heads and embeddings keep their type. This module does not know slots or requests.
+For fused products, a norm's weights are multiplied into the matrix that follows it. Quantization rounds the layers'
+matrices to eight bits; heads and embeddings keep their type. This module does not know slots or requests.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PackedWeights:
     projection: Matrix  # (d, D), for the backbone's hidden state
     codebook0_head: Matrix  # (V, D)
     depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
-    stacked_depth: DepthWeights | None = None  # the same for the kernel of the depth decoder's whole frame
+    stacked_depth: DepthWeights | None = None  # for the kernel that runs the depth decoder for a whole frame
 
     @property
     def device(self) -> torch.device:
@@ -83,28 +83,21 @@ def pack(
     """Packs a loaded model. The packed weights share only the embeddings with it, so its layers can be freed.
 
     quantization: of the layers' matrices.
-    fused: which products in the model's type our own CUDA kernels compute, for few rows: none (False), all (True), or
-    only the sizes at which they were measured to be faster. Products over eight bits are always fused.
+    fused: which products of few rows the fused CUDA kernels compute: none (False), all (True), or only those of sizes
+    at which they were measured to be faster. Products over eight bits are always fused.
     rows: most rows of a step; on a CPU the matrices are laid out for that many.
-    depth_kernel: on CUDA, one kernel makes the depth decoder's frames of few rows.
+    depth_kernel: on CUDA, one kernel runs the depth decoder for a whole frame of few rows.
 
     Raises: ValueError for sizes or types that the depth kernel cannot take.
     """
-    by_us, where_faster = bool(fused), fused == "where_faster"
-    folded = by_us or quantization != "none"
+    folded = bool(fused) or quantization != "none"
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if norm is not None:
-            weight = (weight.float() * norm.float()).to(weight.dtype)
-        if quantization != "none":
-            return quantized(weight, quantization)
-        return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
+        return head(weight, norm) if quantization == "none" else quantized(_fold(weight, norm), quantization)
 
     def head(weight: Tensor, norm: Tensor | None = None) -> Matrix:
-        if norm is not None:
-            weight = (weight.float() * norm.float()).to(weight.dtype)
-        return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
+        return plain(_fold(weight, norm), rows=rows, fused=bool(fused), where_faster=fused == "where_faster")
 
     folded_depth = folded or depth_kernel
     depth_decoder = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded_depth)
@@ -124,10 +117,10 @@ def pack(
 
 
 def stack_depth(weights: PackedWeights) -> PackedWeights:
-    """The same with `stacked_depth`, of which the depth decoder's matrices and inputs become views.
+    """Adds `stacked_depth`, of which the depth decoder's matrices and inputs become views.
 
-    weights: with the depth decoder's norms in its matrices. Raises: ValueError for sizes or types that the kernel
-    cannot take.
+    weights: with the depth decoder's norms folded into its matrices. Raises: ValueError for sizes or types that the
+    kernel cannot take.
     """
     inputs = weights.projected_embeddings
     check_sizes(weights.config, inputs.dtype, on_gpu=inputs.is_cuda)
@@ -146,9 +139,10 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
             weights.depth_decoder,
             layers=tuple(
                 replace(
-                    layer, **{kind: replace(getattr(layer, kind), values=all_[at]) for kind, all_ in matrices.items()}
+                    layer,
+                    **{kind: replace(getattr(layer, kind), values=all_[index]) for kind, all_ in matrices.items()},
                 )
-                for at, layer in enumerate(layers)
+                for index, layer in enumerate(layers)
             ),
         ),
         depth_heads=tuple(
@@ -166,13 +160,18 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
 
 
 def pack_stack(stack: Stack, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
-    """folded: the norms' weights are multiplied into the matrices behind them."""
+    """matrix: packs a weight; folded: the norms' weights are multiplied into the matrices that follow them."""
     return PackedStack(
         config=config,
         layers=tuple(_pack_layer(layer, matrix, folded) for layer in stack.layers),
         norm=stack.norm.scale,
         rope=rope_table(config, stack.norm.scale.device),
     )
+
+
+def _fold(weight: Tensor, norm: Tensor | None) -> Tensor:
+    """weight: (N, K); norm: (K,) weights of the norm before it, None is one."""
+    return weight if norm is None else (weight.float() * norm.float()).to(weight.dtype)
 
 
 def _pack_layer(layer: Layer, matrix: Callable[..., Matrix], folded: bool) -> PackedLayer:
@@ -190,6 +189,6 @@ def _pack_layer(layer: Layer, matrix: Callable[..., Matrix], folded: bool) -> Pa
 
 
 def _project(model: CSM) -> Tensor:
-    fed = (model.config.num_codebooks - 1) * model.config.audio_vocab_size
-    rows = model.audio_embeddings.weight[:fed]
+    num_inputs = (model.config.num_codebooks - 1) * model.config.audio_vocab_size
+    rows = model.audio_embeddings.weight[:num_inputs]
     return torch.cat([model.projection(part) for part in rows.split(_PROJECTION_ROWS)])

@@ -2,7 +2,7 @@
 
 torchtune's attention calls `kv_cache.update` with new keys and values, and attends over the returned ones. `LayerCache`
 writes them at the slots and positions that the current step has selected, and returns the rows of those slots. The last
-slot is spare: rows that only pad a batch use it.
+slot is a pad slot: rows that only pad a batch write to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from csm_engine.model.shapes import TransformerConfig
 class Selection:
     """The positions that the current step writes, and the keys that it reads.
 
-    slots: (B,) int64; positions: (B, T) int64; window: keys 0..window-1 are read, a number on the host.
+    slots: (B,) int64; positions: (B, T) int64; window: keys 0..window-1 are read; known to the host.
     """
 
     slots: Tensor
@@ -33,7 +33,7 @@ class Selection:
 
 
 class SlotKVCache:
-    """Storage for `num_slots` sequences and one spare slot: (slots + 1, max_seq_len, kv_heads, head_dim) a layer."""
+    """Keys and values of `num_slots` slots and the pad slot: (slots + 1, max_seq_len, kv_heads, head_dim) per layer."""
 
     def __init__(self, config: TransformerConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
         shape = (num_slots + 1, config.max_seq_len, config.num_kv_heads, config.head_dim)
@@ -54,10 +54,10 @@ class SlotKVCache:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one slot into another; on a GPU in one launch for all layers."""
-        stored = [kept for layer in self.layers for kept in (layer.keys, layer.values)]
-        if stored[0].itemsize == 1:
-            stored = [kept.view(torch.uint8) for kept in stored]  # copied in one launch only as a common type
-        torch._foreach_copy_([kept[target, :length] for kept in stored], [kept[source, :length] for kept in stored])
+        tensors = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
+        if tensors[0].itemsize == 1:
+            tensors = [tensor.view(torch.uint8) for tensor in tensors]  # float8 would need a launch per tensor
+        torch._foreach_copy_([each[target, :length] for each in tensors], [each[source, :length] for each in tensors])
 
     def select(self, selection: Selection) -> None:
         for layer in self.layers:

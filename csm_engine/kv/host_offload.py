@@ -1,7 +1,7 @@
 """Offloaded keys and values: copies in host memory, by ticket. The index (offload_index.py) decides what is kept.
 
-On CUDA the memory is pinned and taken in pages. A page is never given back, but used again. Copies are queued on the
-device's stream, and the host does not wait for them: those to and from a page that is used again are in their order.
+On CUDA the memory is pinned and allocated in pages, which are reused and never freed. Copies are queued on the device's
+stream, and the host does not wait for them. The stream keeps the copies to and from a reused page in order.
 """
 
 from __future__ import annotations
@@ -16,50 +16,53 @@ from csm_engine.kv.offload_index import Page
 
 
 class OffloadedKV:
-    """Entries by ticket: one slot's first keys and values, in parts of (layers, 2, positions, kv_heads, head_dim)."""
+    """Entries by ticket. An entry holds the first positions of a slot, in blocks of (layers, 2, positions, kv_heads,
+    head_dim): keys, then values.
+    """
 
     def __init__(self, cache: SlotKVCache, page: Page | None = None) -> None:
-        """page: of which an entry has several; None keeps each entry in one part of its length, and gives it back."""
+        """page: size of every block; None stores each entry in one block of its length, which is freed with it."""
         self._cache = cache
         self._page = page
         self._entries: dict[int, list[Tensor]] = {}
-        self._free: list[Tensor] = []  # pages
+        self._free_pages: list[Tensor] = []
 
     def save(self, ticket: int, slot: int, length: int) -> None:
         """Copies the slot's first `length` positions into a new entry."""
-        self._entries[ticket] = self._parts(length)
-        for kept, cached in self._copies(ticket, slot, length):
-            kept.copy_(cached, non_blocking=True)
+        self._entries[ticket] = self._allocate(length)
+        for host, device in self._pairs(ticket, slot, length):
+            host.copy_(device, non_blocking=True)
 
     def restore(self, ticket: int, slot: int, length: int) -> None:
         """Copies the entry's first `length` positions into the slot."""
-        for kept, cached in self._copies(ticket, slot, length):
-            cached.copy_(kept, non_blocking=True)
+        for host, device in self._pairs(ticket, slot, length):
+            device.copy_(host, non_blocking=True)
 
     def drop(self, tickets: Iterable[int]) -> None:
         for ticket in tickets:
-            parts = self._entries.pop(ticket)
+            blocks = self._entries.pop(ticket)
             if self._page is not None:
-                self._free += parts
+                self._free_pages += blocks
 
-    def _copies(self, ticket: int, slot: int, length: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """The same positions of the entry and of the slot, for each layer's keys and values in each part."""
-        parts = self._entries[ticket]
-        for part, start in zip(parts, range(0, length, parts[0].shape[2]), strict=False):  # it may have more
-            end = min(start + part.shape[2], length)
-            for layer, (keys, values) in zip(self._cache.layers, part, strict=True):
+    def _pairs(self, ticket: int, slot: int, length: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """The first `length` positions in host memory and in the slot: one pair for the keys and one for the values of
+        each layer and block.
+        """
+        blocks = self._entries[ticket]
+        for block, start in zip(blocks, range(0, length, blocks[0].shape[2]), strict=False):  # the entry may be longer
+            end = min(start + block.shape[2], length)
+            for layer, (keys, values) in zip(self._cache.layers, block, strict=True):
                 yield keys[: end - start], layer.keys[slot, start:end]
                 yield values[: end - start], layer.values[slot, start:end]
 
-    def _parts(self, length: int) -> list[Tensor]:
-        """Memory for so many positions."""
+    def _allocate(self, length: int) -> list[Tensor]:
         if self._page is None:
-            return [self._new(length)]
-        return [
-            self._free.pop() if self._free else self._new(self._page.positions) for _ in range(self._page.pages(length))
-        ]
+            return [self._new_block(length)]
+        num_pages = self._page.pages(length)
+        reused = [self._free_pages.pop() for _ in range(min(num_pages, len(self._free_pages)))]
+        return reused + [self._new_block(self._page.positions) for _ in range(num_pages - len(reused))]
 
-    def _new(self, positions: int) -> Tensor:
+    def _new_block(self, positions: int) -> Tensor:
         first = self._cache.layers[0].keys
         shape = (len(self._cache.layers), 2, positions, *first.shape[2:])
         return torch.empty(shape, dtype=first.dtype, pin_memory=first.is_cuda)

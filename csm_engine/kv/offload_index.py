@@ -1,7 +1,7 @@
-"""The offload index: which keys and values stay in host memory when their slot is reused. No torch, no clock.
+"""The offload index: which keys and values are kept in host memory after their slot is reused. No torch, no clock.
 
 An entry is the prefix that one slot held. It takes whole pages. Past the limit the least recently used entries are
-dropped. An entry that is a prefix of another one is not kept beside it.
+dropped. An entry that is a prefix of another one is dropped too.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from itertools import count
 from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.prefix_index import PrefixIndex
 
-_LEAST_PINNED_POSITIONS = 128  # of a page
+_MIN_PAGE_POSITIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The unit in which host memory is taken: how many positions fit, and what it takes in bytes."""
+    """The unit in which host memory is allocated."""
 
     positions: int
     num_bytes: int
 
     @classmethod
     def pinned(cls, bytes_per_position: int) -> Page:
-        """A page of pinned memory. torch allocates that in powers of two, and never gives it back."""
-        num_bytes = 1 << (_LEAST_PINNED_POSITIONS * bytes_per_position - 1).bit_length()
+        """A page of pinned memory: a power of two bytes, for torch rounds such allocations up to one."""
+        num_bytes = 1 << (_MIN_PAGE_POSITIONS * bytes_per_position - 1).bit_length()
         return cls(num_bytes // bytes_per_position, num_bytes)
 
     def pages(self, positions: int) -> int:
-        """Number of pages that hold so many positions."""
+        """Number of pages that hold this many positions."""
         return -(-positions // self.positions)
 
 
 @dataclass(frozen=True, slots=True)
 class OffloadedEntry:
-    """A new entry of `length` positions. dropped: tickets of the entries that it replaces, to be dropped before."""
+    """A new entry of `length` positions. dropped: tickets of entries to drop before it is saved."""
 
     ticket: int
     length: int
@@ -45,8 +45,9 @@ class OffloadedEntry:
 
 @dataclass(frozen=True, slots=True)
 class RestoredEntry:
-    """The first `length` positions of an entry. dropped: the entry's own ticket when they are the whole entry, to be
-    dropped once they are restored.
+    """The first `length` positions of an entry, to be copied into a slot.
+
+    dropped: tickets to drop afterwards: the entry's own, if all of it was restored.
     """
 
     ticket: int
@@ -55,15 +56,15 @@ class RestoredEntry:
 
 
 class OffloadIndex:
-    """Entries by ticket, least recently used first. A ticket is never reused; a dropped entry is gone at once."""
+    """Prefixes by ticket, in the order of their last use. A ticket is never reused."""
 
     def __init__(self, max_bytes: int, bytes_per_position: int, page: Page | None = None) -> None:
-        """page: as memory is taken; None takes what the positions need."""
+        """page: the unit of allocation; None allocates exactly what an entry needs."""
         self._page = page or Page(1, bytes_per_position)
         self._max_pages = max_bytes // self._page.num_bytes
         self._entries: OrderedDict[int, Prefix] = OrderedDict()  # least recently used first
-        self._turns = count()
-        self._prefixes = PrefixIndex()  # by how long they have not been used
+        self._uses = count()  # numbers the uses of entries
+        self._prefixes = PrefixIndex()  # ranked by their last use
         self._num_pages = 0
         self._next_ticket = 0
 
@@ -72,9 +73,10 @@ class OffloadIndex:
         return self._num_pages * self._page.num_bytes
 
     def keep(self, prefix: Prefix, restored: RestoredEntry | None = None) -> OffloadedEntry | None:
-        """Adds an entry. None when it is too long, is empty, or is a prefix of another entry.
+        """Adds an entry. None when it is empty, does not fit, or is a prefix of another entry.
 
-        restored: from `take`; its entry keeps its memory, for it is restored after this one is saved.
+        restored: what `take` returned for the same slot. That entry is not dropped for the new one: it is copied to the
+        slot after the slot's old content was saved.
         """
         in_use = None if restored is None else restored.ticket
         room = self._max_pages - (0 if in_use is None else self._pages_of(in_use))
@@ -94,7 +96,7 @@ class OffloadIndex:
             dropped.append(oldest)
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._entries[ticket] = prefix
-        self._prefixes.put(ticket, prefix, next(self._turns))
+        self._prefixes.put(ticket, prefix, next(self._uses))
         self._num_pages += self._pages_of(ticket)
         return OffloadedEntry(ticket, len(prefix), tuple(dropped))
 
@@ -111,17 +113,17 @@ class OffloadIndex:
         return RestoredEntry(ticket, length, dropped=(ticket,) if is_whole else ())
 
     def restored(self, entry: RestoredEntry) -> None:
-        """Drops an entry that was taken as a whole: the slot holds it, and will hold more."""
+        """Drops an entry that was restored as a whole: the slot holds it now."""
         for ticket in entry.dropped:
             self._drop(ticket)
 
     def match_length(self, wanted: Prefix) -> int:
-        """Number of leading rows of a prompt that some entry has. It is no use of the entry."""
+        """Number of leading rows of a prompt that some entry has. Does not count as a use of the entry."""
         return self._prefixes.best_match(wanted)[1]
 
     def _use(self, ticket: int) -> None:
         self._entries.move_to_end(ticket)
-        self._prefixes.move(ticket, next(self._turns))
+        self._prefixes.rerank(ticket, next(self._uses))
 
     def _drop(self, ticket: int) -> None:
         self._prefixes.drop(ticket)

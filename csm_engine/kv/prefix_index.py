@@ -1,90 +1,85 @@
-"""Which of many prefixes has most in common with a prompt, without a look at each of them. No torch.
+"""Finds which of many prefixes has the longest beginning in common with a prompt, without comparing each. No torch.
 
-A table has the fingerprint of every row: a line for each position, a column for each prefix. So one operation on a line
-says which prefixes may have a given row there. Those are compared by content.
+A table holds the fingerprints of all rows: one line per position, one column per prefix. One vector comparison of a
+line finds the prefixes that may have a given row at that position. Only those are compared by content.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from csm_engine.kv.prefix import NOTHING, Fingerprints, Prefix
+from csm_engine.kv.prefix import EMPTY, Fingerprints, Prefix
 
 
 class PrefixIndex:
-    """Prefixes by key. Each has a place, a number of its own: among equally good prefixes the one of the least place
-    is chosen.
-    """
+    """Prefixes by key. Each has a rank of its own; among equally long matches the one of the lowest rank is chosen."""
 
     def __init__(self, capacity: int = 16) -> None:
-        """capacity: prefixes that there is room for at first."""
+        """capacity: initial number of columns; it doubles when needed."""
         self._columns: dict[int, int] = {}  # by key
-        self._free = list(range(capacity - 1, -1, -1))
+        self._free_columns = list(range(capacity - 1, -1, -1))
         self._keys = [-1] * capacity
-        self._prefixes = [NOTHING] * capacity
+        self._prefixes = [EMPTY] * capacity
         self._lengths = np.zeros(capacity, np.int64)
-        self._places = np.zeros(capacity, np.int64)
+        self._ranks = np.zeros(capacity, np.int64)
         self._fingerprints: Fingerprints = np.zeros((64, capacity), np.int32)
 
-    def put(self, key: int, prefix: Prefix, place: int) -> None:
-        """Adds a prefix, or replaces the key's."""
+    def put(self, key: int, prefix: Prefix, rank: int) -> None:
+        """Adds a prefix, or replaces the one of the key."""
         if key not in self._columns:
             self._columns[key] = self._new_column()
             self._keys[self._columns[key]] = key
         column, length = self._columns[key], len(prefix)
-        known = prefix.fingerprints_in_common(self._prefixes[column])
-        self._prefixes[column], self._lengths[column], self._places[column] = prefix, length, place
+        unchanged = prefix.fingerprints_in_common(self._prefixes[column])
+        self._prefixes[column], self._lengths[column], self._ranks[column] = prefix, length, rank
         while length > len(self._fingerprints):
             self._fingerprints = np.concatenate([self._fingerprints, np.zeros_like(self._fingerprints)])
-        if known < length:
-            self._fingerprints[known:length, column] = prefix.fingerprints[known:]
+        self._fingerprints[unchanged:length, column] = prefix.fingerprints[unchanged:]
 
-    def move(self, key: int, place: int) -> None:
-        self._places[self._columns[key]] = place
+    def rerank(self, key: int, rank: int) -> None:
+        self._ranks[self._columns[key]] = rank
 
     def drop(self, key: int) -> None:
-        self.put(key, NOTHING, 0)
-        self._free.append(self._columns.pop(key))
+        self.put(key, EMPTY, 0)
+        self._free_columns.append(self._columns.pop(key))
 
     def best_match(self, wanted: Prefix, longer_than: int = 0) -> tuple[int | None, int]:
-        """The key of the longest common prefix and its length in rows; None and `longer_than` without a longer one."""
+        """The key of the longest match and its length in rows; None and `longer_than` when no match is longer."""
         best, length = None, longer_than
-        last_place: int | None = None  # places are looked at in their order, each once
+        last_rank: int | None = None  # candidates are compared by ascending rank, each once
         while self._columns and length < min(len(wanted), len(self._fingerprints)):
-            may = self._fingerprints[length] == wanted.fingerprints[length]
-            may &= self._lengths > length
-            (columns,) = may.nonzero()
-            if last_place is not None:
-                columns = columns[self._places[columns] > last_place]
+            is_candidate = self._fingerprints[length] == wanted.fingerprints[length]
+            is_candidate &= self._lengths > length
+            if last_rank is not None:
+                is_candidate &= self._ranks > last_rank
+            columns = np.flatnonzero(is_candidate)
             if not len(columns):
                 break
-            places = self._places[columns]
-            at = places.argmin()
-            column, last_place = int(columns[at]), int(places[at])
+            column = int(columns[self._ranks[columns].argmin()])
+            last_rank = int(self._ranks[column])
             if common := wanted.rows_in_common(self._prefixes[column], length):
                 best, length = self._keys[column], common
         return best, length
 
     def beginnings_of(self, prefix: Prefix) -> list[int]:
-        """Keys of those that `prefix` begins with as a whole, but for empty ones, by place."""
+        """Keys of the prefixes, except empty ones, that `prefix` begins with; by ascending rank."""
         columns = np.flatnonzero((self._lengths > 0) & (self._lengths <= len(prefix)))
         ends = self._lengths[columns] - 1
         columns = columns[self._fingerprints[ends, columns] == prefix.fingerprints[ends]]
-        columns = columns[self._places[columns].argsort()]
-        found = [column for column in columns.tolist() if self._begins(prefix, self._prefixes[column])]
-        return [self._keys[column] for column in found]
-
-    @staticmethod
-    def _begins(prefix: Prefix, beginning: Prefix) -> bool:
-        return prefix.rows_in_common(beginning, len(beginning) - 1) == len(beginning)
+        columns = columns[self._ranks[columns].argsort()]
+        return [self._keys[column] for column in columns.tolist() if _begins_with(prefix, self._prefixes[column])]
 
     def _new_column(self) -> int:
-        if not self._free:
+        if not self._free_columns:
             old = len(self._keys)
-            self._free = list(range(2 * old - 1, old - 1, -1))
+            self._free_columns = list(range(2 * old - 1, old - 1, -1))
             self._keys += [-1] * old
-            self._prefixes += [NOTHING] * old
+            self._prefixes += [EMPTY] * old
             self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
-            self._places = np.concatenate([self._places, np.zeros_like(self._places)])
+            self._ranks = np.concatenate([self._ranks, np.zeros_like(self._ranks)])
             self._fingerprints = np.concatenate([self._fingerprints, np.zeros_like(self._fingerprints)], axis=1)
-        return self._free.pop()
+        return self._free_columns.pop()
+
+
+def _begins_with(prefix: Prefix, beginning: Prefix) -> bool:
+    return prefix.rows_in_common(beginning, len(beginning) - 1) == len(beginning)

@@ -1,9 +1,9 @@
 """The slot pool: which sequence holds which slot, and the prefix in each slot. No torch, no clock.
 
-A released slot keeps its keys and values until the slot is needed. A held slot has those of its sequence's prompt. A
-new prompt reuses the longest common prefix, so a voice prompt or a conversation is prefilled once. It takes over the
-slot itself when that slot is idle and all of its prefix matches; otherwise it gets a copy. The least recently used slot
-is overwritten first. With an offload index, its keys and values move to host memory and can be restored.
+A released slot keeps its keys and values until it is needed again. A new prompt reuses the longest prefix that it has
+in common with any slot, held or idle, so a voice prompt or a conversation is prefilled once. If that slot is idle and
+all of its content matches, the prompt gets the slot itself, otherwise a copy. The least recently used idle slot is
+overwritten first. With an offload index, its keys and values move to host memory and can be restored.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from itertools import count
 
 from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
-from csm_engine.kv.prefix import NOTHING, Prefix
+from csm_engine.kv.prefix import EMPTY, Prefix
 from csm_engine.kv.prefix_index import PrefixIndex
 from csm_engine.model.prompt import Rows
 
-_BEHIND_IDLE = 2**62  # places of held slots
+_HELD_RANK = 2**62  # held slots rank behind idle ones
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A slot for a sequence, and the copies to make first. Its first `reused` positions then need no prefill.
 
-    The engine does these in order: drop the entries that `offload` names, and save the slot's old content as a new one;
-    copy the reused positions from the slot `copy_from` or from the entry `restore`; drop what `restore` names.
+    In this order: drop the entries in `offload.dropped` and save the slot's old content as the entry `offload`; copy
+    the reused positions from the slot `copy_from` or the entry `restore`; drop the entries in `restore.dropped`.
     """
 
     slot: int
@@ -36,17 +36,17 @@ class Lease:
 
 
 class SlotPool:
-    """The slots of one KV cache. `num_slots` may be held at once; `num_spare` more slots only keep prefixes."""
+    """The slots of one KV cache. At most `num_slots` are held at once; `num_spare` more only keep prefixes."""
 
     def __init__(self, num_slots: int, num_spare: int = 0, offload_index: OffloadIndex | None = None) -> None:
         """offload_index: the entries in host memory; None offloads nothing."""
         self.num_slots = num_slots
         self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
-        # Idle slots, least recently used first, each with the prefix that it holds.
-        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, NOTHING) for slot in range(num_slots + num_spare))
-        self._held: dict[int, int] = {}  # to the slot's place
-        self._turns = count()
-        self._prefixes = PrefixIndex(num_slots + num_spare)  # of idle slots, then of held ones, by how long they are so
+        # The prefixes of idle slots, least recently used first.
+        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, EMPTY) for slot in range(num_slots + num_spare))
+        self._held: dict[int, int] = {}  # ranks of held slots
+        self._uses = count()  # numbers the uses of slots
+        self._prefixes = PrefixIndex(num_slots + num_spare)  # ranked by last use, idle slots before held ones
 
     @property
     def num_free(self) -> int:
@@ -54,19 +54,19 @@ class SlotPool:
         return self.num_slots - len(self._held)
 
     def acquire(self, rows: Rows) -> Lease:
-        """Takes a slot for a prompt; one must be free. The last row is never reused: a frame step must run it.
+        """Takes a slot for a prompt; one must be free. The last row is never reused: the first frame step runs it.
 
         rows: (T, K + 1) int32, -1 where masked.
         """
         assert self.num_free, "all slots are held"
         wanted = Prefix(rows[:-1])
         lease = self._lease(wanted)
-        self._held[lease.slot] = _BEHIND_IDLE + next(self._turns)
+        self._held[lease.slot] = _HELD_RANK + next(self._uses)
         self._prefixes.put(lease.slot, wanted.first(lease.reused), self._held[lease.slot])
         return lease
 
     def match_length(self, wanted: Prefix) -> int:
-        """Number of leading rows of a prompt that some slot or host memory holds now."""
+        """Number of leading rows of a prompt that some slot or host memory holds."""
         return max(self._prefixes.best_match(wanted)[1], self._offload_index.match_length(wanted))
 
     def _lease(self, wanted: Prefix) -> Lease:
@@ -75,8 +75,8 @@ class SlotPool:
         if best is not None and restore is None and reused == len(self._idle.get(best, ())):
             del self._idle[best]
             return Lease(best, reused)
-        slot, given_up = self._idle.popitem(last=False)  # the least recently used
-        offload = self._offload_index.keep(given_up, restore)
+        slot, evicted = self._idle.popitem(last=False)
+        offload = self._offload_index.keep(evicted, restore)
         if restore is not None:
             self._offload_index.restored(restore)
             return Lease(slot, restore.length, offload=offload, restore=restore)
@@ -84,17 +84,17 @@ class SlotPool:
             return Lease(slot, reused, offload=offload)
         if best in self._idle:
             self._idle.move_to_end(best)
-            self._prefixes.move(best, next(self._turns))
+            self._prefixes.rerank(best, next(self._uses))
         return Lease(slot, reused, copy_from=best, offload=offload)
 
     def filled(self, slot: int, rows: Rows) -> None:
-        """Records the rows that a held slot's keys and values now hold. Other sequences may copy them."""
+        """Records the rows that a held slot contains now, so that other prompts can copy them."""
         self._prefixes.put(slot, Prefix(rows), self._held[slot])
 
     def release(self, slot: int, rows: Rows) -> None:
-        """Returns a slot to the pool. rows: (T, K + 1) int32, the inputs of its keys and values, one a position."""
+        """Returns a slot to the pool. rows: (T, K + 1) int32, the inputs of its keys and values, one per position."""
         del self._held[slot]
         self._idle[slot] = prefix = Prefix(rows)
-        self._prefixes.put(slot, prefix, next(self._turns))
+        self._prefixes.put(slot, prefix, next(self._uses))
         if not len(rows):
-            self._idle.move_to_end(slot, last=False)
+            self._idle.move_to_end(slot, last=False)  # nothing to keep: overwritten first

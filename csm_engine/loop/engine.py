@@ -1,7 +1,7 @@
 """The engine: requests in, frames of codes out. Start reading here.
 
-`Engine.step` is the loop's body: schedule, run, deliver. The host reads a frame step `pipeline_depth` steps after it
-launched it, so the device computes the next step while the host delivers the last one. One thread drives the engine
+`Engine.step` is the body of the loop: schedule, run, deliver. With a `pipeline_depth` of 1 the host launches frame step
+n + 1 before it reads step n, so the device computes while the host delivers frames. One thread drives the engine
 (engine_thread.py). The engine does not know audio, the codec or the network.
 """
 
@@ -35,9 +35,9 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest
 class Output:
     """One event of one sequence: it was admitted, made a frame, or ended.
 
-    frame: (K,) int16 codes; None when the event carries no frame.
+    frame: (K,) int16 codes; None for an admission, and for an end without a frame.
     finish_reason: set in the sequence's last output only.
-    The sequence itself may be ahead of an output that has not been read yet.
+    The sequence's own fields may already include later steps.
     """
 
     sequence: Sequence
@@ -57,7 +57,7 @@ class Engine:
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """frame_step: built for `config.total_slots` slots; clock: returns seconds, for playout leads."""
+        """frame_step: built for `config.total_slots` slots; clock: in seconds, measures playout leads."""
         self._clock = clock
         self._frame_step = frame_step
         self._model_config = model_config = frame_step.config
@@ -100,8 +100,10 @@ class Engine:
         return self._scheduler.has_work
 
     def next_wakeup(self) -> float | None:
-        """Seconds until `step` has work; 0 when it has work now, None when only a new request can bring work."""
-        return 0.0 if self.has_work and len(self._steps) else self._scheduler.next_wakeup(self._clock())
+        """Seconds until `step` has work: 0 is now; None waits for the next request."""
+        if self.has_work and len(self._steps):
+            return 0.0  # a launched step must be read
+        return self._scheduler.next_wakeup(self._clock())
 
     @property
     def num_running(self) -> int:
@@ -124,21 +126,25 @@ class Engine:
         return self._offload_index.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
-        """Prepares a request and queues it. Raises as `prepare` and `add` do."""
+        """`prepare` and `add` in one call."""
         return self.add(self.prepare(request))
 
     def check(self, request: GenerationRequest) -> None:
-        """Raises InvalidRequestError for what is wrong whatever the texts say. Any thread may call it; it is quick."""
+        """Validates everything but the length of the texts, without tokenizing them. Any thread may call it.
+
+        Raises: InvalidRequestError.
+        """
         request.check()
         self._prompts.check(request.segments, request.resume)
 
-    def check_room(self, num_coming: int, *, has_listener: bool) -> None:
-        """Raises EngineBusyError if `add` would, after so many more of the same kind. Any thread may call it."""
-        self._scheduler.check_room(num_coming, has_listener=has_listener)
+    def check_room(self, num_pending: int, *, has_listener: bool) -> None:
+        """Raises EngineBusyError if the queue is full. See Scheduler.check_room. Any thread may call it."""
+        self._scheduler.check_room(num_pending, has_listener=has_listener)
 
     def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
-        """Validates a request and makes its sequence. Any thread may call it: to read long texts takes long.
+        """Validates a request and tokenizes its texts, which takes a while for long ones. Any thread may call it.
 
+        read: the text front end, applied to each segment before the tokenizer.
         Raises: InvalidRequestError, PromptTooLongError.
         """
         self.check(request)
@@ -155,31 +161,34 @@ class Engine:
             sequence.num_frames = sequence.resumed_frames = len(resume)
         return sequence
 
-    def add(self, sequence: Sequence, *, has_place: bool = False) -> Sequence:
-        """Queues a sequence that `prepare` made, and returns it. has_place: see Scheduler. Raises: EngineBusyError."""
-        self._scheduler.add(sequence, has_place=has_place)
+    def add(self, sequence: Sequence, *, room_checked: bool = False) -> Sequence:
+        """Queues a sequence that `prepare` returned, and returns it.
+
+        room_checked: `check_room` has accepted it already. Raises: EngineBusyError if not, and the queue is full.
+        """
+        self._scheduler.add(sequence, room_checked=room_checked)
         return sequence
 
-    def forget_times(self) -> None:
-        """Forgets how long steps and passes took. The first ones of a process load libraries and tell nothing."""
-        self._scheduler.budget.forget()
-        self._scheduler.prefill_budget.forget()
+    def reset_timings(self) -> None:
+        """Forgets the measured times of steps and prefill passes; those of a warm-up include loading libraries."""
+        self._scheduler.budget.reset()
+        self._scheduler.prefill_budget.reset()
 
     def abort(self, sequence: Sequence) -> None:
-        """Cancels a sequence and frees its slot before the next step. A second or a late call has no effect."""
+        """Cancels a sequence and frees its slot. Has no effect on a finished sequence."""
         if sequence.status is not SequenceStatus.FINISHED:
             sequence.finish(FinishReason.CANCELLED)
         self._scheduler.remove(sequence)
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """One unit of work: a prefill pass, or one frame of each sequence in a batch. Returns all that is due."""
+        """Runs one prefill pass, or one frame step of a batch of sequences. Returns the outputs that are ready."""
         admitted, work = self._schedule()
         self._run(work)
         return admitted + self._deliver(work)
 
     def _schedule(self) -> tuple[list[Output], Work | None]:
-        """Admits sequences and chooses the next work, None without work."""
+        """Admits waiting sequences and chooses the next work; None when there is nothing to run."""
         return self._admit(), self._scheduler.next_work(self._clock())
 
     def _run(self, work: Work | None) -> None:
@@ -190,17 +199,16 @@ class Engine:
                 self._steps.launch(sequences)
 
     def _admit(self) -> list[Output]:
-        """Gives waiting sequences slots, as many as the scheduler admits, and reports them."""
         outputs = []
         while (admitted := self._scheduler.admit()) is not None:
             sequence, lease = admitted
             sequence.admitted_at = time.monotonic()
-            self._move_in(lease)
+            self._copy_reused(lease)
             outputs.append(Output(sequence))
         return outputs
 
-    def _move_in(self, lease: Lease) -> None:
-        """Copies the keys and values that the sequence reuses into its slot."""
+    def _copy_reused(self, lease: Lease) -> None:
+        """Copies the keys and values that the sequence reuses into its slot, in the order that Lease asks for."""
         if lease.offload is not None:
             self._offloaded.drop(lease.offload.dropped)
             self._offloaded.save(lease.offload.ticket, lease.slot, lease.offload.length)
@@ -211,34 +219,34 @@ class Engine:
             self._offloaded.drop(lease.restore.dropped)
 
     def _prefill(self, batch: PrefillBatch) -> None:
-        """Prefills chunks in one pass. After its last chunk a slot is ready for its first frame step."""
-        self._count_prefills()  # also where every prompt is cancelled before its first frame
+        """Prefills the chunks in one pass. After its last chunk a slot is ready for its first frame step."""
+        self._record_prefill_times()  # here too: sequences may be cancelled before any frame step is read
         with self._prefill_timer.measure(batch):
-            self._frame_step.prefill([_rows_of(chunk) for chunk in batch.chunks])
+            self._frame_step.prefill([_prompt_rows(chunk) for chunk in batch.chunks])
         self._scheduler.prefilled(batch)
 
     def _deliver(self, work: Work | None) -> list[Output]:
         """Reads the steps in flight, oldest first, and returns their outputs.
 
-        After a frame batch up to `pipeline_depth` steps stay unread. After any other work none does: the device has the
-        pass to compute meanwhile, or there is no work.
+        After a frame step was launched, up to `pipeline_depth` steps stay in flight. Otherwise all are read: the device
+        is busy with the prefill pass, or there is nothing left to launch.
         """
-        unread = self._pipeline_depth if isinstance(work, FrameBatch) else 0
+        max_in_flight = self._pipeline_depth if isinstance(work, FrameBatch) else 0
         outputs = []
-        while len(self._steps) > unread:
-            done, stages = self._steps.read(), self._frame_step.timer.take()
-            self._count_prefills()
+        while len(self._steps) > max_in_flight:
+            result, stages = self._steps.read(), self._frame_step.timer.take()
+            self._record_prefill_times()
             # A sequence that finished after the launch gets no output from its row.
-            rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
+            rows = [(item, row) for item, row in result if item.status is not SequenceStatus.FINISHED]
             if rows:
-                self._scheduler.budget.observe(len(done.sequences), done.seconds)
+                self._scheduler.budget.observe(len(result.sequences), result.seconds)
             for sequence, row in rows:
-                sequence.count_step(done.seconds, stages)
+                sequence.count_step(result.seconds, stages)
                 outputs.append(self._deliver_row(sequence, row))
         return outputs
 
-    def _count_prefills(self) -> None:
-        """Records the seconds of the passes that the device has finished."""
+    def _record_prefill_times(self) -> None:
+        """Records the seconds of the prefill passes that the device has finished."""
         for batch, seconds in self._prefill_timer.take().items():
             self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
             for chunk in batch.chunks:
@@ -247,7 +255,6 @@ class Engine:
     def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
         """Records one row of a step in its sequence. row: (K + 1,) int16, K codes and an Outcome."""
         outcome = Outcome(row[-1])
-        # The all-zero frame ends the speech and is not part of it.
         frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
         reason = FINISH_REASONS.get(outcome)
         if frame is not None:
@@ -261,7 +268,7 @@ class Engine:
         return Output(sequence, frame, reason)
 
 
-def _rows_of(chunk: PrefillChunk) -> PromptRows:
+def _prompt_rows(chunk: PrefillChunk) -> PromptRows:
     sequence = chunk.sequence
     slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows()
     assert slot is not None

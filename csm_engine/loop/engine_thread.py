@@ -1,7 +1,7 @@
-"""The thread that drives the engine. Other threads submit requests and aborts; it delivers the outputs of each step.
+"""The thread that drives the engine. Other threads submit requests and aborts.
 
-It sleeps while there is no work, and while every live stream has enough playout lead. One callback per step delivers
-the outputs of the whole batch.
+One callback per step delivers the outputs of the whole batch. The thread sleeps while there is no work, and while
+pacing pauses every stream.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EngineThread:
 
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
         self._engine, self._deliver = engine, deliver
-        self._silent_since: float | None = None  # None while there is nothing to step
+        self._last_step_at: float | None = None  # time.monotonic(), or when work arrived; None while there is no work
         self.worker = WorkerThread("engine", self._step, self._next_wakeup, fail)
 
     def start(self) -> None:
@@ -43,30 +43,31 @@ class EngineThread:
         """As `Engine.check`, on the caller's thread."""
         self._engine.check(request)
 
-    def check_room(self, num_coming: int, *, has_listener: bool) -> None:
-        """As `Engine.check_room`, on the caller's thread: it waits for no step."""
-        self._engine.check_room(num_coming, has_listener=has_listener)
+    def check_room(self, num_pending: int, *, has_listener: bool) -> None:
+        """As `Engine.check_room`, on the caller's thread."""
+        self._engine.check_room(num_pending, has_listener=has_listener)
 
     def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
-        """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
+        """As `Engine.prepare`, on the caller's thread, so that running sequences do not wait for it."""
         return self._engine.prepare(request, read)
 
-    def add(self, sequence: Sequence, leave_place: Callable[[], object] | None = None) -> Future[Sequence]:
+    def add(self, sequence: Sequence, uncount: Callable[[], object] | None = None) -> Future[Sequence]:
         """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError.
 
-        leave_place: gives back the place that the sequence has, on the engine's thread, so that it counts once
+        uncount: given when `check_room` has accepted the sequence. Called on the engine's thread as it is queued, so
+        that the caller no longer counts it as pending.
         """
 
         def add() -> Sequence:
-            if leave_place is None:
+            if uncount is None:
                 return self._engine.add(sequence)
-            leave_place()
-            return self._engine.add(sequence, has_place=True)
+            uncount()
+            return self._engine.add(sequence, room_checked=True)
 
         return self.worker.call(add, EngineStoppedError("the engine has stopped"))
 
     def abort(self, sequence: Sequence) -> None:
-        """Frees the sequence's slot, or its place in the queue, before the next step. It may never have been added."""
+        """Cancels a sequence before the next step, wherever it is. Has no effect on one that was never added."""
         self.worker.submit(lambda: self._engine.abort(sequence))
 
     def load(self) -> tuple[int, int]:
@@ -83,19 +84,19 @@ class EngineThread:
 
     def silence(self) -> float | None:
         """Seconds since the last step, or since work arrived; None when idle or when pacing pauses all streams."""
-        since = self._silent_since
+        since = self._last_step_at
         return None if since is None or not self._engine.has_work else time.monotonic() - since
 
     def _next_wakeup(self) -> float | None:
         seconds = self._engine.next_wakeup()
         if seconds != 0.0:
-            self._silent_since = None
+            self._last_step_at = None
         return seconds
 
     def _step(self) -> None:
-        if self._silent_since is None:
-            self._silent_since = time.monotonic()
+        if self._last_step_at is None:
+            self._last_step_at = time.monotonic()
         outputs = self._engine.step()
-        self._silent_since = time.monotonic()
+        self._last_step_at = time.monotonic()
         if outputs:
             self._deliver(outputs)

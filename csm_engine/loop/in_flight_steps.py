@@ -1,8 +1,7 @@
 """Frame steps in flight: launched on the device, not yet read by the host.
 
-On CUDA a launch returns at once. Each step in flight has its own pinned memory for slots and frames, so neither copy
-waits for the device. That memory is reused only after its step was read. On a CPU a launch computes the whole step,
-and the memory is not pinned.
+On CUDA a launch returns at once. Each step in flight has its own pinned buffers for slots and frames, so neither copy
+blocks the host. They are reused only after their step was read. On a CPU a launch computes the whole step.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from csm_engine.types import Codes
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A step that was read.
+class StepResult:
+    """What one step computed.
 
-    rows: (B, K + 1) int16, K codes and an Outcome; seconds: the step's duration, on CUDA by the device's clock and
-    without the prefill passes that were launched before it.
+    rows: (B, K + 1) int16, K codes and an Outcome; seconds: the step's duration. On CUDA the device measures it, so
+    prefill passes queued before the step are not in it.
     """
 
     sequences: list[Sequence]
@@ -41,10 +40,10 @@ class InFlightSteps:
     def __init__(
         self, step: Callable[[Tensor], Tensor], *, num_rows: int, num_codebooks: int, depth: int, device: torch.device
     ) -> None:
-        """num_rows: largest batch; depth: steps that may be unread when another one is launched."""
+        """num_rows: largest batch; depth: most steps in flight when another one is launched."""
         self._step = step
-        self._idle = deque(_Entry(num_rows, num_codebooks + 1, device) for _ in range(depth + 1))
-        self._launched: deque[tuple[_Entry, list[Sequence]]] = deque()
+        self._idle = deque(_StepBuffers(num_rows, num_codebooks + 1, device) for _ in range(depth + 1))
+        self._launched: deque[tuple[_StepBuffers, list[Sequence]]] = deque()
 
     def __len__(self) -> int:
         """Number of steps launched and not yet read."""
@@ -52,20 +51,20 @@ class InFlightSteps:
 
     def launch(self, sequences: list[Sequence]) -> None:
         """Launches a step that makes one frame of each sequence."""
-        entry = self._idle.popleft()
-        self._launched.append((entry, sequences))
-        entry.launch(self._step, [sequence.slot for sequence in sequences])
+        buffers = self._idle.popleft()
+        self._launched.append((buffers, sequences))
+        buffers.launch(self._step, [sequence.slot for sequence in sequences])
 
-    def read(self) -> Done:
+    def read(self) -> StepResult:
         """Reads the oldest step. Blocks until the device has finished it."""
-        entry, sequences = self._launched.popleft()
-        rows, seconds = entry.read(len(sequences))
-        self._idle.append(entry)
-        return Done(sequences, rows, seconds)
+        buffers, sequences = self._launched.popleft()
+        rows, seconds = buffers.read(len(sequences))
+        self._idle.append(buffers)
+        return StepResult(sequences, rows, seconds)
 
 
-class _Entry:
-    """Host memory of one step in flight."""
+class _StepBuffers:
+    """Host memory of one step in flight. width: codebooks and the Outcome."""
 
     def __init__(self, num_rows: int, width: int, device: torch.device) -> None:
         cuda = device.type == "cuda"

@@ -41,7 +41,7 @@ class Step(Protocol):
     def timer(self) -> StageTimer[str]: ...
 
     def prefill(self, prompts: Sequence[PromptRows], /) -> None:
-        """Fills the cache with rows of prompts in one pass, and starts the slots whose prompts are complete."""
+        """Writes rows of prompts to the KV cache in one pass, and starts the slots whose prompts are complete."""
 
     def __call__(self, slots: Tensor, /) -> Tensor:
-        """slots: (B,) -> (B, K + 1) int16, K codes and an Outcome."""
+        """slots: (B,) int64 -> (B, K + 1) int16, K codes and an Outcome."""

@@ -20,7 +20,7 @@ class CSM(nn.Module):
     """Weights and embeddings. Shapes: B rows, T positions, K codebooks, D backbone width."""
 
     def __init__(self, config: ModelConfig, new_stack: Callable[[TransformerConfig], Any] | None = None) -> None:
-        """new_stack: modules for a stack with the parameters of `Stack`, which it is when None"""
+        """new_stack: makes modules with the parameters of `Stack`; None makes a `Stack`"""
         super().__init__()
         dim, vocab = config.backbone.dim, config.audio_vocab_size
         stack: Callable[[TransformerConfig], Any] = new_stack or Stack

@@ -18,7 +18,7 @@ from csm_engine.types import Codes, Segment
 
 Rows = npt.NDArray[np.signedinteger]  # (positions, codebooks + 1)
 Mask = npt.NDArray[np.bool_]
-Read = Callable[[Segment], str]  # what the tokenizer gets of a segment's text
+Read = Callable[[Segment], str]  # the text front end: a segment's text as the tokenizer gets it
 
 
 def as_written(segment: Segment) -> str:
@@ -27,7 +27,7 @@ def as_written(segment: Segment) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """tokens: (T, K + 1) int64; tokens_mask: (T, K + 1) bool, true where a token counts."""
+    """The backbone's input. tokens: (T, K + 1) int64; tokens_mask: (T, K + 1) bool, true where a token counts."""
 
     tokens: Rows
     tokens_mask: Mask
@@ -38,7 +38,7 @@ class Prompt:
         return len(self.tokens)
 
     def rows(self) -> Rows:
-        """(T, K + 1) int32 rows to compare by content: the tokens, -1 where masked."""
+        """(T, K + 1) int32: the tokens, -1 where masked."""
         return np.where(self.tokens_mask, self.tokens, -1).astype(np.int32)
 
 
@@ -79,20 +79,19 @@ class PromptBuilder:
         num_pinned: int = 0,
         read: Read = as_written,
     ) -> Prompt:
-        """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first, and all but
-        the newest of it is not read.
+        """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
 
-        resume: (frames, K) codes that an interrupted run has made; they follow the prompt. num_pinned: the first
-        segments that are never dropped, such as the prompt of a voice.
+        resume: (frames, K) codes of an interrupted run; they follow the prompt. num_pinned: number of leading segments
+        that are never dropped, such as the prompt of a voice. read: not called for segments before the newest dropped
+        one.
 
-        Raises: InvalidRequestError as `check` does; PromptTooLongError, with the numbers of positions, if the text to
-        speak and the resumed frames leave no room for another frame, or pinned segments none for the frames that
-        context must leave room for.
+        Raises: InvalidRequestError as `check` does; PromptTooLongError if the text and the resumed frames leave no room
+        for another frame, or the pinned segments leave none for the reserved frames.
         """
         self.check(segments, resume)
         *before, last = segments
         spoken = self._segment(last, read)
-        # The newest resumed frame may take the window's last position: its step still makes one frame.
+        # The last resumed frame may be at the window's last position: the step that reads it still makes a frame.
         needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
             raise PromptTooLongError(
@@ -158,7 +157,7 @@ class PromptBuilder:
 
 
 def _newest_that_fit(context: Iterator[tuple[Rows, Mask]], room: int) -> list[tuple[Rows, Mask]]:
-    """Oldest first. context: newest first; what is older than the first one without room is not asked for"""
+    """The newest parts that fit, oldest first. context: newest first, read up to the first that does not fit."""
     kept: list[tuple[Rows, Mask]] = []
     for part in context:
         room -= len(part[0])

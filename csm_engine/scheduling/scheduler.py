@@ -1,12 +1,13 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
-A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but those
-whose listener hears audio already go before the others, and among them the one that falls silent first. A stream that
-sends its next sentence at once finds its place kept.
+Sequences that continue audio (`has_listener`) are admitted first, in the order in which their playback runs dry; the
+others first come, first served. A slot is reserved for a stream whose next sentence is about to arrive.
 
 Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
-If a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at
-most. A prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
+While a running sequence is urgent (pacing.py), a frame step follows each pass, so it waits for one pass at most. A
+prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
+
+A policy without torch or a model; callers pass the time in.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 from csm_bundle.errors import EngineBusyError
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.scheduling.admission import RealTimeBudget
-from csm_engine.scheduling.buckets import MOST_PROMPTS, in_tiles
-from csm_engine.scheduling.kept_places import KeptPlaces
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS, in_tiles
 from csm_engine.scheduling.pacing import Pacing, is_urgent, playout_lead_s
 from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+from csm_engine.scheduling.slot_reservations import SlotReservations
 
-LEAST_SHARED = 16  # rows; a prompt waits for a prefix that is being prefilled if it saves at least so many
+MIN_SHARED_ROWS = 16  # a prompt waits for a prefix that is being prefilled if that saves it at least this many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ class PrefillChunk:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is prefilled after it: the last row of a prompt is the first frame step's input."""
+        """Whether it completes the prefill. The prompt's last row is not prefilled: the first frame step runs it."""
         return self.start + self.length == len(self.sequence.prompt) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefillBatch:
-    """Chunks that are prefilled in one pass, each of another sequence."""
+    """Chunks that are prefilled in one pass, one of each sequence."""
 
     chunks: list[PrefillChunk]
 
@@ -73,8 +74,8 @@ class Scheduler:
         pacing: Pacing,
         budget: RealTimeBudget | None = None,
     ) -> None:
-        """prefill_chunk: most prompt rows of a pass; pacing: chooses the next step's sequences; budget: admits by step
-        time, None by free slots alone.
+        """prefill_chunk: most prompt rows of a pass; pacing: chooses the next step's sequences; budget: limits
+        admission by step time, None by free slots only.
         """
         self._pool = pool
         self._pacing = pacing
@@ -85,8 +86,8 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.prefilling: list[Sequence] = []
         self.running: list[Sequence] = []
-        self._kept = KeptPlaces()
-        self._pass_was_last = False
+        self._reservations = SlotReservations()
+        self._prefilled_last = False  # whether the last work was a prefill pass, or none
 
     @property
     def has_work(self) -> bool:
@@ -97,47 +98,52 @@ class Scheduler:
         """Sequences that hold a slot."""
         return len(self.running) + len(self.prefilling)
 
-    def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
-        """Queues the sequence: by the time at which a listener falls silent, and those without one behind them, as they
-        come. All streams of a lost engine have room.
+    def add(self, sequence: Sequence, *, room_checked: bool = False) -> None:
+        """Queues the sequence: those with a listener first, ordered by `underrun_at`; the others as they come.
 
-        has_place: `check_room` has let it in, so it is not refused for those that have overtaken it since. Raises:
-        EngineBusyError if the queue is full, those that can be admitted now not counted.
+        room_checked: `check_room` has accepted it already, so it is queued even if others came before it since.
+        Raises: EngineBusyError as `check_room` does, unless room_checked.
         """
-        has_listener, ahead = sequence.request.has_listener, len(self.waiting)
-        if not has_place:
+        has_listener = sequence.request.has_listener
+        if not room_checked:
             self.check_room(has_listener=has_listener)
+        index = len(self.waiting)
         if has_listener:
             listeners = (item for item in self.waiting if item.request.has_listener)
-            ahead = sum(item.silent_at <= sequence.silent_at for item in listeners)
-        self.waiting.insert(ahead, sequence)
+            index = sum(item.underrun_at <= sequence.underrun_at for item in listeners)
+        self.waiting.insert(index, sequence)
 
-    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> None:
-        """Raises EngineBusyError if `add` would. Any thread may ask.
+    def check_room(self, num_pending: int = 0, *, has_listener: bool) -> None:
+        """Checks whether the queue takes one more sequence. Any thread may call it.
 
-        num_coming: more of the same kind that will be added before it
+        At most `max_waiting` sequences may wait, beyond those that can be admitted at once. Of those with a listener,
+        `num_slots` more may wait, and others are not counted, so that all streams of a lost replica fit.
+
+        num_pending: sequences of the same kind that were accepted and are not queued yet.
+        Raises: EngineBusyError.
         """
-        # Read first: whoever is admitted meanwhile does not count twice. A kept place is one that soon can be had.
-        room = self._room
-        waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
+        # Reads are ordered: a sequence that the engine's thread admits meanwhile must not count in both of them.
+        num_admissible = self._num_admissible
+        waiting, max_waiting = list(self.waiting), self._max_waiting
         if has_listener:
-            waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
-        num_ahead = len(waiting) + num_coming
-        if num_ahead >= most + room:
-            raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
+            waiting = [item for item in waiting if item.request.has_listener]
+            max_waiting += self._pool.num_slots
+        num_ahead = len(waiting) + num_pending
+        if num_ahead >= max_waiting + num_admissible:
+            raise EngineBusyError(
+                f"{self.num_admitted} sequences run and {num_ahead} wait; at most {max_waiting} may wait"
+            )
 
     def admit(self) -> tuple[Sequence, Lease] | None:
-        """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.
+        """Gives the next waiting sequence a slot; None when it cannot be admitted, or the next pass is full.
 
         A prompt that begins like one in prefill waits until it can copy those keys and values.
         """
-        if not self._finds_room() or not self._pass_has_room():
-            return None
-        if self._waits_for_prefix(self.waiting[0]):
+        if not self._can_admit() or not self._pass_has_room() or self._must_wait_for_prefix(self.waiting[0]):
             return None
         sequence = self.waiting.popleft()
         if sequence.request.has_listener:
-            self._kept.take_one()
+            self._reservations.claim()
         self.prefilling.append(sequence)
         lease = self._pool.acquire(sequence.prompt.rows())
         sequence.slot = lease.slot
@@ -147,39 +153,39 @@ class Scheduler:
         return sequence, lease
 
     def _pass_has_room(self) -> bool:
-        rows = sum(in_tiles(self._chunk_of(item).length) for item in self.prefilling)
-        return len(self.prefilling) < MOST_PROMPTS and rows < in_tiles(self._prefill_chunk)
+        rows = sum(in_tiles(self._next_chunk(item).length) for item in self.prefilling)
+        return len(self.prefilling) < MAX_PREFILL_PROMPTS and rows < in_tiles(self._prefill_chunk)
 
-    def _waits_for_prefix(self, sequence: Sequence) -> bool:
-        """Whether a prompt in prefill will leave a longer prefix than is at hand now, by LEAST_SHARED or more."""
+    def _must_wait_for_prefix(self, sequence: Sequence) -> bool:
+        """Whether a prompt in prefill will offer a prefix that is longer than what is cached, by MIN_SHARED_ROWS."""
         wanted = sequence.reusable
-        coming = max(
-            (wanted.rows_in_common(item.reusable, LEAST_SHARED - 1) for item in self.prefilling),
+        in_prefill = max(
+            (wanted.rows_in_common(item.reusable, MIN_SHARED_ROWS - 1) for item in self.prefilling),
             default=0,
         )
-        return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED
+        return in_prefill >= MIN_SHARED_ROWS and in_prefill - self._pool.match_length(wanted) >= MIN_SHARED_ROWS
 
-    def _finds_room(self) -> bool:
-        """Whether a sequence waits that can be admitted now."""
+    def _can_admit(self) -> bool:
+        """Whether there is a slot and step time for the next waiting sequence."""
         if not self.waiting:
             return False
-        num_kept = 0 if self.waiting[0].request.has_listener else len(self._kept)
-        return self._room > num_kept
+        num_reserved = 0 if self.waiting[0].request.has_listener else len(self._reservations)
+        return self._num_admissible > num_reserved
 
     @property
-    def _room(self) -> float:
-        """Number of sequences that can be admitted now, those with a kept place included."""
-        return max(0, min(self._pool.num_free, self.budget.most_rows - self.num_admitted))
+    def _num_admissible(self) -> float:
+        """Number of sequences that can be admitted now, reserved slots included."""
+        return max(0, min(self._pool.num_free, self.budget.max_rows - self.num_admitted))
 
     def next_work(self, now: float) -> Work | None:
-        """The next unit of work: a prefill pass or a frame batch, alternating when both are due; None without work.
+        """The next unit of work: a prefill pass or a frame batch, alternating while a sequence is urgent; or None.
 
         now: seconds, by the clock of the sequences' `first_frame_at`.
         """
-        self._kept.give_up_old(now)
+        self._reservations.drop_expired(now)
         prefill_first = bool(self.prefilling) and not self._frame_step_is_due(now)
         batch = [] if prefill_first else self._pacing.choose(self.running, now)
-        self._pass_was_last = not batch
+        self._prefilled_last = not batch
         if batch:
             for sequence in batch:
                 sequence.launched += 1
@@ -187,35 +193,37 @@ class Scheduler:
         return PrefillBatch(self._next_chunks(now)) if self.prefilling else None
 
     def _next_chunks(self, now: float) -> list[PrefillChunk]:
-        """The first prompt's next chunk, and those of the next prompts while they fit and streams can wait."""
+        """The first prompt's next chunk, and those of the next prompts while the pass and the playing streams allow."""
         leads_s = (playout_lead_s(item, now) for item in self.running if item.first_frame_at is not None)
         least_lead_s = min(leads_s, default=None)
         chunks: list[PrefillChunk] = []
-        room, rows = in_tiles(self._prefill_chunk), 0
-        for chunk in map(self._chunk_of, self.prefilling):
-            room, rows = room - in_tiles(chunk.length), rows + chunk.length
-            if chunks and (room < 0 or not self.prefill_budget.allows(rows, least_lead_s)):
+        tiled_rows = num_rows = 0
+        for chunk in map(self._next_chunk, self.prefilling):
+            tiled_rows, num_rows = tiled_rows + in_tiles(chunk.length), num_rows + chunk.length
+            is_full = tiled_rows > in_tiles(self._prefill_chunk)
+            if chunks and (is_full or not self.prefill_budget.allows(num_rows, least_lead_s)):
                 break
             chunks.append(chunk)
         return chunks
 
-    def _chunk_of(self, sequence: Sequence) -> PrefillChunk:
+    def _next_chunk(self, sequence: Sequence) -> PrefillChunk:
         return PrefillChunk(sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill))
 
     def _frame_step_is_due(self, now: float) -> bool:
-        """Whether a frame step precedes the next pass: a sequence is urgent, and the last work was no frame step."""
-        return self._pass_was_last and any(is_urgent(item, now) for item in self.running)
+        """Whether a frame step comes before the next prefill pass: a sequence is urgent and has waited for one pass."""
+        return self._prefilled_last and any(is_urgent(item, now) for item in self.running)
 
     def next_wakeup(self, now: float) -> float | None:
-        """Seconds until there is work; 0 when there is work now, None when no sequence needs any."""
-        self._kept.give_up_old(now)
-        if self.prefilling or self._finds_room():
+        """Seconds until there is work: 0 is now; None waits for the next request."""
+        self._reservations.drop_expired(now)
+        if self.prefilling or self._can_admit():
             return 0.0
-        wakeups = (self._pacing.next_wakeup(self.running, now), self._kept.next_end(now) if self.waiting else None)
-        return min((each for each in wakeups if each is not None), default=None)
+        next_frame = self._pacing.next_wakeup(self.running, now)
+        next_slot = self._reservations.next_expiry(now) if self.waiting else None
+        return min((wakeup for wakeup in (next_frame, next_slot) if wakeup is not None), default=None)
 
     def prefilled(self, batch: PrefillBatch) -> None:
-        """Records that the chunks are in the cache. Sequences whose prompt is complete run from now on."""
+        """Records that the chunks are in the KV cache. Sequences with a complete prompt run from now on."""
         for chunk in batch.chunks:
             sequence = chunk.sequence
             assert sequence.slot is not None
@@ -227,10 +235,10 @@ class Scheduler:
                 self.running.append(sequence)
 
     def end(self, sequence: Sequence, now: float) -> None:
-        """Removes a sequence that has said all. now: as for `next_work`"""
+        """Removes a sequence that has ended by itself. now: as for `next_work`."""
         self.remove(sequence)
         if sequence.request.is_followed:
-            self._kept.keep_one(now)
+            self._reservations.reserve(now)
 
     def remove(self, sequence: Sequence) -> None:
         """Removes the sequence from every queue and frees its slot. A second call has no effect."""

@@ -1,23 +1,22 @@
-"""A running mean of how long a row takes. No torch, no clock."""
+"""A moving average of the time that a row takes. No torch, no clock."""
 
 from __future__ import annotations
 
-_WEIGHT_OF_LAST = 0.2
+_NEWEST_WEIGHT = 0.2
 
 
 class SecondsPerRow:
-    """Of frame steps, or of prefill passes: the latest weigh most. value: 0 while nothing has been observed."""
+    """An exponential moving average over frame steps or prefill passes. value: 0 before the first observation."""
 
     def __init__(self) -> None:
         self.value = 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
-        """rows: at least 1, which took `seconds` together"""
+        """seconds: of all `rows` rows together. rows: at least 1."""
         per_row = seconds / rows
         if not self.value:
             self.value = per_row
-        self.value += _WEIGHT_OF_LAST * (per_row - self.value)
+        self.value += _NEWEST_WEIGHT * (per_row - self.value)
 
-    def forget(self) -> None:
-        """As if nothing had been observed."""
+    def reset(self) -> None:
         self.value = 0.0

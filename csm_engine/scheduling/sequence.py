@@ -22,9 +22,9 @@ class SequenceStatus(Enum):
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """One request's state in the engine.
+    """One request's state in the engine. Times are in seconds.
 
-    Its cache positions are the prompt's rows, then one for each frame but the last. Times are in seconds.
+    Its cache positions are those of the prompt's rows, then one for each frame but the last.
     """
 
     request: GenerationRequest
@@ -34,11 +34,12 @@ class Sequence:
     prefilled: int = 0  # prompt rows whose keys and values are in the cache
     reused: int = 0  # prompt rows of `prefilled` that needed no prefill
     restored: int = 0  # prompt rows of `reused` that came from host memory
-    num_frames: int = 0  # frames made so far, those of an interrupted run included
+    num_frames: int = 0  # frames made so far, `resumed_frames` included
+    resumed_frames: int = 0  # frames of an interrupted run of the request
     frames: list[Codes] = field(default_factory=list)  # frames made by this run, (K,) int16 each
-    steps: int = 0  # frame steps read, the one that ended the speech included; another may be in flight
+    steps: int = 0  # frame steps read, also one that ended the speech without a frame
     finish_reason: FinishReason | None = None
-    launched: int = 0  # frame steps launched, steps in flight included
+    launched: int = 0  # frame steps launched, those in flight included
     first_frame_at: float | None = None  # seconds by the engine's clock, when this run's first frame was read
     arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float = 0.0
@@ -46,24 +47,23 @@ class Sequence:
     decode_seconds: float = 0.0
     backbone_seconds: float = 0.0
     depth_decoder_seconds: float = 0.0
-    resumed_frames: int = 0
     _reusable: Prefix | None = None
 
     @property
     def reusable(self) -> Prefix:
-        """The prompt without its last row, which a frame step must run. Made once, for many comparisons."""
+        """The rows that may be reused from the cache: all but the last, which the first frame step must run."""
         if self._reusable is None:
             self._reusable = Prefix(self.prompt.rows()[:-1])
         return self._reusable
 
     @property
-    def silent_at(self) -> float:
-        """When the listener falls silent, or did so, without a frame of this run: by the clock of `arrived_at`."""
+    def underrun_at(self) -> float:
+        """When playback of the audio that the request continues runs dry, by the clock of `arrived_at`."""
         return self.arrived_at + self.request.playout_lead_s
 
     @property
     def rows_to_prefill(self) -> int:
-        """Prompt rows not yet prefilled, without the last row: it is the first frame step's input."""
+        """Prompt rows not yet prefilled, without the last one, which the first frame step runs."""
         return len(self.prompt) - 1 - self.prefilled
 
     @property
@@ -79,22 +79,21 @@ class Sequence:
         self.depth_decoder_seconds += stages.get("depth_decoder", 0.0)
 
     def cached_rows(self) -> Rows:
-        """The inputs whose keys and values are in the slot: (T, K + 1) int32.
+        """The inputs whose keys and values are in the slot: (T, K + 1) int32, -1 where masked.
 
-        The input of a frame step is the frame of the step before. A step in flight does not count: it writes behind
-        these rows.
+        The first frame step's input is the prompt's last row, that of a later one the frame before it. Steps in flight
+        are not counted: they write to later positions.
         """
         prompt = self.prompt.rows()
         if not self.steps:
             return prompt[: self.prefilled]
-        fed = self.frames[: self.steps - 1]
-        if not fed:
+        inputs = self.frames[: self.steps - 1]
+        if not inputs:
             return prompt
-        rows = np.full((len(fed), prompt.shape[1]), -1, dtype=np.int32)
-        rows[:, :-1] = fed
+        rows = np.full((len(inputs), prompt.shape[1]), -1, dtype=np.int32)
+        rows[:, :-1] = inputs
         return np.concatenate([prompt, rows])
 
     def finish(self, reason: FinishReason) -> None:
-        """Ends the sequence. Whoever reads the status in another thread then finds the reason."""
-        self.finish_reason = reason
+        self.finish_reason = reason  # first: a thread that reads FINISHED then finds a reason
         self.status = SequenceStatus.FINISHED

@@ -1,4 +1,4 @@
-"""Abbreviations that are read as the words they stand for, and capitals that are spelled or not."""
+"""Abbreviations that are read as words, and which words in capitals are spelled letter by letter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from csm_text.normalization.found import Groups
 
-# Written with a full stop. An entry of TITLES precedes a name, so its full stop ends no sentence.
+# Abbreviations with a full stop. Those of TITLES precede a name, so their full stop ends no sentence.
 TITLES = {
     "mr": "mister",
     "mrs": "missus",
@@ -87,11 +87,11 @@ NUMERAL = (
     r"\b(?P<numbered>(?i:chapter|part|act|scene|section|volume|book|war|type|phase|level|title|article|appendix|stage|round"
     r"|episode|class|bowl|version|grade|figure|table))\s(?P<numeral>[IVX]{1,6})(?![A-Za-z'])"
 )
-_kings = (
+KINGS = (  # names and titles before a numeral: "Henry VIII"
     "Henry|Louis|George|Charles|James|Edward|Richard|William|Elizabeth|Mary|John|Paul|Pius|Benedict|Francis|Philip|Leo"
     "|Frederick|Napoleon|Nicholas|Alexander|Peter|Catherine|Gregory|Innocent|Clement|Ramses|Pope|King|Queen"
 )
-KING = rf"\b(?P<king>{_kings})\s(?P<kingth>[IVX]{{1,6}})(?![A-Za-z'])"
+KING = rf"\b(?P<king>{KINGS})\s(?P<kingth>[IVX]{{1,6}})(?![A-Za-z'])"
 
 SPELLED = frozenset(
     "LED US IT AI UN EU UK TV PC CD ID PM AM PR HR VIP DIY FAQ GPU CPU PCR GPT API ATM CEO GPS DNA USA USB PDF URL VR"
@@ -101,7 +101,7 @@ SPELLED_SMALL = frozenset(
     "omg idk nyc uae usd diy lmao ucla nsa ufc iso utc gmt faq btw lgbt uk usa asap tbh wtf km cm".split()
 )
 WARS = {"WW": "world war", "WWI": "world war one", "WWII": "world war two"}
-# Words of up to three letters: in capitals they are stressed words and are not spelled.
+# Words of up to three letters. In capitals they are stressed ("DO NOT"), and not spelled.
 STRESSED = frozenset(
     "a i am an and any are as at bad be big but buy by can day did do end far fed few for fun get go god got had"
     " has he her hey hi him his hot how if in is its job let lot low mad man may me men my new no nor not now of"
@@ -112,7 +112,7 @@ STRESSED = frozenset(
 
 
 def latin(found: Groups) -> str:
-    """ "e.g." and similar ones with a pause after them, "w/o" without a pause."""
+    """ "e.g." and the like with a pause after it, "w/o" without."""
     if found["latin"]:
         return LATIN[found["latin"].lower().replace(" ", "")] + ","
     return LATIN[(found["slashed"] or "").lower()]

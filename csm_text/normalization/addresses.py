@@ -1,6 +1,6 @@
 """Web and mail addresses, phone numbers, dotted numbers: rules of the normalizer.
 
-Each rule is a pattern and a function that reads its match.
+Each rule is a pattern, and a function that returns the words of a match.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _SIGNS = {
 
 
 def spelled(address: str) -> list[str]:
-    """An address in parts: signs by name and numbers in words. Its other words are unchanged, and are read later."""
+    """The parts of an address: signs by their names, numbers in words, and other words as they are written."""
     parts = []
     for part in _PARTS.findall(address):
         if part[0].isdigit():
@@ -70,7 +70,7 @@ def spelled(address: str) -> list[str]:
 
 
 def split_end(address: str) -> tuple[str, str]:
-    """An address, and the marks at its end that belong to the sentence."""
+    """(the address, the signs at its end that belong to the sentence)"""
     kept = address.rstrip(".,;:!?'\")]}>")
     if "(" in kept and address[len(kept) :].startswith(")"):
         kept += ")"
@@ -82,7 +82,7 @@ def without_scheme(url: str) -> str:
 
 
 def dotted(found: Groups) -> str:
-    """Four numbers are an IP address, others a version."""
+    """Four numbers are an IP address; fewer or more are a version."""
     parts = (found["dotted"] or "").split(".")
     address = len(parts) == 4
     words = (" dot " if address else " point ").join(

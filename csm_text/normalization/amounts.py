@@ -1,6 +1,6 @@
 """Money, measures, fractions, temperatures: rules of the normalizer.
 
-Each rule is a pattern and a function that reads its match.
+Each rule is a pattern, and a function that returns the words of a match.
 """
 
 from __future__ import annotations
@@ -171,11 +171,10 @@ def money(found: Groups) -> str:
     one, many, hundredth, hundredths = _CURRENCIES[sign]
     words = "minus " if found["msign"] and which == "1" else ""
     if scale:
-        words += f"{_number(whole, cents)} {SCALES[scale]} {many}"
+        words += f"{decimal(whole, cents)} {SCALES[scale]} {many}"
     elif cents is None or not hundredth or len(cents) > 2 or int(cents) == 0:
-        words += (
-            f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
-        )
+        amount = decimal(whole, cents if cents and int(cents) else None)
+        words += f"{amount} {one if whole == '1' and not cents else many}"
     else:
         count = str(int(cents.ljust(2, "0")))
         small = f"{cardinal(count)} {hundredth if count == '1' else hundredths}"
@@ -197,21 +196,22 @@ def measure(
     *,
     attributive: bool = False,
 ) -> str:
-    """A measure in words. A unit of one letter is read as the unit, and so is a whole word after a hyphen.
+    """A measure in words: "5 kg", "60 km/h".
 
-    units: of each sign, one and many. per: what it is counted by. attributive: before a noun, as in "a 5 kg bag"
+    units: the singular and the plural of each sign. per: the words of what may follow a slash. attributive: whether it
+    precedes a noun, as in "a 5 kg bag", and has no plural; after a hyphen it always does.
     """
     whole, part = found["uwhole"] or "0", found["upart"]
     one, many = units[found["unit"] or ""]
     attributive = attributive or found["ugap"] == "-"
-    words = f"{'minus ' if found['usign'] else ''}{_number(whole, part)} {_POWERS[found['upower'] or '']}"
+    words = f"{'minus ' if found['usign'] else ''}{decimal(whole, part)} {_POWERS[found['upower'] or '']}"
     words += one if (whole == "1" and not part) or attributive else many
     return f"{words} per {per[found['uper'] or '']}" if found["uper"] else words
 
 
 def temperature(found: Groups) -> str:
     whole, part = found["twhole"] or "0", found["tpart"]
-    words = f"{'minus ' if found['tsign'] else ''}{_number(whole, part)} "
+    words = f"{'minus ' if found['tsign'] else ''}{decimal(whole, part)} "
     words += "degree" if whole == "1" and not part else "degrees"
     scale = {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}
     return words + (scale[found["tscale"]] if found["tscale"] else "")
@@ -219,17 +219,17 @@ def temperature(found: Groups) -> str:
 
 def percent(found: Groups) -> str:
     sign = {"-": "minus ", "+": "plus ", None: ""}[found["psign"]]
-    return f"{sign}{_number(found['pwhole'] or '0', found['ppart'])} percent"
+    return f"{sign}{decimal(found['pwhole'] or '0', found['ppart'])} percent"
 
 
 def multiple(found: Groups) -> str:
     """ "2x" is "two times"."""
-    return f"{_number(found['mulwhole'] or '0', found['mulpart'])} times"
+    return f"{decimal(found['mulwhole'] or '0', found['mulpart'])} times"
 
 
 def scaled(found: Groups) -> str:
     """ "3.5M" is "three point five million"."""
-    return f"{_number(found['scaledwhole'] or '0', found['scaledpart'])} {SCALES[found['scale'] or '']}"
+    return f"{decimal(found['scaledwhole'] or '0', found['scaledpart'])} {SCALES[found['scale'] or '']}"
 
 
 def feet(found: Groups) -> str:
@@ -249,7 +249,3 @@ def fraction(found: Groups) -> str:
         one, many = _HALVES.get(under, (ordinal(under), ordinal(under) + "s"))
         words = f"{'a' if over == '1' and whole else cardinal(over)} {one if over == '1' else many}"
     return f"{cardinal(whole)} and {words}" if whole else words
-
-
-def _number(whole: str, part: str | None) -> str:
-    return cardinal(whole) if part is None else decimal(whole, part)

@@ -1,6 +1,6 @@
 """Dates, times of day, years and decades: rules of the normalizer.
 
-Each rule is a pattern and a function that reads its match.
+Each rule is a pattern, and a function that returns the words of a match.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def iso_date(found: Groups) -> str:
 
 
 def slash_date(found: Groups) -> str | None:
-    """Month first with slashes, unless it cannot be a month; day first with full stops. None when it is no date."""
+    """With slashes the month is first, unless it cannot be one; with full stops the day is. None when it is no date."""
     first, second, number = found["sfirst"] or "", found["ssecond"] or "", found["syear"] or ""
     month, day = (second, first) if found["sep"] == "." or int(first) > 12 else (first, second)
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):

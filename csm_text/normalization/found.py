@@ -1,4 +1,4 @@
-"""The match of a rule's pattern: the text of each named group, None where the group did not match."""
+"""What a rule's pattern found: the text of each named group, None where the group did not match."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from typing import Protocol
 
 
 class Groups(Protocol):
-    """A match of `re`, or a dictionary."""
+    """A match of `re`, or a dictionary that stands for one."""
 
     def __getitem__(self, name: str, /) -> str | None: ...

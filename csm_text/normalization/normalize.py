@@ -1,10 +1,10 @@
-"""The normalizer: text to spoken words in small letters, with the marks that matter for speech.
+"""The normalizer: text to spoken words in small letters, with the punctuation that matters for speech.
 
 "Dr. Smith paid $12.50 on 3/4/2024." becomes "doctor smith paid twelve dollars and fifty cents on march fourth , twenty
-twenty four ." A single capital is the name of a letter: "F B I".
+twenty four ." A single capital is a letter that is spelled: "F B I".
 
-It makes one pass over the text. At each place the first rule that matches (rules.py) reads its match. Every match is
-bounded in length, so the time is linear in the length of the text. No rule can fail.
+It makes one pass over the text. At each position the first rule that matches (rules.py) reads its match. Every match is
+bounded in length, so the time is linear in the length of the text. No rule raises an error.
 
 Two libraries were tried on the cases of tests/csm_text. num2words reads bare numbers only and is under the LGPL.
 kitten-text-processing 0.1.0 (Apache-2.0) read "555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as
@@ -32,8 +32,8 @@ class Normalizer:
     """Reads figures, signs, abbreviations and capitals as words."""
 
     def __init__(self, words: Container[str], version: int) -> None:
-        """words: the known words, in small letters. They decide whether capitals are read or spelled.
-        version: 1 to 3, of english-phonemes; 3 has the rules of 2
+        """words: the known words, in small letters; they decide whether a word in capitals is read or spelled.
+        version: 1 to 3, of english-phonemes; 3 has the rules of 2.
         """
         self._words = words
         self._version = version
@@ -43,12 +43,12 @@ class Normalizer:
         self._scanners = {at: _scanner(table) for at, table in tables.items()}
 
     def __call__(self, text: str) -> str:
-        """The spoken form, parted by spaces: words, spelled letters, marks, and a lexicon's private characters."""
+        """Words, spelled letters, marks and a lexicon's private characters, parted by spaces."""
         reading = Reading(self._words, plain(prepared(text) if self._version > 1 else text))
         for match in self._matches(reading.text):
             reading.start, reading.end = match.span()
             name, read = self._readers[match.lastgroup or ""]
-            if match[0] in ("-", "–") and _joins(reading, self._version):
+            if match[0] in ("-", "–") and _is_range(reading, self._version):
                 reading.say("to")
             else:
                 read(reading, match)
@@ -56,7 +56,7 @@ class Normalizer:
         return " ".join(reading.out)
 
     def _matches(self, text: str) -> Iterator[re.Match[str]]:
-        """The matches from left to right, of the rules that may begin at a character."""
+        """The matches from left to right. Version 2 tries only the rules that can match at a character."""
         if self._version == 1:
             yield from self._scanners["all"].finditer(text)
             return
@@ -78,8 +78,8 @@ def _scanner(rules: tuple[tuple[str, str, Reader], ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in rules))
 
 
-def _joins(reading: Reading, version: int) -> bool:
-    """Whether a hyphen stands between two times, amounts or days: "9am-5pm", "$5-$10", "Mon.-Fri."."""
+def _is_range(reading: Reading, version: int) -> bool:
+    """Whether the hyphen at hand is between two times, amounts or days: "9am-5pm", "$5-$10", "Mon.-Fri."."""
     following = reading.after(4).lstrip()
     if reading.last_rule in _AMOUNTS:
         return following.lstrip("$€£¥₹")[:1].isdigit()

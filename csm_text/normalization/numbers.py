@@ -1,4 +1,7 @@
-"""Numbers in English words, American usage: "one hundred one", "nineteen oh five", "twenty first"."""
+"""Numbers in English words, American usage: "one hundred one", "nineteen oh five", "twenty first".
+
+Numbers come as strings of digits, as they are written.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ _ORDINALS = {
     "nine": "ninth",
     "twelve": "twelfth",
 }
-MOST_DIGITS = 3 * len(_SCALES)  # a longer number is read digit by digit
+_MOST_DIGITS = 3 * len(_SCALES)  # a longer number is read digit by digit
+_ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
 def cardinal(digits: str) -> str:
-    """digits: "0" to "9" and thousands' commas. A number with leading zeros, or too long, is read digit by digit."""
+    """A whole number; commas between thousands are allowed. One with leading zeros, or too long, is read by digit."""
     digits = digits.replace(",", "")
-    if len(digits) > MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
+    if len(digits) > _MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
         return by_digit(digits)
     number = int(digits)
     if number == 0:
@@ -42,9 +46,10 @@ def by_digit(digits: str) -> str:
     return " ".join(_ONES[int(digit)] for digit in digits if digit.isdigit())
 
 
-def decimal(whole: str, fraction: str) -> str:
-    """The digits after the point one by one."""
-    return f"{cardinal(whole or '0')} point {by_digit(fraction)}"
+def decimal(whole: str, fraction: str | None) -> str:
+    """A number with the digits after its point, which are read one by one; a whole number when there are none."""
+    words = cardinal(whole or "0")
+    return f"{words} point {by_digit(fraction)}" if fraction else words
 
 
 def ordinal(digits: str) -> str:
@@ -87,13 +92,18 @@ def plural(words: str) -> str:
 
 
 def roman(numeral: str) -> int | None:
-    """Value of a Roman numeral up to 39, as for kings and chapters; None if its spelling is not usual."""
-    tens = len(numeral) - len(numeral.lstrip("X"))
+    """The value of a Roman numeral up to 399, in letters of either case; None if it is not the usual spelling."""
+    values = [_ROMAN[letter] for letter in numeral.upper()]
+    total = sum(
+        -value if value < following else value for value, following in zip(values, [*values[1:], 0], strict=True)
+    )
+    return total if _in_roman(total) == numeral.upper() else None
+
+
+def _in_roman(value: int) -> str:
+    tens = ("", "X", "XX", "XXX", "XL", "L", "LX", "LXX", "LXXX", "XC")
     ones = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
-    rest = numeral[tens:]
-    if tens > 3 or rest not in ones or not numeral:
-        return None
-    return 10 * tens + ones.index(rest)
+    return "C" * (value // 100) + tens[value // 10 % 10] + ones[value % 10]
 
 
 def _below_thousand(number: int) -> str:

@@ -15,11 +15,11 @@ class Reading:
     def __init__(self, words: Container[str], text: str) -> None:
         self.text = text
         self.start = self.end = 0
-        self.last_rule = ""  # that matched more than white space
-        self.open_brackets: list[bool] = []  # of each that is open, whether it is a pause
+        self.last_rule = ""  # the rule before the current one
+        self.open_brackets: list[bool] = []  # for each open bracket, whether it is read as a pause
         self.out: list[str] = []
         self._known = words
-        self._shouted = not re.search("[a-z]", text) and len(re.findall("[A-Z]{2,}", text)) > 2
+        self._all_capitals = not re.search("[a-z]", text) and len(re.findall("[A-Z]{2,}", text)) > 2
 
     def before(self, length: int) -> str:
         return self.text[max(self.start - length, 0) : self.start]
@@ -32,7 +32,7 @@ class Reading:
         return word in self._known
 
     def say(self, words: str) -> None:
-        """Adds words that are written out; a single capital is a letter, a mark is a mark."""
+        """Adds words as they are spoken. A single capital is a spelled letter; "." and "," are marks."""
         for part in re.findall(r"[A-Za-z']+|[.,]", words):
             if part in STRENGTH:
                 self.mark(part)
@@ -43,12 +43,12 @@ class Reading:
         add_mark(self.out, mark)
 
     def spell(self, letters: str, ending: str = "") -> None:
-        """Adds letters by their names. ending: of the last letter's name, "'s" in "CEOs"."""
+        """Adds spelled letters. ending: what the last one's name ends with, such as "'s" for "CEOs"."""
         self.out.extend(letters.upper())
         self.out[-1] += ending
 
     def word(self, word: str) -> None:
-        """Adds a word as it is written; capitals and inner capitals decide how it is read."""
+        """Adds a word of the text. Its capitals decide whether it is read, spelled, or read in parts ("GitHub")."""
         if word in abbreviations.WARS:
             self.say(abbreviations.WARS[word])
             return
@@ -58,7 +58,7 @@ class Reading:
         parts = re.findall("[A-Z]*[^A-Z]+|[A-Z]+", base)
         if base.isupper() and len(base) > 1 and self._is_spelled(base):
             self.spell(base, apostrophe + ending.lower())
-        elif base.endswith("s") and len(base) > 2 and base[:-1].isupper() and not self._shouted:
+        elif base.endswith("s") and len(base) > 2 and base[:-1].isupper() and not self._all_capitals:
             self.spell(base[:-1], "'s")
         elif len(parts) > 1 and base.lower() not in self._known:
             for part in parts[:-1]:
@@ -70,7 +70,7 @@ class Reading:
             self.out.append(word.lower())
 
     def written(self, words: str) -> None:
-        """Adds the words of an address, which has no articles and no sentences."""
+        """Adds words of an address, where a single letter is always spelled."""
         for word in words.split(" "):
             if len(word) == 1 or word.lower() == "www":
                 self.spell(word)
@@ -78,15 +78,15 @@ class Reading:
                 self.word(word)
 
     def letters(self, part: str) -> None:
-        """Adds letters beside figures, as in "BA2490": a short unknown word is spelled."""
+        """Adds letters that are beside digits, as in "BA2490": a short unknown word is spelled."""
         if len(part) == 1 or (len(part) < 4 and part.lower() not in self._known):
             self.spell(part)
         else:
             self.word(part)
 
     def _is_letter(self, word: str) -> bool:
-        """Whether "A" is the letter and no article: before a mark, and as a capital inside a sentence, unless the next
-        word has a capital too."""
+        """Whether "a" or "A" is the letter, not the article: before a mark, or as a capital inside a sentence, unless
+        the next word has a capital too."""
         after = self.text[self.start + 1 : self.start + 41].lstrip(" \t\n\"'")
         if not after or re.match(r"[,;:?!)]|\.(?!\.)", after):
             return True
@@ -94,13 +94,13 @@ class Reading:
         return word == "A" and inside and not after[0].isupper()
 
     def _is_spelled(self, capitals: str) -> bool:
-        """Whether capitals are spelled: unknown ones are, unless they are speakable and long, or all is capitals."""
+        """Whether a word in capitals is spelled: an unknown one is, unless it is long and has a vowel."""
         small = capitals.lower()
-        speakable = re.search("[AEIOUY]", capitals) is not None
-        if self._shouted:
-            return small not in self._known and not speakable
+        has_vowel = re.search("[AEIOUY]", capitals) is not None
+        if self._all_capitals:
+            return small not in self._known and not has_vowel
         if capitals in abbreviations.SPELLED:
             return True
         if len(capitals) <= 3:
             return small not in abbreviations.STRESSED
-        return small not in self._known and (len(capitals) <= 5 or not speakable)
+        return small not in self._known and (len(capitals) <= 5 or not has_vowel)

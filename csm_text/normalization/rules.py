@@ -1,6 +1,6 @@
 """The normalizer's rules in order of precedence: a name, a pattern, and the function that reads a match.
 
-The last rules match what the others leave: words, marks, signs. Only white space matches no rule.
+The last rules match what the others leave: words, marks, signs. Only white space matches none of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from csm_text.normalization import abbreviations, addresses, amounts, dates, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
+from csm_text.symbols import STRENGTH
 
 Reader = Callable[[Reading, Groups], None]
 
@@ -37,8 +38,9 @@ _SYMBOLS = {
 _POWERS = {"2": "squared", "3": "cubed"}
 
 
-def said(read: Callable[[Groups], str]) -> Reader:
-    return lambda reading, found: reading.say(read(found))
+def said(words: Callable[[Groups], str]) -> Reader:
+    """A reader that says what the function makes of the match."""
+    return lambda reading, found: reading.say(words(found))
 
 
 def _marked(mark: str) -> Reader:
@@ -50,15 +52,22 @@ def _left_out(reading: Reading, found: Groups) -> None:
 
 
 def as_words(name: str) -> Reader:
+    """A reader of the group of that name as an address, without its scheme."""
+
     def read(reading: Reading, found: Groups) -> None:
         address, rest = addresses.split_end(found[name] or "")
-        for part in addresses.spelled(addresses.without_scheme(address)):
-            reading.written(part)
-        for mark in rest:
-            if mark in ".,;:!?":
-                reading.mark(mark)
+        say_address(reading, addresses.without_scheme(address), rest)
 
     return read
+
+
+def say_address(reading: Reading, address: str, rest: str) -> None:
+    """Says an address part by part. rest: what follows it and belongs to the sentence, of which marks are kept."""
+    for part in addresses.spelled(address):
+        reading.written(part)
+    for mark in rest:
+        if mark in STRENGTH:
+            reading.mark(mark)
 
 
 def _phones(reading: Reading, found: Groups) -> None:
@@ -93,7 +102,7 @@ def _mixed(reading: Reading, found: Groups) -> None:
 
 
 def _times(reading: Reading, found: Groups) -> None:
-    """ "3 x 4" is a product, "1920x1080" a size."""
+    """ "3 x 4" is a product, "1920x1080" is a size."""
     reading.say(numbers.cardinal(found["times1"] or "0"))
     reading.say("times" if (found["cross"] or "").startswith(" ") else "by")
 
@@ -106,7 +115,7 @@ def _range(reading: Reading, found: Groups) -> None:
 
 
 def _number(found: Groups) -> str:
-    """Years in pairs; long numbers without commas, which are accounts, digit by digit."""
+    """Years are read in pairs; long numbers without commas, such as account numbers, digit by digit."""
     digits = found["number"] or "0"
     long = len(digits) > 7 and "," not in digits and not digits.endswith("000")
     if long or digits == "911":
@@ -120,7 +129,7 @@ def _power(found: Groups) -> str:
 
 
 def _initials(reading: Reading, found: Groups) -> None:
-    """ "U.S.", and whether its last full stop ends the text too."""
+    """ "U.S."; its last full stop also ends the sentence at the end of the text."""
     initials = found["initials"] or ""
     reading.spell(initials.replace(".", ""), "'s" if found["possessive"] is not None else "")
     end = reading.start + len(initials)
@@ -145,6 +154,8 @@ def _abbreviation(reading: Reading, found: Groups) -> None:
 
 
 def _numeral(word: str, numeral: str, said: Callable[[str], str]) -> Reader:
+    """A reader of a Roman numeral. word, numeral: groups; no word when "". said: the words of the value's digits."""
+
     def read(reading: Reading, found: Groups) -> None:
         value = numbers.roman(found[numeral] or "")
         if word:
@@ -163,7 +174,7 @@ def _possessed(reading: Reading, found: Groups) -> None:
 
 
 def _bracket(reading: Reading, found: Groups) -> None:
-    """A pause, but not inside a word: "film(s)"."""
+    """A pause, except inside a word: "film(s)"."""
     if (found["bracket"] or "") in "([{":
         pause = not reading.before(1).isalnum()
         reading.open_brackets.append(pause)

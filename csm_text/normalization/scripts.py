@@ -1,8 +1,8 @@
-"""Unicode text to the plain letters that the rules of normalize.py read.
+"""Unicode text in the ASCII letters that the rules of normalize.py read.
 
-Compatibility forms are resolved (NFKC), digits of every script become 0 to 9, accents are removed. Greek and Cyrillic
-words are written in Latin letters. Words of any other script are replaced by the script's name, "Chinese text", once
-for a run of words. Emoji, pictures and control characters are left out. It never fails.
+Compatibility forms are resolved (NFKD), digits of every script become 0 to 9, accents are removed. Greek and Cyrillic
+words are transliterated. A run of words in any other script is replaced by the script's name: "Chinese text". Emoji,
+pictures and control characters are dropped. It raises no error.
 """
 
 from __future__ import annotations
@@ -56,24 +56,6 @@ _KEPT = {
     "，": ", ",
     "¢": "¢",
     "‰": " per mille",
-    "ß": "ss",
-    "æ": "ae",
-    "Æ": "Ae",
-    "ø": "o",
-    "Ø": "O",
-    "ł": "l",
-    "Ł": "L",
-    "đ": "d",
-    "Đ": "D",
-    "þ": "th",
-    "Þ": "Th",
-    "ð": "th",
-    "œ": "oe",
-    "Œ": "Oe",
-    "ı": "i",
-    "ŋ": "ng",
-    "ħ": "h",
-    "ə": "a",
     "™": "",
     "®": "",
     "º": "",
@@ -81,6 +63,35 @@ _KEPT = {
     "\u2028": "\n",
     "\u2029": "\n\n",
     "\u0085": "\n",
+}
+# Small Latin letters that Unicode takes for letters of their own: of European and African languages, and of phonetics.
+_LATIN = {
+    "ß": "ss",
+    "æ": "ae",
+    "ø": "o",
+    "ł": "l",
+    "ŀ": "l",
+    "đ": "d",
+    "þ": "th",
+    "ð": "th",
+    "œ": "oe",
+    "ı": "i",
+    "ĸ": "k",
+    "ŋ": "ng",
+    "ħ": "h",
+    "ə": "a",
+    "ǝ": "e",
+    "ɑ": "a",
+    "ɔ": "o",
+    "ɛ": "e",
+    "ɡ": "g",
+    "ɣ": "g",
+    "ɩ": "i",
+    "ɪ": "i",
+    "ʃ": "sh",
+    "ʊ": "u",
+    "ʌ": "u",
+    "ʒ": "zh",
 }
 _CYRILLIC_IN_LATIN = (
     "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch i e yu ya yo i yi ye g y ly ny ch j j w"
@@ -114,10 +125,18 @@ def plain(text: str) -> str:
         text = unicodedata.normalize("NFC", text.translate(_WIDE_JOIN))
         text = re.sub("(?<=[0-9])(?=[¼½¾⅐-⅞])", " ", text)
         text = _GREEK_WORD.sub(lambda match: _greek(match[0]), text)
-        text = _NOT_ASCII.sub(lambda match: "".join(map(_plain, match[0])), text)
+        text = _NOT_ASCII.sub(_plain_run, text)
         text = _RUNS.sub(r"\1", text)
         text = _MARKED.sub(r" \1 ", text)
     return _CONTROL.sub(" ", text)
+
+
+def _plain_run(match: re.Match[str]) -> str:
+    """In a word of capitals, a letter that becomes several becomes capitals: ÆGIR is AEGIR, not AeGIR."""
+    run, start, end = match[0], match.start(), match.end()
+    plain = "".join(map(_plain, run))
+    neighbours = match.string[max(0, start - 1) : start] + match.string[end : end + 1]
+    return plain.upper() if run.isupper() and (len(run) > 1 or neighbours.isupper()) else plain
 
 
 @lru_cache(maxsize=4096)
@@ -133,12 +152,13 @@ def _plain(character: str) -> str:
         return " "
     if category[0] == "M":
         return ""
+    small = character.lower()
+    for letters in (_LATIN, _CYRILLIC):
+        if small in letters:
+            return letters[small] if small == character else letters[small].capitalize()
     resolved = unicodedata.normalize("NFKD", character)
     if resolved != character:
         return "".join(c if c.isascii() else _plain(c) for c in resolved)
-    small = character.lower()
-    if small in _CYRILLIC:
-        return _CYRILLIC[small] if small == character else _CYRILLIC[small].capitalize()
     if category[0] == "L":
         return _other_letter(character)
     return ", " if category[0] == "P" else " "
@@ -146,15 +166,16 @@ def _plain(character: str) -> str:
 
 def _other_letter(character: str) -> str:
     name = unicodedata.name(character, "").split(" ")
-    if name[0] == "LATIN":  # LATIN SMALL LETTER B WITH HOOK
-        letter = name[3] if len(name) > 3 and len(name[3]) == 1 else ""
-        return letter.lower()
+    if name[0] == "LATIN":  # LATIN SMALL LETTER B WITH HOOK, LATIN LETTER SMALL CAPITAL B
+        return next((word.lower() for word in name[3:] if len(word) == 1), "")
+    if name[0] == "MODIFIER":
+        return ""
     script = _SCRIPTS.get(name[0], name[0].capitalize() if name[0].isascii() and name[0].isalpha() else "foreign")
     return f"\x01{script} text\x02"
 
 
 def _greek(word: str) -> str:
-    """A single letter by its name, several letters as a word."""
+    """A single letter is read by its name, several letters as a word."""
     letters = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if unicodedata.category(c) != "Mn")
     if len(letters) == 1 and letters in _GREEK:
         name = unicodedata.name(letters).split(" ")[-1].lower()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from csm_text.symbols import PHONES
 
-FIRST = 0x80  # the byte of the first phone; a line is a word, a space and a byte for each phone
+FIRST = 0x80  # the byte of the first phone. A line is a word, a space and one byte for each phone
 
 Phones = tuple[str, ...]
 
@@ -27,7 +27,7 @@ class Dictionary:
         if not word.isascii():
             return None
         wanted = word.encode()
-        low, high = 0, len(self._lines) - 1  # places of line feeds: the line searched for begins between them
+        low, high = 0, len(self._lines) - 1  # line feeds between which the line begins
         while low < high:
             start = self._lines.rfind(b"\n", low, (low + high) // 2 + 1)
             end = self._lines.find(b"\n", start + 1)

@@ -1,7 +1,7 @@
-"""Heteronyms: words whose sound depends on their use, and words that CMUdict lists with a rarer sound first.
+"""Heteronyms: words whose pronunciation depends on their use, and words whose first CMUdict entry is a rare one.
 
-One rule decides a heteronym: the previous word tells a noun from a verb; without such a sign the more common sound is
-used. The rule knows no other grammar and is sometimes wrong ("I read it yesterday").
+The previous word decides whether a heteronym is a noun or a verb; otherwise the more common pronunciation is used. The
+rule knows no other grammar and is sometimes wrong ("I read it yesterday").
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEFORE_ADJECTIVES = frozenset(
     " stay".split()
 )
 
-# The default sound, in place of the dictionary's first.
+# The default pronunciation, in place of the dictionary's first.
 PREFERRED = {
     "to": "T AH0",  # unlike "two" and "too"
     "and": "AE1 N D",
@@ -104,7 +104,7 @@ PREFERRED = {
     "litres": "L IY1 T ER0 Z",
     "organise": "AO1 R G AH0 N AY2 Z",
     "hmm": "HH AH1 M",
-    # Words that the rules write, because their accents or neighbours tell them from others.
+    # Spellings that the normalizer makes up: for "résumé", "exposé", "rosé", "pâté", "lamé".
     "rezumay": "R EH1 Z AH0 M EY2",
     "expozay": "EH2 K S P OW0 Z EY1",
     "rozay": "R OW0 Z EY1",
@@ -170,8 +170,10 @@ _NOT_AFTER_AND = frozenset("live lives house use record records object subject p
 
 
 def sound(word: str, before: str, after: str) -> Phones | None:
-    """Phones of a word that the dictionary alone does not settle. before, after: its neighbours, "" at a mark or an
-    end; after: the first phone of the next word where `word` is "the"."""
+    """The phones of a word of this module; None for a word that the dictionary decides.
+
+    before, after: the words beside it, "" at a mark or an end. For "the", `after` is the first phone of the next word.
+    """
     chosen = _chosen(word, before, after)
     return None if chosen is None else tuple(chosen.split())
 

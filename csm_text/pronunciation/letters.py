@@ -1,11 +1,11 @@
-"""The letter-to-sound model, for words that are not in the dictionary: a joint n-gram model with a beam search.
+"""A letter-to-sound model for words that are not in the dictionary: a joint n-gram model with a beam search.
 
 A word is a sequence of graphones: a letter with no, one or two phones. The model gives the probability of a graphone
-after the previous ones. An unseen n-gram backs off to a shorter context. Every number is an integer, so that the same
+after the previous ones. An unseen n-gram backs off to a shorter context. All numbers are integers, so that the same
 letters give the same phones on every machine. Trained by recipes/english_phonemes from CMUdict.
 
-File, compressed with lzma: a line of JSON (graphones, n-grams of each order), then for each order the
-differences of the sorted keys as variable-length integers, log probabilities and back-off weights.
+The file is compressed with lzma: a line of JSON (graphones, n-grams of each order), then for each order the differences
+of the sorted keys as variable-length integers, log probabilities and back-off weights.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy.typing as npt
 START, END = 0, 1  # the graphones before and after a word
 STEP = 1 / 16  # nats: the unit of log probabilities and back-off weights
 BEAM = 12  # hypotheses after each letter
-KEPT_LENGTH, KEPT = 2, 16_000  # contexts of so many graphones whose costs are kept, and how many of them
+CACHED_LENGTH, CACHE_SIZE = 2, 16_000  # costs after contexts of up to 2 graphones are cached, at most so many
 
 Integers = npt.NDArray[np.int64]
 
-# Of the last graphones: the n-gram of each length by its index, the longest first; -1 where there is none of a length.
+# The indices of the n-grams that end with the last graphone, from the longest to the shortest; -1 for a length unseen.
 _Context = tuple[int, ...]
 
 
@@ -43,8 +43,8 @@ class LetterModel:
         for index, (letter, _) in enumerate(self.graphones[END + 1 :], END + 1):
             of_letter = self._of_letter.setdefault(letter, {})
             of_letter[index] = len(of_letter)
-        # Of each order, its n-grams sorted by context: the last graphone, minus its log probability in steps, what is
-        # added to the cost where the n-gram is a context and fails; and where the n-grams of each context begin.
+        # For each order, its n-grams sorted by context: the last graphone, its negative log probability in steps, the
+        # back-off weight of the n-gram as a context; and for each context, where its n-grams begin.
         self._last: list[array[int]] = []
         self._costs: list[bytes] = []
         self._weights: list[array[int]] = []
@@ -60,12 +60,12 @@ class LetterModel:
             self._weights.append(array("b", body[offset + count : offset + 2 * count]))
             offset += 2 * count
             contexts = count
-        self._kept = lru_cache(maxsize=KEPT)(self._reckoned)
+        self._cached_after = lru_cache(maxsize=CACHE_SIZE)(self._after)
 
     def phones(self, letters: str) -> tuple[str, ...]:
-        """letters: a to z, at least one; stress is 0, 1 or 2 after a vowel, as in CMUdict. About 0.1 ms a letter."""
+        """The phones, with a vowel's stress as in CMUdict. letters: a to z, at least one. 0.1 ms a letter."""
         hypotheses: list[tuple[int, _Context]] = [(0, (START,))]  # cost so far and context
-        rows: list[list[tuple[int, int]]] = []  # of each letter and hypothesis: the one gone on from, the graphone
+        rows: list[list[tuple[int, int]]] = []  # for each letter and hypothesis: (its parent's index, its graphone)
         for letter in letters:
             totals: list[int] = []
             contexts: list[_Context] = []
@@ -86,10 +86,14 @@ class LetterModel:
         return tuple(phone for graphone in reversed(graphones) for phone in self.graphones[graphone][1])
 
     def after(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
-        """Of each graphone of the letter: its cost after the context, and the context that it leads to."""
-        return self._kept(letter, context) if len(context) <= KEPT_LENGTH else self._reckoned(letter, context)
+        """For each graphone of the letter: its cost after the context, and the context that it leads to.
 
-    def _reckoned(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
+        letter: a to z; "" for the end of the word.
+        """
+        after = self._cached_after if len(context) <= CACHED_LENGTH else self._after
+        return after(letter, context)
+
+    def _after(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
         candidates, length = self._of_letter[letter], len(context)
         index = 0
         costs: list[int] = [0] * len(candidates)

@@ -1,14 +1,14 @@
-"""The network of the letter-to-sound model: it reads a whole word, and says how likely each graphone of a letter is.
+"""A network that reads a whole word and gives the cost of each graphone of each letter. It does not search.
 
-Gated recurrent layers read the word in both directions. At each letter, the network then knows the word, the last
-graphones and whether a vowel before has the first stress. It does not search (whole_words.py).
+Gated recurrent layers read the word in both directions. The cost of a graphone also depends on the last graphones and
+on whether an earlier vowel has primary stress. whole_words.py searches with these costs.
 
-The same letters have the same costs on every machine. The products of matrices are of whole numbers, below 2**24 with
-all their partial sums, so 32-bit floats hold them exactly in every order of summing. All else works on single numbers:
-sums, products and roundings as IEEE 754 defines them, and tables for the functions that it does not define.
+The same letters have the same costs on every machine. Matrix products are of whole numbers, which stay below 2**24 in
+all partial sums, so 32-bit floats hold them exactly in any order of summation. Everything else is elementwise: sums,
+products and roundings as IEEE 754 defines them, and tables for the functions that it does not define.
 
-File, compressed with lzma: a line of JSON (graphones, arrays in their order, the n-grams' weight), then the arrays,
-little-endian. Trained by recipes/english_phonemes.
+The file is compressed with lzma: a line of JSON (graphones, arrays in their order, the n-grams' weight), then the
+arrays, little-endian. Trained by recipes/english_phonemes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LEVELS = 511  # of an activation from 0 to 1
-LARGEST = 8.0  # activation before the graphones; what is above is cut off
-REACH, PER_UNIT = 8, 256  # the table of tanh: up to which number, entries for each unit
+LEVELS = 511  # steps that an activation from 0 to 1 is rounded to
+LARGEST = 8.0  # activation of the last hidden layer; larger ones are clipped
+REACH, PER_UNIT = 8, 256  # the table of tanh goes from -REACH to REACH, with PER_UNIT entries for each unit
 STEP = 1 / 64  # nats: the unit of costs
 EXACT = 1 << 24  # whole numbers up to it are exact in 32-bit floats
-# Multiplications of one call of NumPy's library (OpenBLAS), which shares twice as many among its threads. They wait for
-# each other in loops, for longer than a word takes.
+# Multiplications in one call of OpenBLAS. From twice as many on, OpenBLAS uses threads, which busy-wait for each other
+# for longer than a word takes.
 MOST_AT_ONCE = 1 << 18
 
 Floats = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class Product:
-    """A product with a matrix of whole numbers, one scale for each of its columns, and a bias."""
+    """A product with a matrix of whole numbers, with a scale and a bias for each of its columns."""
 
     def __init__(self, matrix: npt.NDArray[Any], scale: Floats, bias: Floats) -> None:
         """matrix: [inputs, outputs]. Raises: ValueError if inputs up to LEVELS could make a sum that is not exact."""
@@ -55,7 +55,7 @@ class Product:
 
 
 class Network:
-    """Costs of graphones, in steps of STEP. Threads may share it."""
+    """Costs of graphones, in units of STEP. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
         """Loads the network. Raises: OSError or ValueError if the file cannot be used."""
@@ -67,12 +67,12 @@ class Network:
             arrays[name] = np.frombuffer(body, kind, prod(shape), offset).reshape(shape)
             offset += arrays[name].nbytes
         self.graphones = [(letter, tuple(phones)) for letter, phones in described["graphones"]]
-        self.ngram_weight: int = described["ngram_weight"]  # what a step of a cost of the n-gram model counts
-        # Of each letter: the first of its graphones and the one after the last. They are sorted by letter.
+        self.ngram_weight: int = described["ngram_weight"]  # by which costs of the n-gram model are multiplied
+        # For each letter, the range of its graphones, which are sorted by letter.
         self.of_letter: dict[str, tuple[int, int]] = {}
         for place, (letter, _) in enumerate(self.graphones):
             self.of_letter[letter] = (self.of_letter.get(letter, (place, 0))[0], place + 1)
-        # [graphones], 1 where a phone has the first stress
+        # [graphones], 1 where a phone has primary stress
         self.stressed = np.array([any("1" in phone for phone in phones) for _, phones in self.graphones], np.int64)
         self._window = arrays["window"].astype(np.int16)  # [place, letter or 0 beyond the word, 3 * width]
         self._window_scale, self._window_bias = arrays["window_scale"], arrays["window_bias"]
@@ -84,7 +84,7 @@ class Network:
         self._out = {letter: _product(arrays, "out", slice(*found)) for letter, found in self.of_letter.items()}
         self._tanh = arrays["tanh"].astype(np.float32) / np.float32(1 << 15)
         self._exp = arrays["exp"].astype(np.int64)  # of minus a number of steps
-        # The sums of exponentials from which on the logarithm is a step more.
+        # The sums of exponentials at which the logarithm reaches the next step.
         self._sums = arrays["sums"].astype(np.int64)
 
     @property
@@ -93,7 +93,7 @@ class Network:
         return len(self._past)
 
     def read(self, letters: str) -> Floats:
-        """Of a word, a to z: [letters, hidden], to be given to `costs` row by row."""
+        """Reads a word of letters a to z. Returns [letters, hidden]; `costs` takes one row of it."""
         window = len(self._window)
         codes = np.zeros(len(letters) + window - 1, np.int64)
         codes[window // 2 : window // 2 + len(letters)] = np.frombuffer(letters.encode(), np.uint8) - 96
@@ -105,10 +105,10 @@ class Network:
         return self._up(np.rint(read * np.float32(LEVELS)))
 
     def costs(self, row: Floats, past: Integers, after_stress: Integers, letter: str) -> Integers:
-        """Of each hypothesis and graphone of the letter.
+        """[hypotheses, graphones of the letter]
 
-        row: of `read`. past: [hypotheses, remembered] graphones, the last one first, START before the word.
-        after_stress: [hypotheses], 1 where a vowel before has the first stress.
+        row: the letter's row of `read`. past: [hypotheses, remembered] graphones, the last one first, START before the
+        word. after_stress: [hypotheses], 1 where an earlier vowel has primary stress.
         """
         sums = self._after_stress[after_stress].astype(np.int32)
         for ago, table in enumerate(self._past):
@@ -122,20 +122,23 @@ class Network:
         return costs
 
     def _gated(self, linear: Floats, read: Floats | None) -> Floats:
-        """One layer's reading [letters, width] from its linear part [letters, 3 * width], in which the parts that go
-        through a sigmoid are halved. Half of the width is read forwards and half backwards. read: the layer below's."""
+        """The output of a gated recurrent layer: [letters, width]. Half of the width runs forwards, half backwards.
+
+        linear: [letters, 3 * width]: the candidate, the forget gate and the highway gate. Both gates are halved, as
+        sigmoid(x) is (tanh(x / 2) + 1) / 2. read: the output of the layer below, None for the first.
+        """
         width = linear.shape[1] // 3
         places = np.rint(np.clip(linear, -REACH, REACH) * np.float32(PER_UNIT)).astype(np.int64)
-        bent = self._tanh[places + REACH * PER_UNIT]
-        new = bent[:, :width]
-        kept, through = np.split((bent[:, width:] + np.float32(1)) * np.float32(0.5), 2, axis=1)
-        state = (np.float32(1) - kept) * new
+        activated = self._tanh[places + REACH * PER_UNIT]
+        candidate = activated[:, :width]
+        forget, highway = np.split((activated[:, width:] + np.float32(1)) * np.float32(0.5), 2, axis=1)
+        state = (np.float32(1) - forget) * candidate
         half = width // 2
         forwards, backwards = state[:, :half], state[::-1, half:]
-        for states, keeps in ((forwards, kept[:, :half]), (backwards, kept[::-1, half:])):
+        for states, gates in ((forwards, forget[:, :half]), (backwards, forget[::-1, half:])):
             for index in range(1, len(states)):
-                states[index] += keeps[index] * states[index - 1]
-        result: Floats = state * through if read is None else read + through * (state - read)
+                states[index] += gates[index] * states[index - 1]
+        result: Floats = state * highway if read is None else read + highway * (state - read)
         return result
 
 

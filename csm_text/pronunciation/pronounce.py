@@ -1,4 +1,4 @@
-"""Words to phones: by dictionary, as a known word with an ending, by letter names, or by the letter model."""
+"""Words to phones: by the dictionary, as a known word with an ending, by letter names, or by the letter model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _BRITISH = (
     ("ogue", "og"),
 )
 LONGEST = 40  # letters; a longer word, or one without a vowel, is spelled
-_HISSING = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
+_SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
 _ENDINGS = {"'ll": "AH0 L", "'ve": "V", "'d": "D", "'re": "ER0", "'m": "M", "n't": "AH0 N T"}
 
@@ -68,19 +68,19 @@ class LetterToSound(Protocol):
 
 
 class Pronouncer:
-    """Finds the phones of words. A word's neighbours may decide."""
+    """Finds the phones of words. Those of a heteronym depend on the words beside it."""
 
     def __init__(self, dictionary: Dictionary, letters: LetterToSound) -> None:
         self._dictionary = dictionary
         self._letters = letters
-        self._of_word = lru_cache(maxsize=20_000)(self._without_neighbours)
+        self._in_isolation = lru_cache(maxsize=20_000)(self._by_itself)
 
     def __contains__(self, word: object) -> bool:
         """Whether a word, given in small letters, is known as it stands."""
         return isinstance(word, str) and (word in heteronyms.PREFERRED or word in self._dictionary)
 
     def phones(self, words: list[str]) -> list[Phones]:
-        """words: small letters with apostrophes, or one capital that is read by its name; between two marks."""
+        """The phones of each word. words: small letters with apostrophes, or a spelled letter as a capital."""
         result: list[Phones] = []
         following: Phones = ()
         for index in range(len(words) - 1, -1, -1):
@@ -89,11 +89,11 @@ class Pronouncer:
             if words[index] == "the":
                 after = following[0] if following else ""
             chosen = heteronyms.sound(words[index], before, after)
-            following = chosen or self._of_word(words[index])
+            following = chosen or self._in_isolation(words[index])
             result.append(following)
         return result[::-1]
 
-    def _without_neighbours(self, word: str) -> Phones:
+    def _by_itself(self, word: str) -> Phones:
         if not word:
             return ()
         if word[0] in _LETTERS:  # a letter's name, and what follows it: "O's"
@@ -103,10 +103,10 @@ class Pronouncer:
             return found
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) > len(ending):
-                return self.with_ending(self._without_neighbours(word[: -len(ending)]), ending)
+                return self.with_ending(self._by_itself(word[: -len(ending)]), ending)
         base = word[:-2] if word.endswith("'s") else word.rstrip("'")
         if base != word and base:
-            return self.with_ending(self._without_neighbours(base), word[len(base) :])
+            return self.with_ending(self._by_itself(base), word[len(base) :])
         return self._inflected(word) or self._respelled(word) or self._unknown(word)
 
     def _respelled(self, word: str) -> Phones | None:
@@ -130,12 +130,13 @@ class Pronouncer:
         return None
 
     def with_ending(self, phones: Phones, ending: str) -> Phones:
+        """The phones with those of an ending such as "'s" or "n't". phones: at least one."""
         if ending in ("", "'"):
             return phones
         if ending != "'s":
             return phones + (tuple(_ENDINGS[ending].split()) if ending in _ENDINGS else self._unknown(ending))
         last = phones[-1]
-        if last in _HISSING:
+        if last in _SIBILANTS:
             return (*phones, "AH0", "Z")
         return (*phones, "S" if last in _VOICELESS else "Z")
 

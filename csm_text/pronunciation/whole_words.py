@@ -1,8 +1,8 @@
-"""The letter-to-sound model that reads whole words: a beam search over a network's costs and those of n-grams.
+"""The letter-to-sound model that reads whole words: a beam search over the costs of a network and of n-grams.
 
-The n-gram model (letters.py) knows the last six graphones and no letter to come; the network (network.py) knows the
-word. Both have the same graphones. A word gets one first stress, as 99 % of the dictionary's words have. Every number
-compared is a whole one, and equal costs keep their order.
+The n-gram model (letters.py) sees the last six graphones and no letter ahead; the network (network.py) sees the whole
+word. Both have the same graphones. A word gets exactly one primary stress, as 99 % of the dictionary's words have. All
+costs are integers, and of equal costs the first is taken, so every machine finds the same phones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from csm_text.pronunciation.letters import START, LetterModel
 from csm_text.pronunciation.network import Network
 
 BEAM = 10  # hypotheses after each letter
-WRONG_STRESS = 1 << 14  # the cost of a second first stress, or of none: more than that of any word
+WRONG_STRESS = 1 << 14  # the cost of a second primary stress, or of none: more than any word costs
 
 
 class WholeWordModel:
@@ -26,7 +26,7 @@ class WholeWordModel:
         self._network, self._ngrams = network, ngrams
 
     def phones(self, letters: str) -> tuple[str, ...]:
-        """letters: a to z, at least one; stress is 0, 1 or 2 after a vowel, as in CMUdict."""
+        """The phones, with a vowel's stress as in CMUdict. letters: a to z, at least one."""
         network, ngrams = self._network, self._ngrams
         weight = network.ngram_weight
         costs = np.zeros(1, np.int64)

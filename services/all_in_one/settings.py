@@ -41,25 +41,27 @@ class AllInOneSettings(BundleSettings):
     max_streams_per_connection: ConnectionStreams = 512
     http_host: str = Field(default=LOOPBACK, min_length=1, description="Address that the HTTP door listens on.")
     http_port: int = Field(
-        default=8000, ge=-1, le=65535, description="Port of the HTTP door; 0 takes a free one, -1 is off."
+        default=8000, ge=-1, le=65535, description="Port of the HTTP door; 0 takes a free port, -1 turns the door off."
     )
     random_weights: bool = Field(
-        default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
+        default=False,
+        description="Run with seeded random weights of the bundle's shapes. The speech is noise; use it for load"
+        " tests.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where engine and codec run.")
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the weights of engine and codec; bfloat16 on a GPU."
+        default="float32", description="Type of the weights of engine and codec; use bfloat16 on a GPU."
     )
     slots: int = Field(default=4, ge=1, le=4096, description="Utterances that are made at once.")
     lexicon: Path | None = Field(
         default=None,
-        description="File of words and how they are said, a line each (docs/text.md); the engine stage's own setting"
-        " when unset.",
+        description="File of words and their pronunciation, one per line (docs/text.md). When unset, the engine's own"
+        " setting.",
     )
     watermark_keyring: Path | None = Field(
         default=None,
-        description="File of the watermark keys; those that seal codes and the voices that callers keep lie beside it."
-        " The stages' places when unset.",
+        description="File of the watermark keys. The keys that seal codes and the voices that callers keep are stored"
+        " in the same folder. When unset, each stage's own setting.",
     )
 
     def engine(self) -> EngineSettings:

@@ -1,8 +1,8 @@
-"""Admission of streams to slots: it decides which streams run and which wait. It knows no codec and no gRPC.
+"""Admission of streams to decode slots, with a bounded queue. It knows no codec and no gRPC.
 
-A stream may arrive while all slots are taken: the engine frees its slot at the last frame, but the codec holds its slot
-until the client has read the audio. So streams wait in order of arrival, and are refused only when the queue is full.
-Those whose listener hears the audio already go before the others, and those others take no place of theirs.
+The codec holds a slot until the client has read the audio, longer than the engine, so a new stream may find all slots
+taken. Streams then wait in order of arrival, and are refused only when the queue is full. Streams that continue audio
+which is being played (`has_listener`) go first, and have places in the queue that others cannot take.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ class Admission:
     """Counts the slots of one codec. All methods are called on the event loop."""
 
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
-        """max_waiting: in all, before one without a listener is refused; those with one may be as many as that and the
-        slots, so that all streams of a lost codec have room. what: name of the slots in messages
+        """max_waiting: streams that may wait before one without a listener is refused. With a listener, `max_waiting` +
+        `num_slots` may wait, so that all streams of a lost replica fit. what: name of the slots in messages.
         """
         self._what = what
         self.num_slots = num_slots
         self._max_waiting = max_waiting
         self._num_taken = 0
-        self._with_listener: deque[asyncio.Future[None]] = deque()  # each done once it has its slot
+        # Waiting calls; each future is done once the call has its slot.
+        self._with_listener: deque[asyncio.Future[None]] = deque()
         self._others: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -33,7 +34,7 @@ class Admission:
 
     @property
     def num_calls(self) -> int:
-        """That have a slot or wait for one."""
+        """Calls that have a slot or wait for one."""
         return self._num_taken + self.num_waiting
 
     async def take(self, *, has_listener: bool = False) -> None:
@@ -44,30 +45,31 @@ class Admission:
         if self._num_taken < self.num_slots:
             self._num_taken += 1
             return
-        num_ahead, most = self.num_waiting, self._max_waiting
+        num_ahead, max_waiting = self.num_waiting, self._max_waiting
         if has_listener:
-            num_ahead, most = len(self._with_listener), most + self.num_slots
-        if num_ahead >= most:
+            num_ahead, max_waiting = len(self._with_listener), max_waiting + self.num_slots
+        if num_ahead >= max_waiting:
             raise CodecBusyError(
-                f"All {self.num_slots} {self._what} are taken and {num_ahead} calls wait; at most {most} may wait."
+                f"All {self.num_slots} {self._what} are taken and {num_ahead} calls wait;"
+                f" at most {max_waiting} may wait."
             )
         queue = self._with_listener if has_listener else self._others
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(admitted)
         try:
-            await turn
+            await admitted
         except asyncio.CancelledError:
-            if turn in queue:
-                queue.remove(turn)
-            elif not turn.cancelled():  # it was its turn in the same moment
+            if admitted in queue:
+                queue.remove(admitted)
+            elif not admitted.cancelled():  # it got a slot just before the cancellation
                 self.leave()
             raise
 
     def leave(self) -> None:
-        """Gives a slot back: to the next in the queue."""
+        """Gives a slot back, or passes it to the next call in the queue."""
         while queue := self._with_listener or self._others:
-            turn = queue.popleft()
-            if not turn.done():  # else it was cancelled in the same moment
-                turn.set_result(None)
+            admitted = queue.popleft()
+            if not admitted.done():  # cancelled, but not removed from the queue yet
+                admitted.set_result(None)
                 return
         self._num_taken -= 1

@@ -1,6 +1,6 @@
-"""Between the codec thread and asyncio: one hand-over per step for all streams, one queue per stream.
+"""The codec for asyncio: one callback per step takes the outputs of all streams from the codec thread to their queues.
 
-It knows no gRPC. The code that opens a stream must close it. Closing frees the slot, however the reader ended.
+It knows no gRPC. The code that opens a stream must close it, which frees the slot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.codec.admission import Admission
 from services.common.background import Background
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
 
-MAX_AHEAD_FRAMES = 64  # most frames of a stream whose output is not yet taken
+MAX_AHEAD_FRAMES = 64  # frames of a stream whose output is not taken yet
 
 
 class AsyncCodec:
@@ -39,21 +39,21 @@ class AsyncCodec:
     ) -> None:
         """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.
 
-        These are called on the loop: on_step with each step's outputs and duration, on_end once with each stream and
-        its last output, None if it is closed before that comes, on_failure once if all fails.
+        Callbacks, all on the event loop: on_step with each step's outputs and its seconds; on_end once for each stream,
+        with its last output, or None if it is closed before; on_failure once if the codec fails.
         """
         self.admission = Admission(codec.num_slots, max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_step, self._on_end, self._on_failure = on_step, on_end, on_failure
-        self._end = ""  # why the codec has ended, as reported to streams
+        self._stop_message = ""  # the error of streams after the codec has stopped or failed
         self.thread = CodecThread(
             codec,
             deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
+        self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the codec", self.pulse.run)
 
     async def open(
@@ -79,17 +79,17 @@ class AsyncCodec:
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
-        # An end that came between the opening and here has found no handle.
-        if self._end:
-            handle.fail(CodecStoppedError(self._end))
+        # What happened before the handle was registered has not reached it.
+        if self._stop_message:
+            handle.fail(CodecStoppedError(self._stop_message))
         elif stream.ended:
             self._put(handle, Failed(stream, CodecError("The codec failed in this stream's batch.")))
         return handle
 
     def close(self, stream: DecodeStream) -> None:
-        """Frees the slot. It may be called twice, or after the end."""
+        """Frees the slot. A second call, or one after the end, has no effect."""
         if (handle := self._handles.pop(stream, None)) is not None:
-            self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
+            self.thread.cancel(stream)  # queued before the opening of the next stream, which `leave` admits
             self.admission.leave()
             if not handle.has_end:
                 self._on_end(stream, None)
@@ -101,9 +101,9 @@ class AsyncCodec:
         self._end_streams("The codec has stopped.")
 
     def _give_back(self, opened: Future[DecodeStream]) -> None:
-        """Frees the slot of a stream whose opener is gone, or that did not open."""
+        """Frees the slot of a stream that failed to open, or whose opener was cancelled."""
         if not opened.cancelled() and opened.exception() is None:
-            self.thread.cancel(opened.result())  # before the next one is let in, as in `close`
+            self.thread.cancel(opened.result())  # before the next stream is admitted, as in `close`
         self.admission.leave()
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
@@ -123,7 +123,7 @@ class AsyncCodec:
         if not isinstance(output, Audio):
             self._on_end(output.stream, output)
 
-    def _tell_quiet_streams(self) -> None:
+    def _beat_streams(self) -> None:
         for handle in self._handles.values():
             handle.outputs.beat()
 
@@ -132,25 +132,25 @@ class AsyncCodec:
         self._on_failure(error)
 
     def _end_streams(self, message: str) -> None:
-        self._end = message
+        self._stop_message = message
         for handle in self._handles.values():
             handle.fail(CodecStoppedError(message))
 
 
 class StreamHandle:
-    """One stream's input and output. One task pushes, one takes."""
+    """One stream's input and output: one task pushes frames, another one takes outputs."""
 
     def __init__(self, async_codec: AsyncCodec, stream: DecodeStream) -> None:
         self.stream = stream
         self.has_end = False  # whether the last output has come
         self._async_codec = async_codec
         self.outputs = WatchedOutputs[Output | Exception]()
-        self._failure: Exception | None = None  # taken, and raised from now on
+        self._failure: Exception | None = None  # taken from the queue; raised from then on
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
 
     async def push(self, codes: Codes) -> None:
-        """Hands in frames, as many at a time as there is room for."""
+        """Passes frames to the codec. Waits while MAX_AHEAD_FRAMES are in flight."""
         while len(codes):
             room = MAX_AHEAD_FRAMES - (self._pushed_frames - self._taken_frames)
             if room <= 0:
@@ -166,9 +166,9 @@ class StreamHandle:
         self._async_codec.thread.finish(self.stream)
 
     async def take(self) -> list[Output]:
-        """Waits for an output, and takes all that are there. Raises what the stream failed with, once they are taken.
+        """Waits for an output, and returns all that are there. Raises the stream's failure after its last output.
 
-        Empty when nothing has come for a while though the codec is at work, or waits for frames.
+        Empty when nothing has come for two beats although the codec thread is alive (pulse.py).
         """
         outputs: list[Output] = []
         if self._failure is None:
@@ -185,7 +185,7 @@ class StreamHandle:
         self.outputs.put_nowait(output)
 
     def fail(self, error: Exception) -> None:
-        """Ends `take` with that error, after what is there already."""
+        """Makes `take` raise the error, after the outputs that are there already."""
         self.outputs.put_nowait(error)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ def check_format(sample_format: codec_pb2.SampleFormat) -> None:
     """Raises InvalidRequestError."""
     if sample_format not in _DTYPES:
         names = ", ".join(codec_pb2.SampleFormat.Name(known) for known in _DTYPES)
-        raise InvalidRequestError("sample_format", f"is {sample_format}; allowed are {names}")
+        raise InvalidRequestError("sample_format", f"is {sample_format}; it must be one of {names}")
 
 
 def sample_size(sample_format: codec_pb2.SampleFormat) -> int:
@@ -64,7 +64,9 @@ def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
     check_format(sample_format)
     dtype = _DTYPES[sample_format]
     if len(samples) % dtype.itemsize:
-        raise InvalidRequestError("samples", f"hold {len(samples)} bytes; a sample is {dtype.itemsize}")
+        raise InvalidRequestError(
+            "samples", f"hold {len(samples)} bytes; they must be whole samples of {dtype.itemsize} bytes"
+        )
     pcm = np.frombuffer(samples, dtype).astype(np.float32)
     if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE:
         pcm /= np.float32(_S16_SCALE)
@@ -72,7 +74,7 @@ def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
 
 
 def from_pcm(pcm: Pcm, sample_format: codec_pb2.SampleFormat) -> bytes:
-    """16-bit samples are clipped, not wrapped."""
+    """Samples as bytes. 16-bit samples are clipped, not wrapped."""
     if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE:
         pcm = np.rint(pcm * _S16_SCALE).clip(-_S16_SCALE, _S16_SCALE - 1)
     return pcm.astype(_DTYPES[sample_format]).tobytes()

@@ -31,7 +31,7 @@ _WARM_UP_FRAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class LoadedCodec:
-    """A codec that has decoded its first frames in every lane, and what it is made of."""
+    """A codec that has decoded some frames in every lane, and its parts."""
 
     codec: Codec
     mimi: Mimi
@@ -39,7 +39,7 @@ class LoadedCodec:
     keyring: FollowedKeyring
     latency_samples: int
     bundle: Bundle
-    resume_digest: str  # of all weights, and the mark's strength, that the audio of a clip depends on
+    resume_digest: str  # of all weights and of the watermark's strength, which the audio of a clip depends on
 
 
 def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None] = lambda usable: None) -> LoadedCodec:
@@ -99,7 +99,7 @@ def _resume_digest(mimi: Mimi, silentcipher: Path, sdr_db: float) -> str:
 
 
 def _check_identity(bundle: Bundle, mimi: Mimi) -> None:
-    """What the bundle says about its codec must be true, or codes would be decoded into something else."""
+    """Raises BundleError unless the bundle describes its codec correctly."""
     if bundle.codec is None:
         return
     for field in ("name", "codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz"):
@@ -114,7 +114,7 @@ def _check_field(bundle: Bundle, field: str, said: object, found: object) -> Non
 
 
 def _warm_up(codec: Codec, codebook_count: int) -> None:
-    """The first stream is of another speed: loading the filter for that would hold up all streams."""
+    """Decodes in every slot, once at another speed, so that no later step loads or compiles anything."""
     streams = [codec.open(speed=1.0 if number else 2.0) for number in range(codec.num_slots)]
     for stream in streams:
         codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))

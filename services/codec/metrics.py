@@ -1,4 +1,4 @@
-"""What the codec stage counts, beside what every gRPC service has."""
+"""The codec's own metrics. Those of every gRPC service are in services/common/telemetry/metrics.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CodecMetrics:
         self._coverage = Counter(
             "codec_watermarked_streams", "Streams completed, by coverage.", ["coverage"], registry=registry
         )
-        # From the first scrape on: an increase from no series to one is none to Prometheus.
+        # Present from the first scrape on, because Prometheus sees no increase in a series that appears with 1.
         for outcome in ("complete", "failed", "cancelled"):
             self._streams.labels(outcome)
         for coverage in Coverage:
@@ -42,7 +42,7 @@ class CodecMetrics:
         self._frames.inc(sum(output.num_new_frames for output in outputs if isinstance(output, Audio)))
 
     def observe_end(self, stream: DecodeStream, end: Complete | Failed | None) -> None:
-        """Called once a stream. end: None if its caller, its deadline or a wrong request has ended it"""
+        """To be called once per stream. end: None if the caller, the deadline or a wrong request has ended it"""
         match end:
             case Complete():
                 outcome = "complete"

@@ -1,8 +1,8 @@
-"""The states of a clip between two streams, and of a stream at a checkpoint, as opaque bytes that the caller keeps.
+"""Serializes the state of a clip between two streams, and of a stream at a checkpoint, to opaque bytes for the caller.
 
-They hold a version, the numbers, and a digest over these, the weights' digest and the key's id. The digest detects
-mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted with all audio
-anyway. The key's bytes are not in the digest, because a search would find five bytes.
+The bytes are a version, the numbers, and a digest of both, the weights' digest and the key id. The digest detects
+mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted anyway. The key
+itself is not in the digest: its five bytes could be found by brute force.
 """
 
 from __future__ import annotations
@@ -21,30 +21,33 @@ _VERSION = b"\x01"
 _NUMBERS = struct.Struct("<qddq")
 _POINT = struct.Struct("<qdddq")
 _DIGEST_BYTES = 16
-_LONGEST = 2**48  # samples, hops or frames: some 90 years
+_MAX_NUMBER = 2**48  # samples, hops or frames: some 90 years or more
 
 
 def to_bytes(progress: ClipProgress, weights_digest: str, key_id: str) -> bytes:
-    """weights_digest: of decoder and embedder together"""
+    """The state of a clip between two streams. weights_digest: of decoder and embedder together"""
     return _sealed(_VERSION + _progress_bytes(progress), "resume", weights_digest, key_id)
 
 
 def from_bytes(state: bytes, weights_digest: str, key_id: str) -> ClipProgress:
-    """The start for no bytes. Raises StatusError: CODEC_MISMATCH for those of another codec, else RESUME_INVALID."""
+    """The inverse of `to_bytes`; b"" is the start of a clip.
+
+    Raises StatusError: CODEC_MISMATCH for the state of another codec, else RESUME_INVALID.
+    """
     if not state:
         return START
     return ClipProgress(*_NUMBERS.unpack(_opened(state, "resume", _NUMBERS, weights_digest, key_id)))
 
 
 def point_to_bytes(point: MarkPoint, weights_digest: str, key_id: str) -> bytes:
-    """weights_digest: as for `to_bytes`"""
+    """The state of a stream at a checkpoint. weights_digest: as for `to_bytes`"""
     numbers = (point.num_samples, point.level_sum, point.level_frames, point.square_sum, point.audible_frames)
     body = _VERSION + _progress_bytes(point.before) + _POINT.pack(*numbers)
     return _sealed(body, "checkpoint", weights_digest, key_id)
 
 
 def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoint | None:
-    """None for no bytes. Raises StatusError as `from_bytes` does."""
+    """The inverse of `point_to_bytes`; b"" is None. Raises StatusError as `from_bytes` does."""
     if not state:
         return None
     layout = struct.Struct(_NUMBERS.format + _POINT.format.removeprefix("<"))
@@ -63,7 +66,7 @@ def _sealed(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
 
 
 def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str, key_id: str) -> bytes:
-    """The checked numbers as bytes. Raises StatusError as `from_bytes` does."""
+    """Checks a state, and returns its numbers, packed. Raises StatusError as `from_bytes` does."""
     if len(state) > MOST_BYTES:
         raise _wrong(field, f"has {len(state)} bytes; at most {MOST_BYTES} are allowed.")
     if state[:1] != _VERSION:
@@ -73,7 +76,7 @@ def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str
         raise _wrong(field, f"has {len(state)} bytes; {1 + layout.size + _DIGEST_BYTES} are needed.")
     if digest != _digest(body, field, weights_digest, key_id):
         raise _of_another_codec(field, key_id)
-    if not all(math.isfinite(number) and 0 <= number < _LONGEST for number in layout.unpack(body[1:])):
+    if not all(math.isfinite(number) and 0 <= number < _MAX_NUMBER for number in layout.unpack(body[1:])):
         raise _wrong(field, "holds numbers that no clip has.")
     return body[1:]
 
@@ -84,7 +87,7 @@ def _digest(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
 
 
 def _of_another_codec(field: str, key_id: str) -> StatusError:
-    """No wrong field: another codec takes it, so the caller shall look for that one."""
+    """Not INVALID_ARGUMENT, because another codec accepts it."""
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "CODEC_MISMATCH",

@@ -24,7 +24,7 @@ from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
 from services.common.pulse import BEAT_S
 from services.common.rpc import load_report
-from services.common.rpc.lingering import tell_whether_caller_waits
+from services.common.rpc.lingering import set_caller_waits
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 
@@ -65,7 +65,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         elif point is None:
             checkpoint_frames = 0
         else:
-            raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
+            raise InvalidRequestError(
+                "config.checkpoint", f"can be continued only at the codec's own sample rate, {native_hz} Hz"
+            )
         opening = self._async_codec.open(
             key_id, before, point, checkpoint_frames, config.speed or 1.0, has_listener=config.has_listener
         )
@@ -74,7 +76,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         except CodecBusyError:
             self._report_load(context)
             raise
-        tell_whether_caller_waits(requests, False)
+        set_caller_waits(requests, False)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -95,7 +97,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         context.set_trailing_metadata(load_report.as_metadata(admission.num_calls, admission.num_slots))
 
     async def _opened(self, waiting: Coroutine[Any, Any, StreamHandle], context: Context) -> StreamHandle:
-        """Waits for a slot, and sends progress to the caller meanwhile."""
+        """Waits for a slot, and sends progress messages meanwhile."""
         opening = asyncio.create_task(waiting)
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
@@ -105,7 +107,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         except BaseException as error:
             opening.cancel()
             opening.add_done_callback(_close_opened)
-            if isinstance(error, InvalidRequestError):  # of the checkpoint, as the library names it
+            if isinstance(error, InvalidRequestError):  # about the checkpoint
                 raise InvalidRequestError(f"config.{error.field}", error.message) from None
             raise
 
@@ -152,7 +154,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if first is None or first.WhichOneof("request") != "config":
             raise InvalidRequestError("config", "is missing; it must be the first message")
         config = first.config
-        tell_whether_caller_waits(requests, config.awaits_started)
+        set_caller_waits(requests, config.awaits_started)
         self._check_codec(config.codec)
         convert.check_format(config.sample_format)
         if config.checkpoint_frame_count < 0:
@@ -164,14 +166,14 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             raise InvalidRequestError(
                 "config.sample_rate_hertz", f"is {rate_hz}; allowed are 0 and {_MIN_RATE_HZ}..{_MAX_RATE_HZ}"
             )
-        if config.speed and not SLOWEST <= config.speed <= FASTEST:  # not so with NaN
+        if config.speed and not SLOWEST <= config.speed <= FASTEST:  # false for NaN too
             raise InvalidRequestError(
                 "config.speed", f"is {config.speed:g}; allowed are 0 and {SLOWEST:g}..{FASTEST:g}"
             )
         return config
 
     async def _read_frames(self, requests: Requests, handle: StreamHandle) -> None:
-        """Feeds the stream until the caller half-closes. What goes wrong ends the writer."""
+        """Feeds the stream until the caller half-closes. A failure ends `handle.take`, and so the call."""
         next_frame_index = handle.stream.start.first_frame
         try:
             async for request in requests:
@@ -187,12 +189,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             handle.finish()
 
     def _check_end(self, num_frames: int, handle: StreamHandle) -> None:
-        """Refuses frames that end before the samples that follow the checkpoint. No stream has had that checkpoint."""
-        given, least = num_frames * self._identity.frame_sample_count, handle.stream.start.first_sample
-        if given < least:
+        """Refuses frames that end before the checkpoint that the stream resumes from."""
+        given, needed = num_frames * self._identity.frame_sample_count, handle.stream.start.first_sample
+        if given < needed:
             raise InvalidRequestError(
                 "frames",
-                f"last {given} samples; at least {least} are needed, which the stream of the checkpoint had made",
+                f"give {given} samples; at least {needed} are needed, as many as the checkpoint's stream had sent",
             )
 
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
@@ -221,12 +223,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
-            elif complete is None:  # quiet, or at frames that give no samples yet: a caller takes silence for a loss
+            elif complete is None:  # no samples yet: progress shows the caller that the codec is alive
                 await context.write(_PROGRESS)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
     def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
-        """Refuses the clip by status: audio already sent cannot be recalled, and the caller must not use it."""
+        """Fails the call if a full watermark is required and missing. Audio already sent must then not be used."""
         if not self._require_full_watermark or config.clip_continues:
             return
         if complete.coverage is not Coverage.FULL:

@@ -29,22 +29,23 @@ class CodecSettings(BundleSettings, CodecConfig):
         64,
         ge=0,
         le=100_000,
-        description="Streams that wait for a slot before one is refused. Those that continue audio which somebody hears"
-        " have a queue of their own, of so many and one for each slot.",
+        description="Most streams that wait for a slot; a further one is refused. Streams that continue audio which a"
+        " listener hears wait in a queue of their own, of this size plus the number of slots.",
     )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),
-        description="File of the watermark keys; made with one new secret key if it is not there.",
+        description="File of the watermark keys; made with one new secret key if it does not exist.",
     )
     allow_public_watermark_key: bool = Field(
-        False, description="Accept the key that is published in CSM's source. Its mark proves nothing."
+        False, description="Accept the key that CSM's source publishes. A watermark with this key proves nothing."
     )
     watermark_sdr_db: float | None = Field(
         None,
         ge=MIN_SDR_DB,
         le=MAX_SDR_DB,
-        description="Decibels of the audio over its mark: less is a stronger mark, better found and better heard. Unset"
-        " is what the bundle says, or else the networks' own file.",
+        description="Loudness of the audio above its watermark, in dB. Lower values make the watermark stronger:"
+        " easier to detect, and easier to hear. When unset, the bundle's value, or else that of the networks' own"
+        " file.",
     )
     require_full_watermark: bool = Field(
         False,
@@ -54,21 +55,31 @@ class CodecSettings(BundleSettings, CodecConfig):
         120.0,
         gt=0,
         le=3600,
-        description="Longest recording that is encoded, or searched for the watermark in one message.",
+        description="Longest recording, in seconds, that is encoded, or searched for the watermark in one message.",
     )
     recording_stall_seconds: float = Field(
         300.0,
         ge=0.5,
         le=3600,
-        description="How long the thread for recordings may work on one before the stage is not ready and not live;"
-        " more than encoding the longest takes.",
+        description="Seconds that the thread for recordings may work on one recording. After that the stage reports"
+        " that it is neither ready nor live. Keep it above the time that encoding the longest recording takes.",
     )
     max_detection_seconds: float = Field(
-        3600.0, gt=0, le=3600, description="Longest recording that is searched for the watermark as it comes in."
+        3600.0,
+        gt=0,
+        le=3600,
+        description="Longest recording, in seconds, that is searched for the watermark while it is sent.",
     )
     max_detections: int = Field(
-        4, ge=1, le=64, description="Recordings searched at once as they come in, with 20 MB each; more wait."
+        4,
+        ge=1,
+        le=64,
+        description="Most recordings that are searched at once while they are sent, with 20 MB of memory each; more"
+        " wait.",
     )
     max_waiting: int = Field(
-        16, ge=0, le=10_000, description="Recordings that come in or wait for their turn before one is refused."
+        16,
+        ge=0,
+        le=10_000,
+        description="Most recordings that are being sent or wait for their turn; a further one is refused.",
     )

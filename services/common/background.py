@@ -1,7 +1,4 @@
-"""Tasks that run as long as their stage. One that fails is logged, counted and begun again: none ends unseen.
-
-It knows no stage.
-"""
+"""Tasks that run as long as their stage. A task that fails is logged, counted and restarted. It knows no stage."""
 
 from __future__ import annotations
 
@@ -13,24 +10,25 @@ from prometheus_client import Counter
 
 log = logging.getLogger("csm.background")
 
-FIRST_DELAY_S, MOST_DELAY_S = 0.02, 5.0  # between a failure and the next beginning; it doubles
+FIRST_DELAY_S, MOST_DELAY_S = 0.02, 5.0  # between a failure and the restart, doubled each time
 
 
 class Background:
-    """The tasks of one stage, and the count of their failures."""
+    """Starts the tasks of one stage, and counts their failures."""
 
     def __init__(
         self,
         failures: Counter | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """failures: counts them by task; None: nobody does"""
+        """failures: counter with the task's name as its label; None counts nothing"""
         self._failures, self._sleep = failures, sleep
 
     def start(self, name: str, body: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """A task that calls `body` again after each failure, until it returns. The caller cancels it.
+        """Starts a task that calls `body` again after each failure, until it returns. The caller cancels the task.
 
-        name: for the log and the metric. A cancel that the task was not asked for counts as a failure too.
+        A CancelledError from within `body`, without a cancel of the task, counts as a failure too. name: for the log
+        and the metric.
         """
         if self._failures is not None:
             self._failures.labels(name)  # from the first scrape on
@@ -44,19 +42,19 @@ class Background:
                 await body()
                 return
             except asyncio.CancelledError:
-                if _is_asked_to_end():
+                if _is_cancelled():
                     raise
                 log.exception("the task '%s' was cancelled from within; it begins again", name)
             except Exception:
                 log.exception("the task '%s' has failed; it begins again", name)
             if self._failures is not None:
                 self._failures.labels(name).inc()
-            if loop.time() - began_s > MOST_DELAY_S:  # it had run well
+            if loop.time() - began_s > MOST_DELAY_S:  # it has run well for a while
                 delay_s = FIRST_DELAY_S
             await self._sleep(delay_s)
             delay_s = min(2 * delay_s, MOST_DELAY_S)
 
 
-def _is_asked_to_end() -> bool:
+def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -13,18 +13,17 @@ class BundleSettings(StageSettings):
     """Where the bundle is, and with how many threads it runs."""
 
     bundle: str = Field(
-        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
+        min_length=1,
+        description="Model bundle: a folder, or a Hugging Face repository as OWNER/NAME or OWNER/NAME@REVISION.",
     )
-    revision: str | None = Field(None, description="Revision of the repository that --bundle names.")
-    offline: bool = Field(False, description="Take downloaded files from the cache only.")
-    cache_dir: Path | None = Field(
-        None, description="Where downloaded files are kept; Hugging Face's place when unset."
-    )
+    revision: str | None = Field(None, description="Revision of the Hugging Face repository that --bundle names.")
+    offline: bool = Field(False, description="Download nothing: use only files in the cache.")
+    cache_dir: Path | None = Field(None, description="Folder of downloaded files. When unset, Hugging Face's cache.")
     stall_seconds: float = Field(
         2.5,
         ge=0.5,
         le=3600,
-        description="How long the thread of the model may be in one step before the stage is not ready and not live;"
-        " less than the gateway's --stage-silence-seconds.",
+        description="Seconds that one step of the model's thread may take. After that the stage reports that it is"
+        " neither ready nor live. Keep it below the gateway's --stage-silence-seconds.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads that torch uses; 0 leaves the number to torch.")

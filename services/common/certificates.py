@@ -1,7 +1,7 @@
-"""When an X.509 certificate ends, read from its file.
+"""Reads when an X.509 certificate expires.
 
-`ssl` tells this only of a peer's certificate, after a handshake, and `cryptography` is for the gateway alone. So the
-few fields before the end are stepped over here. Nothing is verified: give it files that a TLS library has accepted.
+`ssl` reports this only for a peer's certificate, after a handshake, and only the gateway depends on `cryptography`. So
+the DER fields are parsed here. Nothing is verified: use it for files that a TLS library has accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FIELDS_BEFORE_VALIDITY = 3  # serial number, algorithm of the signature, issuer
 
 
 def certificate_end_s(pem: bytes) -> float:
-    """Unix time at which the first certificate of a PEM chain ends, which is the one that a server shows.
+    """Unix time at which the first certificate of a PEM chain, the server's own, expires.
 
     Raises ValueError.
     """

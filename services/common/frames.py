@@ -27,7 +27,7 @@ def check_shape(frames: rvq_pb2.CodeFrames, codebook_count: int) -> None:
     if len(frames.codes) != expected:
         raise MalformedFramesError(
             f"codes holds {len(frames.codes)} bytes; {frames.frame_count} frames of"
-            f" {codebook_count} codebooks are {expected}."
+            f" {codebook_count} codebooks need {expected}."
         )
 
 
@@ -36,8 +36,8 @@ def check_utterances(frames: rvq_pb2.CodeFrames) -> None:
     counts = [utterance.frame_count for utterance in frames.utterances]
     if counts and (min(counts) < 0 or sum(counts) != frames.frame_count):
         raise MalformedFramesError(
-            f"utterances have {sum(counts)} frames together, the least of them {min(counts)}; frame_count is"
-            f" {frames.frame_count}. Codes that were cut must have none."
+            f"utterances have {sum(counts)} frames together, and the shortest {min(counts)}; together they must have"
+            f" frame_count, {frames.frame_count}. Remove the utterances from codes that you cut."
         )
 
 

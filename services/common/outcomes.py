@@ -1,4 +1,4 @@
-"""Looks at the outcome of work that nobody may be left to wait for."""
+"""Futures whose result may not be awaited by anyone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def look_at_outcome(work: asyncio.Future[Any]) -> None:
-    """A done callback: reads the outcome, so that asyncio does not warn of an exception that was never retrieved."""
+    """A done callback that retrieves the exception, so that asyncio does not log it as never retrieved."""
     if not work.cancelled():
         work.exception()

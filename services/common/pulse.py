@@ -1,7 +1,7 @@
-"""The pulse of a worker thread: the event loop checks that the thread's loop still runs, and tells who waits for it.
+"""A watchdog for a worker thread: the event loop checks that the thread's loop still runs, and tells waiting readers.
 
-A port that answers says nothing about the thread behind it, which may hang in a kernel or a driver. So every beat wakes
-the thread, and the turns of its loop are counted. Time is counted in beats: a process that was frozen has missed none.
+A worker may hang in a kernel or a driver while the port still answers. So each beat wakes the worker's loop and checks
+that it went round since the last beat. Time is counted in beats, so a process that was frozen as a whole misses none.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ T = TypeVar("T")
 OnStall = Callable[[str, bool], Awaitable[None]]
 
 
-class Turning(Protocol):
-    """A worker thread that counts the turns of its loop."""
+class Worker(Protocol):
+    """A worker thread that counts the iterations of its loop, as WorkerThread does."""
 
     name: str
     turns: int
@@ -29,26 +29,26 @@ class Turning(Protocol):
 
 
 class Pulse:
-    """Counts the beats that a worker has missed; one without work misses none. `run` in a task of its own."""
+    """Counts the beats that a worker has missed. An idle worker misses none. `run` runs in a task of its own."""
 
     def __init__(
         self,
-        worker: Turning,
+        worker: Worker,
         *,
         on_beat: Callable[[], None],
         on_stall: OnStall | None = None,
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:
-        """on_beat: after each beat that it has not missed; on_stall: with the worker's name, and True when it has been
-        silent for `stall_s` seconds, False when it goes on
+        """on_beat: called after each beat that was not missed; on_stall: called with the worker's name, and True when
+        it has made no progress for `stall_s` seconds, False when it continues.
         """
         self.missed = 0  # beats in a row
         self._worker = worker
         self._on_beat, self._on_stall = on_beat, on_stall or _ignore
         self._beat_s = beat_s
-        self._most_missed = max(1, round(stall_s / beat_s))
-        self._told = False  # that it is silent
+        self._max_missed = max(1, round(stall_s / beat_s))
+        self._stall_reported = False
 
     @property
     def beats(self) -> bool:
@@ -68,39 +68,39 @@ class Pulse:
 
     async def _miss(self) -> None:
         self.missed += 1
-        if self.missed >= self._most_missed and not self._told:
+        if self.missed >= self._max_missed and not self._stall_reported:
             log.error("the %s thread has not gone round for %.1f s", self._worker.name, self.missed * self._beat_s)
             await self._on_stall(self._worker.name, True)
-            self._told = True  # not before: a report that failed is made again
+            self._stall_reported = True  # only now, so that a report that fails is repeated
 
     async def _beat(self) -> None:
-        if self._told:
+        if self._stall_reported:
             log.info("the %s thread goes on after %.1f s", self._worker.name, self.missed * self._beat_s)
             await self._on_stall(self._worker.name, False)
-            self._told = False
+            self._stall_reported = False
         self.missed = 0
         self._on_beat()
 
 
 class WatchedOutputs(asyncio.Queue[T | None], Generic[T]):
-    """What a worker makes for one reader. None is a beat: nothing has come, but the worker goes round."""
+    """A queue of a worker's outputs for one reader. The item None is a beat: no output yet, but the worker is alive."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._is_quiet = False
+        self._is_quiet = False  # whether the reader's wait has lasted a whole beat
 
     def beat(self) -> None:
-        """Ends a wait in which the reader has got nothing since the last beat."""
+        """Ends the reader's wait if it has got nothing since the last beat."""
         if self._is_quiet and self.empty():
             self.put_nowait(None)
         self._is_quiet = True
 
     def restart(self) -> None:
-        """The reader has what it has waited for, or a beat: its next wait ends after two beats at most."""
+        """To be called when the reader stops waiting. Its next wait ends after at most two beats."""
         self._is_quiet = False
 
     async def get(self) -> T | None:
-        """The next output, or a beat that none has followed."""
+        """The next output; None for a beat that no output has followed yet."""
         item = await super().get()
         while item is None and not self.empty():
             item = self.get_nowait()

@@ -23,32 +23,34 @@ from services.common.former_names import FormerVariables, flag_of, renamed_flags
 log = logging.getLogger("csm.settings")
 
 # Annotated types, so that a stage can change a default and keep the description and the bounds.
-ServingPort = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one.")]
+ServingPort = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free port.")]
 HealthPort = Annotated[
     int,
-    Field(ge=0, le=65535, description="Port of grpc.health.v1, always plaintext; 0 takes a free one."),
+    Field(ge=0, le=65535, description="Port of grpc.health.v1, always in plaintext; 0 takes a free port."),
 ]
 MetricsPort = Annotated[
     int,
-    Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
+    Field(ge=-1, le=65535, description="Port of the Prometheus metrics; 0 takes a free port, -1 turns them off."),
 ]
-ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Largest request message accepted.")]
+ReceiveLimit = Annotated[
+    int, Field(ge=1024, le=256 * 2**20, description="Largest request message, in bytes; a larger one is refused.")
+]
 ConnectionStreams = Annotated[
-    int, Field(ge=0, le=100_000, description="Calls at once on one connection; further ones wait. 0 is no limit.")
+    int, Field(ge=0, le=100_000, description="Most calls at once on one connection; further calls wait. 0 is no limit.")
 ]
 ConnectionAge = Annotated[
     int,
     Field(
         ge=0,
         le=86400,
-        description="Age at which a connection is closed, its calls finishing first, so that"
-        " clients look the name up again and find new replicas; 0 is never.",
+        description="Age in seconds at which a connection takes no new calls; it closes when its running calls have"
+        " ended. Clients then look the name up again and find new replicas. 0 keeps connections open.",
     ),
 ]
 
 
 class ProgramSettings(BaseSettings):
-    """The settings that every program has that listens."""
+    """The settings of every server program."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -69,32 +71,40 @@ class ProgramSettings(BaseSettings):
     host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
     port: ServingPort = 0
     metrics_port: MetricsPort = -1
-    log_format: Literal["text", "json"] = Field(default="text", description="One line per event, as text or JSON.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Format of the log: one line per event, as text or as JSON."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severity that is logged."
+        default="info", description="Lowest level that is logged."
     )
     drain_seconds: float = Field(
-        default=330.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
+        default=330.0,
+        ge=0,
+        le=3600,
+        description="Seconds that running calls have to end after SIGTERM; then they are cut off.",
     )
     tls_certificate: Path | None = Field(
-        default=None, description="PEM certificate chain of the API port; with --tls-key it speaks TLS alone."
+        default=None,
+        description="PEM file of the API port's certificate chain. With it and --tls-key the port speaks TLS only.",
     )
-    tls_key: Path | None = Field(default=None, description="PEM key of --tls-certificate, not encrypted.")
+    tls_key: Path | None = Field(default=None, description="PEM file of the key of --tls-certificate, not encrypted.")
     tls_client_ca: Path | None = Field(
         default=None,
-        description="PEM certificates of who signs clients; others are refused.",
+        description="PEM file of the CAs of client certificates. With it, clients without such a certificate are"
+        " refused.",
     )
 
     trace_endpoint: str | None = Field(
         default=None,
-        description="Collector that takes traces over OTLP/gRPC, such as http://collector:4317, or https for TLS;"
-        " nothing is traced when unset.",
+        description="Collector that receives traces over OTLP/gRPC, such as http://collector:4317, or https://... for"
+        " TLS. When unset, nothing is traced.",
     )
     trace_sample_share: float = Field(
         default=1.0,
         ge=0,
         le=1,
-        description="Share of the traces that begin here that is sent; a caller's trace is sent if the caller says so.",
+        description="Share of the traces beginning at this program that is sent, 0 to 1. For a trace that a caller"
+        " began, the caller decides.",
     )
 
     @classmethod
@@ -106,7 +116,7 @@ class ProgramSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """First is strongest: what is passed, the variables, the variables by their former names."""
+        """In order of precedence: arguments, environment variables, variables under former names."""
         return init_settings, env_settings, FormerVariables(settings_cls, cls.former_names)
 
     @field_validator("host")
@@ -130,10 +140,10 @@ class ProgramSettings(BaseSettings):
 
 
 class StageSettings(ProgramSettings):
-    """The settings that every gRPC stage has."""
+    """The settings of every gRPC stage."""
 
     health_port: HealthPort = 0
-    reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
+    reflection: bool = Field(default=True, description="Offer gRPC server reflection on the API and health ports.")
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
     max_connection_age_seconds: ConnectionAge = 300
 
@@ -168,7 +178,7 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
 
 
 def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
-    """Environment variables with the prefix of the program's that are none of its: a misspelled one has no effect."""
+    """Environment variables with the program's prefix that are no setting, such as misspelled ones."""
     prefix = settings_class.model_config.get("env_prefix", "")
     known = {f"{prefix}{name}".upper() for name in (*settings_class.model_fields, *settings_class.former_names)}
     return sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
@@ -212,7 +222,7 @@ def setting_names(settings_class: type[ProgramSettings]) -> list[SettingName]:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """As targets and addresses write them: [::1]:50051, 127.0.0.1:50051."""
+    """An address such as [::1]:50051 or 127.0.0.1:50051."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

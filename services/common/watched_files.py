@@ -1,7 +1,7 @@
-"""Files that are read at the start and again when they change. It knows no format.
+"""Files that are loaded at the start and reloaded when they change. It knows no format.
 
-A change that happens while they are read is noticed, so what was loaded is always what was on disk at one time. A file
-that has become wrong or missing changes nothing: what was read before stays in use.
+A change during the load is noticed, so the loaded files always belong together. If a changed file is missing or
+invalid, what was loaded before stays in use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Stamp = tuple[Path, tuple[int, int, int] | None]
 
 
 class FollowedFiles(Generic[T]):
-    """What is in files now, or was when they could last be used. Threads may share it."""
+    """The content of files as last loaded successfully. Thread-safe."""
 
     def __init__(
         self,
@@ -31,8 +31,8 @@ class FollowedFiles(Generic[T]):
         errors: type[Exception] = OSError,
         on_reload: Callable[[bool], None] = lambda usable: None,
     ) -> None:
-        """paths: the files, or what lists those that there are. load: reads them all; raises one of `errors`, which
-        name the file, when it cannot use them. on_reload: called with whether they could be used, once for each change.
+        """paths: the files, or a function that lists them. load: loads them all, or raises one of `errors`, whose
+        message names the file. on_reload: called once for each change, with whether it could be loaded.
 
         Raises what `load` raises, and OSError when the files do not stop changing.
         """
@@ -43,9 +43,9 @@ class FollowedFiles(Generic[T]):
         self._current = self._load_whole()
 
     def get(self) -> T:
-        """Looks for a change first; without one it is the same object as before.
+        """The content, reloaded if the files have changed; otherwise the same object as before.
 
-        A change that cannot be used is an error in the log, and nothing else.
+        A change that cannot be loaded is only logged.
         """
         with self._lock:
             if self._stamps() != self._seen:
@@ -86,7 +86,7 @@ class FollowedFiles(Generic[T]):
 
 
 def _stamp(path: Path) -> _Stamp:
-    """What differs once the file was written or replaced, as Kubernetes replaces secrets by a link; None: missing."""
+    """Changes when the file is written or replaced, as Kubernetes replaces secrets by a link. None: missing."""
     try:
         stat = path.stat()
     except OSError:

@@ -45,7 +45,7 @@ class AsyncEngine:
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
         # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
-        self._coming: dict[bool, set[object]] = {False: set(), True: set()}
+        self._pending: dict[bool, set[object]] = {False: set(), True: set()}
         # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
         # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
         self._reading_order = ReadingOrder()
@@ -62,24 +62,27 @@ class AsyncEngine:
         self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
 
     async def open(self, request: GenerationRequest, read: Read = as_written) -> SequenceStream:
-        """Queues the request with its texts as `read` makes them, in another thread. No text is read that would find no
-        room in the queue, nor context without room in the window.
+        """Reads the request's texts in another thread, then queues it.
 
-        Raises: InvalidRequestError, also of a full engine where no text needs to be read for it; EngineBusyError, but
-        not for listeners that overtake the request while its texts are read; EngineStoppedError.
+        read: the text front end, applied to each text before the tokenizer.
+        Nothing is read in vain: a full queue refuses a request before its texts are read, and of a context only what
+        fits into the window is read. A request that was let in keeps its place, whoever overtakes it meanwhile.
+
+        Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
+        EngineBusyError; EngineStoppedError.
         """
         self.thread.check(request)
-        with self._place(request) as leave_place:
-            sequence = await self._prepared(request, read)
+        with self._pending_place(request) as uncount:
+            sequence = await self._prepare(request, read)
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
-                await asyncio.wrap_future(self.thread.add(sequence, leave_place))
+                await asyncio.wrap_future(self.thread.add(sequence, uncount))
             except BaseException:
                 stream.close()
                 raise
         return stream
 
-    async def _prepared(self, request: GenerationRequest, read: Read) -> Sequence:
+    async def _prepare(self, request: GenerationRequest, read: Read) -> Sequence:
         """Reads the texts in a thread, when it is the request's turn.
 
         A thread cannot be cancelled. So the next request's turn begins when the thread ends, not when the call does.
@@ -91,20 +94,20 @@ class AsyncEngine:
         return await asyncio.shield(preparing)
 
     @contextmanager
-    def _place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
-        """Reserves one place of the engine's queue while the request's texts are read.
+    def _pending_place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
+        """Counts the request as pending, which takes a place of the engine's queue, while its texts are read.
 
-        Yields a function that gives the place back. Any thread may call it: the engine's thread does when it queues the
-        request, so that the request is not counted twice. Raises: EngineBusyError if there is no place.
+        Yields a function that ends this. Any thread may call it: the engine's thread does when it queues the request,
+        so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
-        coming, place = self._coming[request.has_listener], object()
-        self.thread.check_room(len(coming), has_listener=request.has_listener)
-        coming.add(place)
-        leave_place = partial(coming.discard, place)
+        pending, place = self._pending[request.has_listener], object()
+        self.thread.check_room(len(pending), has_listener=request.has_listener)
+        pending.add(place)
+        uncount = partial(pending.discard, place)
         try:
-            yield leave_place
+            yield uncount
         finally:
-            leave_place()
+            uncount()
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""

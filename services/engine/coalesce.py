@@ -1,8 +1,7 @@
 """Decides how many frames go into the next message. It knows no clock and no gRPC.
 
-The first message holds the frames that the caller asked for, as soon as they are generated. Later messages may gather
-more frames while the player has audio left. A player that started at the first frame and has `lead` frames left gets at
-least half of that lead in one message.
+The first message has the number of frames that the caller asked for. Later messages wait for more frames while the
+player has audio left: for half of the frames that a player still has to play if it started with the first message.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ _SHARE_OF_LEAD = 0.5
 
 @dataclass(slots=True)
 class Coalescer:
-    """One stream's schedule.
+    """The message sizes of one stream.
 
-    first: frames of the first message; most: frames of any later one; speed: at which they are played
+    first: frames of the first message; most: limit of later ones; speed: playback speed
     """
 
     first: int
     most: int
     speed: float = 1.0
-    _sent: int = 0
-    _began: float = 0.0  # when the first frames left, seconds
+    _sent: int = 0  # frames
+    _first_sent_at: float = 0.0  # seconds
 
     def next_count(self, now: float) -> int:
-        """Frames to gather before sending; what is there beyond them, up to `limit`, goes along."""
+        """Frames to wait for before sending. More, up to `limit`, are sent if they are there. now: seconds"""
         if not self._sent:
             return self.first
-        lead = self._sent - (now - self._began) * self.speed / FRAME_SECONDS
-        return min(max(int(lead * _SHARE_OF_LEAD), 1), self.most)
+        lead_frames = self._sent - (now - self._first_sent_at) * self.speed / FRAME_SECONDS
+        return min(max(int(lead_frames * _SHARE_OF_LEAD), 1), self.most)
 
     @property
     def limit(self) -> int:
@@ -41,5 +40,5 @@ class Coalescer:
 
     def sent(self, frames: int, now: float) -> None:
         if not self._sent:
-            self._began = now
+            self._first_sent_at = now
         self._sent += frames

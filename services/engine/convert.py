@@ -1,4 +1,4 @@
-"""Protos of the engine's API to the library's types and back. Protos stop here."""
+"""Converts protos of the engine's API to the library's types and back."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def in_api_terms(error: InvalidRequestError) -> InvalidRequestError:
 
 
 def _check_message_sizes(message: engine_pb2.GenerateRequest) -> None:
-    """Refuses negative counts of frames per message, which would never fill one. 0 means unset."""
+    """Refuses negative numbers of frames per message. 0 means unset."""
     for field in ("first_batch_frame_count", "max_batch_frame_count"):
         if (count := getattr(message, field)) < 0:
-            raise InvalidRequestError(field, f"is {count}; allowed is 0 or more")
+            raise InvalidRequestError(field, f"is {count}; it must be 0 or more")
 
 
 def _to_segment(index: int, segment: engine_pb2.Segment, num_codebooks: int) -> Segment:
@@ -90,7 +90,9 @@ def to_codes(field: str, frames: rvq_pb2.CodeFrames, num_codebooks: int) -> Code
         raise InvalidRequestError(field, str(error)) from None
     codes = np.frombuffer(frames.codes, dtype="<u2").reshape(frames.frame_count, num_codebooks)
     if int(codes.max()) > np.iinfo(np.int16).max:
-        raise InvalidRequestError(field, f"holds the code {codes.max()}, which no codebook has")
+        raise InvalidRequestError(
+            field, f"holds the code {codes.max()}; no codebook has more than {np.iinfo(np.int16).max + 1} codes"
+        )
     return codes.astype(np.int16)
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger("csm.engine")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP_FRAMES = 3
 _RANDOM_WEIGHTS_SEED = 0
-# Values of the published codec that a model's config does not hold, for bundles that name no codec.
+# Properties of Mimi that a model's config lacks, for bundles that name no codec.
 _MIMI_FRAME_SAMPLES = 1920
 _MIMI_SAMPLE_RATE = 24_000
 
@@ -92,13 +92,13 @@ def load_engine(
     digest = _digest(model, settings, bundle.text_frontend)
     return LoadedEngine(
         engine, bundle, model.config, codec, digest, notice, spoken_text, _prompted_voices(bundle, codec)
-    )  # unpacked weights go with model
+    )  # `model` is freed here, and its unpacked weights with it
 
 
 def _prompted_voices(bundle: Bundle, codec: CodecIdentity) -> list[FolderVoice]:
-    """The voices of the part "voices". Raises BundleError also for codes of another codec, and for a name used twice.
+    """The voices of the bundle's part "voices", which all callers may use. The callers that a voice names are ignored.
 
-    The callers that a voice names are not asked for here: a bundle's voices are for everyone.
+    Raises BundleError, also for codes of another codec and for a name used twice.
     """
     voices = read_voices(bundle.path("voices")) if "voices" in bundle.parts else []
     named = {voice.name for voice in bundle.voices}
@@ -127,33 +127,33 @@ def _warm_up(engine: Engine, spoken_text: SpokenText) -> None:
     engine.add_request(GenerationRequest("warm-up", [Segment(0, text)], _WARM_UP_FRAMES))
     while engine.has_work:
         engine.step()
-    engine.forget_times()
+    engine.reset_timings()
 
 
 def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
     """The codec that the bundle names, or Mimi with the model's own numbers."""
-    ours = (config.num_codebooks, config.codebook_size)
+    of_model = (config.num_codebooks, config.codebook_size)
     if bundle.codec is None:
-        return CodecIdentity(MIMI, "", *ours, _MIMI_FRAME_SAMPLES, _MIMI_SAMPLE_RATE)
-    theirs = (bundle.codec.codebook_count, bundle.codec.codebook_size)
-    if theirs != ours:
+        return CodecIdentity(MIMI, "", *of_model, _MIMI_FRAME_SAMPLES, _MIMI_SAMPLE_RATE)
+    of_codec = (bundle.codec.codebook_count, bundle.codec.codebook_size)
+    if of_codec != of_model:
         raise BundleError(
-            f"Bundle {bundle.name} names a codec of {theirs[0]} codebooks of {theirs[1]};"
-            f" its model makes {ours[0]} of {ours[1]}."
+            f"Bundle {bundle.name} names a codec of {of_codec[0]} codebooks of {of_codec[1]};"
+            f" its model makes {of_model[0]} of {of_model[1]}."
         )
     return bundle.codec
 
 
 def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
-    """16 hex digits over every parameter's name, shape and 64 of its values, the settings that say what numbers are
-    rounded to, and when, and the text front end. It is cheap, and serves to compare replicas.
+    """A cheap digest to compare replicas: 16 hex digits of every parameter's name, shape and 64 of its values, of the
+    settings that change the rounding, and of the text front end.
     """
     digest = hashlib.sha256()
     roundings = (
         (settings.dtype, "float32"),
         (settings.quantization, "none"),
         (settings.kv_cache_dtype, "auto"),
-        ("fused products" if settings.fused_products else "products", "products"),  # of norms' weights and matrices
+        ("fused products" if settings.fused_products else "products", "products"),  # round norms' weights into matrices
         ("depth kernel" if settings.depth_kernel else "phases", "phases"),
     )
     for rounding, unset in roundings:

@@ -1,11 +1,11 @@
-"""What the engine stage counts, beside what every gRPC service has."""
+"""The engine's own metrics. Those of every gRPC service are in services/common/telemetry/metrics.py."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from csm_engine.loop.engine import Output
-from csm_engine.scheduling.buckets import BUCKETS, MOST_PROMPTS
+from csm_engine.scheduling.buckets import BUCKETS, MAX_PREFILL_PROMPTS
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from services.common.telemetry.former_metrics import FormerMetrics
 
@@ -28,7 +28,7 @@ class EngineMetrics:
         self._step_admissions = Histogram(
             "engine_step_admissions",
             "Sequences that got a slot together, for a shared prefill.",
-            buckets=range(1, MOST_PROMPTS + 1),
+            buckets=range(1, MAX_PREFILL_PROMPTS + 1),
             registry=registry,
         )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
@@ -63,7 +63,7 @@ class EngineMetrics:
             self._step_admissions.observe(admitted)
 
     def observe_end(self, sequence: Sequence) -> None:
-        """Called once a sequence, when its call ends."""
+        """To be called once per sequence, when its call ends."""
         reason = sequence.finish_reason.value if sequence.status is SequenceStatus.FINISHED else "cancelled"  # type: ignore[union-attr]
         self._finished.labels(reason).inc()
         if sequence.admitted_at:

@@ -1,9 +1,9 @@
 """Which request's texts are read next. One request is read at a time; the others wait here.
 
-Reading takes microseconds a word, but 10 ms for a word that the dictionary lacks. So first come, first served would let
-one caller with long texts of such words delay everyone else. Here the earliest deadline goes first: a request is due
-after the time that it takes to say its texts, and at once if somebody already listens to it. So short texts overtake
-long ones, and a long one is overtaken only by requests that arrive before it is due.
+Reading a word takes microseconds, but a word that the dictionary lacks takes milliseconds. So first come, first served
+would let one caller with long texts of such words delay everyone else. Here the earliest deadline goes first: a request
+is due after the time that it takes to say its texts, and at once if somebody already listens to it. So short texts
+overtake long ones, and a long one is overtaken only by requests that arrive before it is due.
 """
 
 from __future__ import annotations

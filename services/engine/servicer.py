@@ -151,7 +151,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         return load_report.as_metadata(sum(self._async_engine.thread.load()), self._info.max_running_sequence_count)
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
-        """The caller's codec must be the one that these weights speak; fields that either side leaves out pass."""
+        """Raises StatusError unless the caller's codec is the model's. Unset fields of either are not compared."""
         for field, value in theirs.ListFields():
             ours = getattr(self._info.codec, field.name)
             if ours and ours != value:

@@ -30,42 +30,46 @@ class EngineSettings(BundleSettings, EngineConfig):
     metrics_port: MetricsPort = 9461
     max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
     random_weights: bool = Field(
-        False, description="Run the bundle's shapes with seeded random weights: noise, for load tests."
+        False,
+        description="Run with seeded random weights of the bundle's shapes. The speech is noise; use it for load"
+        " tests.",
     )
     device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="Where the model runs; CUDA_VISIBLE_DEVICES picks one of several GPUs."
+        "cpu", description="Where the model runs. CUDA_VISIBLE_DEVICES chooses one of several GPUs."
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; use bfloat16 on a GPU.")
     quantization: Literal["none", "float8", "int8"] = Field(
         "none",
-        description="Eight bits for the layers' matrices, a scale for each output: half of the bytes that a step reads,"
-        " and other codes. float8 is for GPUs and slow on a CPU; int8 is for a CPU that serves a few streams in"
-        " bfloat16.",
+        description="Type of the matrices of the layers, with one scale for each output. Eight bits halve the bytes"
+        " that a step reads, and change the codes. float8 is for GPUs; it is slow on a CPU. int8 is for a CPU that"
+        " serves a few streams in bfloat16.",
     )
     kv_cache_dtype: Literal["auto", "float8"] = Field(
         "auto",
-        description="Type of the conversations' keys and values; float8 halves them on a GPU, and gives other codes.",
+        description="Type of the KV cache. float8 halves its memory on a GPU, and changes the codes.",
     )
     fused_products: bool = Field(
         False,
-        description="Experimental, not for serving: on a GPU, all matrix products by our own kernel, with norm, gate"
-        " and residual. A product in bfloat16 was wrong on an H100 at 33 rows and more.",
+        description="Experimental, not for serving. On a GPU, our own kernel computes all matrix products, together"
+        " with norm, gate and residual. A product in bfloat16 was wrong on an H100 at 33 rows and more.",
     )
     depth_kernel: bool = Field(
         False,
-        description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch"
-        " makes all of a frame's codebooks after the first, with any --quantization; with int8, the rows of its"
-        " products have eight bits too. Over eight bits the backbone's launches ask memory ahead. It has not run on a"
-        " GPU.",
+        description="Experimental, not for serving; it has not run on a GPU. On a GPU in bfloat16, for up to 64 rows,"
+        " one cooperative launch makes all codebooks of a frame after the first. It works with every --quantization;"
+        " with int8 it rounds the rows of its products to eight bits too. With eight-bit weights the backbone's"
+        " launches request memory ahead.",
     )
     lexicon: Path | None = Field(
         None,
-        description="File of words and how they are said, a line each (docs/text.md), beside the bundle's own; it is"
-        " read again when it changes.",
+        description="File of words and their pronunciation, one per line (docs/text.md), in addition to the bundle's"
+        " own. It is read again when it changes.",
     )
-    max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames of one message after the first.")
+    max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames in one message after the first.")
     constant_shape: bool = Field(
-        False, description="Run every step at the size of all slots, so that rows are bit-equal whatever the batch."
+        False,
+        description="Run every step at the size of all slots. A request's codes are then bit-identical in any batch,"
+        " but each step costs as much as the largest.",
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""Converts the text of a request to what the tokenizer reads: the lexicons, then the bundle's text front end.
+"""Converts the text of a request for the tokenizer: by the lexicons, then by the bundle's text front end.
 
-It knows no model and no gRPC. A changed lexicon of the operator is read again while the stage runs. When it is wrong,
-the last good one stays in use.
+It knows no model and no gRPC. The operator's lexicon is reloaded when its file changes. If the new one is invalid, the
+last valid one stays in use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
 from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
 from services.common.watched_files import FollowedFiles
 
-_Lexicons = Mapping[int | None, Lexicon]  # of speakers with words of their own; None: of all others
+_Lexicons = Mapping[int | None, Lexicon]  # by speakers with own entries; None: for all other speakers
 
 
 class LexiconFileError(OSError):
@@ -25,36 +25,36 @@ class LexiconFileError(OSError):
 
 
 class SpokenText:
-    """What is read of a text, for each speaker. Threads may share it."""
+    """Converts texts, for each speaker. Thread-safe."""
 
     def __init__(
         self, bundle: Bundle, lexicon: Path | None, on_reload: Callable[[bool], None] = lambda usable: None
     ) -> None:
-        """lexicon: the operator's file; its entries go before those of the bundle. on_reload: see FollowedFiles
+        """lexicon: the operator's file, whose entries override those of the bundle. on_reload: see FollowedFiles
 
         Raises: BundleError, LexiconFileError.
         """
         self.front_end = _front_end(bundle)
         self._voices = {voice.name: voice.speaker for voice in bundle.voices}
-        self._own = self._bundle_entries(bundle)
-        self._unchanged = self._of_speakers([])
+        self._of_bundle = self._bundle_entries(bundle)
+        self._bundle_lexicons = self._lexicons_of([])
         self._file: FollowedFiles[_Lexicons] | None = None
         if lexicon is not None:
             self._file = FollowedFiles(
-                [lexicon], lambda: self._of_speakers(self._operator_entries(lexicon)), on_reload=on_reload
+                [lexicon], lambda: self._lexicons_of(self._operator_entries(lexicon)), on_reload=on_reload
             )
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether every text is read as it is written, and no file can change that."""
-        return self.front_end is None and self._file is None and not self._own
+        """Whether every text stays as it is written, and no file can change that."""
+        return self.front_end is None and self._file is None and not self._of_bundle
 
     def read(self, speaker: int, text: str) -> str:
-        """Pure computation, 0.2 ms a sentence; no text is an error."""
+        """Converts one text. Never fails; takes 0.2 ms per sentence."""
         return self._read(self._lexicons(), speaker, text)
 
     def _lexicons(self) -> _Lexicons:
-        return self._unchanged if self._file is None else self._file.get()
+        return self._bundle_lexicons if self._file is None else self._file.get()
 
     def _read(self, lexicons: _Lexicons, speaker: int, text: str) -> str:
         lexicon = lexicons.get(speaker, lexicons[None])
@@ -63,18 +63,19 @@ class SpokenText:
         return self.front_end.phonemize(text, lexicon)
 
     def of_a_request(self) -> Read:
-        """Reads the segments of one request, all with the same version of the lexicons. It is called in one thread."""
+        """A converter for the segments of one request, which uses one version of the lexicons. Not thread-safe."""
         if self.changes_nothing:
             return as_written
         lexicons = cache(self._lexicons)
         return lambda segment: self._read(lexicons(), segment.speaker, segment.text)
 
-    def _of_speakers(self, entries: Sequence[Entry]) -> _Lexicons:
-        lexicons: dict[int | None, Lexicon] = {None: Lexicon(entries, self._own)}
-        with_words = {entry.voice for entry in (*entries, *self._own) if entry.voice}
-        for speaker in {self._voices[name] for name in with_words}:
+    def _lexicons_of(self, entries: Sequence[Entry]) -> _Lexicons:
+        """entries: the operator's"""
+        lexicons: dict[int | None, Lexicon] = {None: Lexicon(entries, self._of_bundle)}
+        voices = {entry.voice for entry in (*entries, *self._of_bundle) if entry.voice}
+        for speaker in {self._voices[voice] for voice in voices}:
             names = [name for name, number in self._voices.items() if number == speaker]
-            lexicons[speaker] = Lexicon(entries, self._own, voices=names)
+            lexicons[speaker] = Lexicon(entries, self._of_bundle, voices=names)
         return lexicons
 
     def _operator_entries(self, path: Path) -> list[Entry]:

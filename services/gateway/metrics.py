@@ -1,4 +1,4 @@
-"""The gateway's own metrics, beside the ones that every stage has."""
+"""The gateway's own metrics. Those of every gRPC service are in services/common/telemetry/metrics.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
 
 
 class GatewayMetrics:
-    """Counts and times of syntheses, as callers experience them."""
+    """Counts and durations of syntheses, as callers see them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.first_audio_seconds = Histogram(

@@ -35,222 +35,253 @@ class GatewaySettings(StageSettings):
     max_streams_per_connection: ConnectionStreams = 512
 
     engine_target: str = Field(
-        default="127.0.0.1:50061", min_length=1, description="Engine replicas, such as dns:///engine:50061."
+        default="127.0.0.1:50061", min_length=1, description="gRPC target of the engines, such as dns:///engine:50061."
     )
-    engine_health_target: str = Field(default="127.0.0.1:50071", min_length=1, description="Health port of the engine.")
+    engine_health_target: str = Field(
+        default="127.0.0.1:50071", min_length=1, description="gRPC target of the engines' health port."
+    )
     codec_target: str = Field(
-        default="127.0.0.1:50062", min_length=1, description="Codec replicas, such as dns:///codec:50062."
+        default="127.0.0.1:50062", min_length=1, description="gRPC target of the codecs, such as dns:///codec:50062."
     )
-    codec_health_target: str = Field(default="127.0.0.1:50072", min_length=1, description="Health port of the codec.")
+    codec_health_target: str = Field(
+        default="127.0.0.1:50072", min_length=1, description="gRPC target of the codecs' health port."
+    )
 
     stage_tls_ca: Path | None = Field(
         default=None,
-        description="PEM certificates of who signs engine and codec; with it they are called over TLS alone.",
+        description="PEM file of the CAs of engine and codec. With it, the gateway calls them over TLS only.",
     )
     stage_tls_certificate: Path | None = Field(
-        default=None, description="PEM certificate chain shown to engine and codec, where they ask for one."
+        default=None, description="PEM file of the certificate chain that the gateway presents to engine and codec."
     )
-    stage_tls_key: Path | None = Field(default=None, description="PEM key of --stage-tls-certificate, not encrypted.")
+    stage_tls_key: Path | None = Field(
+        default=None, description="PEM file of the key of --stage-tls-certificate, not encrypted."
+    )
 
     auth_tokens_file: Path | None = Field(
         default=None,
-        description="JSON list of name and sha256 of the tokens that are let in; everybody is when unset.",
+        description="JSON file with the name and the SHA-256 of each token that is accepted (docs/security.md). When"
+        " unset, every caller is accepted.",
     )
     max_streams_per_caller: int = Field(
         default=0,
         ge=0,
         le=100_000,
-        description="Syntheses that one caller, by the name of its token, may run at once at this gateway, unless its"
-        " entry has max_streams; 0 is no limit.",
+        description="Most syntheses that one caller (name of a token) runs at once at this gateway; max_streams in the"
+        " token's entry overrides it. 0 is no limit.",
     )
 
     code_sealing: Literal["sealed", "open", "off"] = Field(
         default="sealed",
-        description="Codes that are returned and come back: sealed, so that only gateways with the same keys can open"
-        " them; open, for everybody, who can decode them without a watermark; or off, neither returned nor taken.",
+        description="Codes in responses and contexts. sealed: encrypted, only gateways with the same keys can open"
+        " them. open: readable; whoever has them can decode them to audio without a watermark. off: neither returned"
+        " nor accepted.",
     )
     code_sealing_keyring: Path = Field(
         default=Path("~/.config/csm/code_sealing_keys.json"),
-        description="File of the keys of --code-sealing=sealed; made with one new key if it is not there. All gateways"
-        " behind one name need the same.",
+        description="File of the keys for --code-sealing=sealed; made with one new key if it does not exist. All"
+        " gateways behind one name need the same file.",
     )
 
     voices_database: str = Field(
         default="~/.local/share/csm/voices.sqlite",
-        description="Voices that callers keep: path of a SQLite file, which is made if it is not there, or"
-        " postgresql://USER:PASSWORD@HOST/NAME, which gateways behind one name need; empty keeps none. Give a URL with"
-        " a password by the variable: other users of the machine can see flags.",
+        description="Database of the voices that callers keep: the path of a SQLite file, which is made if it does not"
+        " exist, or postgresql://USER:PASSWORD@HOST/NAME. Several gateways behind one name need PostgreSQL. Empty:"
+        " callers cannot keep voices. Set a URL with a password by the variable, because other users of the machine"
+        " can see flags.",
     )
     voices_folder: Path | None = Field(
-        default=None, description="Folder of the operator's voices, one folder each (docs/voices.md)."
+        default=None, description="Folder of the operator's voices, one folder for each (docs/voices.md)."
     )
     max_voices_per_caller: int = Field(
-        default=20, ge=0, le=100_000, description="Voices that one caller, by the name of its token, may keep."
+        default=20, ge=0, le=100_000, description="Most voices that one caller (name of a token) may keep."
     )
     max_voice_prompt_seconds: float = Field(
-        default=30.0, ge=1, le=120, description="Longest prompt of a voice that a caller keeps."
+        default=30.0, ge=1, le=120, description="Longest prompt of a voice that a caller keeps, in seconds."
     )
     voices_from_own_output: bool = Field(
         default=False,
-        description="Let callers keep voices whose prompt is this server's own output: codes of an answer, or a"
-        " recording that carries the watermark.",
+        description="Let callers keep voices made from this server's own output: the prompt may be codes of a"
+        " response, or a recording that carries the watermark.",
     )
 
     default_temperature: float | None = Field(
         default=None,
         ge=LIMITS["temperature"].least,
         le=LIMITS["temperature"].most,
-        description="Temperature of requests that set none; else what the bundle recommends.",
+        description="Temperature of requests that set none. When unset, the bundle's recommendation.",
     )
     default_top_k: int | None = Field(
         default=None,
         ge=LIMITS["top_k"].least,
         le=LIMITS["top_k"].most,
-        description="top_k of requests that set none; else what the bundle recommends.",
+        description="top_k of requests that set none. When unset, the bundle's recommendation.",
     )
 
-    max_text_length: int = Field(default=4096, ge=1, le=100_000, description="Longest text, in characters.")
-    max_speaker: int = Field(default=99, ge=0, le=9999, description="Largest speaker number.")
-    max_turn_count: int = Field(default=64, ge=0, le=1024, description="Most context turns.")
+    max_text_length: int = Field(
+        default=4096,
+        ge=1,
+        le=100_000,
+        description="Longest text in characters: of a request, of a turn, and of one message of StreamSynthesizeText.",
+    )
+    max_speaker: int = Field(default=99, ge=0, le=9999, description="Largest speaker number that a request may use.")
+    max_turn_count: int = Field(default=64, ge=0, le=1024, description="Most turns in a context.")
     max_context_audio_seconds: float = Field(
-        default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
+        default=160.0, ge=0, le=3600, description="Most audio in a context, in seconds, all turns together."
     )
     max_recording_seconds: float = Field(
         default=300.0,
         gt=0,
         le=3600,
-        description="Longest recording of a turn, of a search in one message, or of an operator's voice.",
+        description="Longest recording of a turn, an operator's voice, or a watermark search in one message, in"
+        " seconds.",
     )
     max_large_requests: int = Field(
         default=4,
         ge=1,
         le=10_000,
-        description="Requests of more than 512 KiB that arrive, or wait to be decoded, at once.",
+        description="Most requests of more than 512 KiB that are received, or wait to be decoded, at once. Lower it to"
+        " save memory.",
     )
     max_recording_bytes: int = Field(
         default=16 * 2**20,
         ge=2**20,
         le=2**40,
-        description="Samples of context recordings and prompts decoded and encoded at once, over all calls; about twice"
-        " as much memory is used for them.",
+        description="Most bytes of decoded samples at once, over the recordings of all calls, while they are decoded"
+        " and encoded. The gateway uses about twice as much memory for them.",
     )
     max_waiting_recordings: int = Field(
-        default=64, ge=0, le=100_000, description="Calls that wait for either before one is refused."
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Most calls that wait for --max-large-requests, and most that wait for --max-recording-bytes; a"
+        " further call is refused.",
     )
     max_heap_bytes: int = Field(
         default=512 * 2**20,
         ge=0,
         le=2**40,
-        description="Memory of the process above which calls that wait for their caller's next message end, those of"
-        " the caller with most of them first; 0 is no limit. It needs glibc 2.33, as"
-        " on Linux other than Alpine (musl) and not on macOS, and a process of the gateway's own, as not in make serve;"
-        " elsewhere it is off, and a line of the log says so at the start.",
+        description="Memory of the process, in bytes, above which the gateway ends calls that wait for their caller's"
+        " next message, beginning with the caller that has most of them. 0 is no limit. It works only with glibc"
+        " 2.33 or later (not with musl, as on Alpine, and not on macOS) and in a process of the gateway alone (not"
+        " in make serve); elsewhere the log says at the start that it is off.",
     )
     max_detection_seconds: float = Field(
         default=3600.0,
         gt=0,
         le=3600,
-        description="Longest recording that is searched for the watermark as it comes in.",
+        description="Longest recording, in seconds, that is searched for the watermark while it is sent.",
     )
     max_detections: int = Field(
-        default=4, ge=1, le=256, description="Recordings searched for the watermark at once, over all callers."
+        default=4, ge=1, le=256, description="Most watermark searches at once, of all callers together."
     )
     max_waiting_detections: int = Field(
-        default=64, ge=0, le=100_000, description="Searches that wait for their turn before one is refused."
+        default=64, ge=0, le=100_000, description="Most watermark searches that wait; a further one is refused."
     )
     max_remembered_sentences: int = Field(
         default=3,
         ge=0,
         le=64,
-        description="Most sentences of a text that are context of the next one, beside the caller's turns. Behind that"
-        " many the next one has the last one alone, so that the engine mostly computes no context again.",
+        description="Most earlier sentences of a text that are context of its next sentence, beside the caller's"
+        " turns. When the limit is reached, the next sentence has only the one before it as context, and the number"
+        " grows again from there. The engine thus rarely computes context anew.",
     )
     max_stream_audio_seconds: float = Field(
-        default=300.0, ge=0.08, le=3600, description="Most audio of one call, all sentences together, and its default."
+        default=300.0,
+        ge=0.08,
+        le=3600,
+        description="Most audio of one call, in seconds, all sentences together. It is also the default of"
+        " max_audio_duration.",
     )
     max_utterance_audio_seconds: float = Field(
         default=90.0,
         ge=0.08,
         le=3600,
-        description="Most audio of one utterance, and so of each sentence of a text: where a model finds no end.",
+        description="Most audio of one utterance, and so of each sentence, in seconds. It ends an utterance that the"
+        " model does not end.",
     )
 
     default_deadline_seconds: float = Field(
-        default=600.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
+        default=600.0, gt=0, le=86400, description="Deadline, in seconds, of calls whose client sets none."
     )
     max_deadline_seconds: float = Field(
         default=3600.0,
         gt=0,
         le=86400,
-        description="Longest a call may run, whatever deadline its client sets.",
+        description="Longest time in seconds that a call may run, whatever deadline its client sets.",
     )
     min_first_audio_seconds: float = Field(
-        default=0.05, ge=0, le=60, description="Calls with less time left than this are refused at once."
+        default=0.05, ge=0, le=60, description="Calls with less time left than this, in seconds, are refused at once."
     )
     write_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="How long one message may wait for a client that does not read."
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Seconds that one message may wait for a client that does not read; then the call ends.",
     )
     min_listener_pace: float = Field(
         default=0.25,
         ge=0,
         le=1,
-        description="Least audio that a client must take, in seconds for each second that the gateway waits for it"
-        " beyond --write-timeout-seconds in all; a slower one is ended. 0 is no limit.",
+        description="Slowest pace of a client: seconds of audio that it must take for each second that the gateway"
+        " waits for it. It applies once the gateway has waited --write-timeout-seconds in all; the call of a slower"
+        " client ends. 0 is no limit.",
     )
     slot_patience_seconds: float = Field(
         default=2.0,
         gt=0,
         le=3600,
-        description="A stream whose client has taken nothing for so long gives its decode slot back, and takes one"
-        " again when the client reads on.",
+        description="Seconds after which a stream whose client takes no audio gives up its slot at the codec. It takes"
+        " a slot again when the client reads on.",
     )
     text_idle_seconds: float = Field(
         default=60.0,
         gt=0,
         le=3600,
-        description="How long StreamSynthesizeText waits for the next message of its client.",
+        description="Seconds that StreamSynthesizeText waits for the caller's next message while nothing is being"
+        " spoken; then the call ends.",
     )
     max_batch_frame_count: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="Most frames per engine message after the first; 0 leaves it to the engine.",
+        description="Most frames in an engine's message after the first; 0 leaves the number to the engine.",
     )
     decode_ahead_frames: int = Field(
         default=50,
         ge=1,
         le=10_000,
-        description="Frames that the codec may be ahead of the client, beside the codec's own latency.",
+        description="Most frames that the codec decodes ahead of the client, beyond the codec's own latency.",
     )
     stage_silence_seconds: float = Field(
         default=3.0,
         ge=0,
         le=600,
-        description="An engine or codec that says nothing for so long while a stream waits for it is lost; they tell of"
-        " their progress every second. 0 is never, and is for stages of versions that do not.",
+        description="Seconds without a message after which an engine or codec that a stream waits for counts as lost."
+        " Both send their progress every second. 0 never counts one as lost: use it with stages of versions that"
+        " send no progress.",
     )
     max_failovers: int = Field(
         default=3,
         ge=0,
         le=100,
-        description="How often a stream whose engine or codec was lost goes on at another replica; 0 is never.",
+        description="How often a stream that lost its engine or codec continues at another replica; 0 is never.",
     )
     failover_wait_seconds: float = Field(
-        default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
+        default=5.0, gt=0, le=600, description="Seconds that such a stream waits for another replica to take it."
     )
 
     max_full_replicas: int = Field(
         default=7,
         ge=0,
         le=100,
-        description="How often a call that a full engine or codec refused is sent to another one at once; 0 is never.",
+        description="How often a call that a full replica refused is sent to another one at once; 0 is never.",
     )
     full_wait_seconds: float = Field(
         default=30.0,
         ge=0,
         le=600,
-        description="How long a stream whose caller has audio already waits for room where all engines or codecs are"
-        " full.",
+        description="Seconds that a stream whose caller already has audio waits for a slot when all replicas are full.",
     )
 
     @model_validator(mode="after")

@@ -61,7 +61,7 @@ HOLDS_MODELS = "this process holds the models too, whose memory is no sign of wh
 
 
 class GatewayStage:
-    """A gateway that listens. It is ready when engine and codec are ready and belong together."""
+    """The running stage. It is ready while engine and codec are ready and of one bundle."""
 
     def __init__(self, settings: GatewaySettings, private_address: str, used_bytes: UsedBytes | str) -> None:
         """private_address: see StageServer. used_bytes: see start_gateway
@@ -159,7 +159,7 @@ class GatewayStage:
         self._watching = [self._background.start(f"watch of the {watch.name}", watch.run) for watch in self._watches]
 
     async def wait_ready(self) -> None:
-        """Returns when both other stages serve and belong together."""
+        """Returns when engine and codec serve and are of one bundle."""
         await self._ready.wait()
 
     async def stop(self) -> None:
@@ -178,7 +178,7 @@ class GatewayStage:
             await channel.close(None)
 
     async def _on_health(self) -> None:
-        """Restarts the check: the result of an earlier one may be out of date."""
+        """Restarts the check, because its result may be out of date."""
         if self._checking is not None:
             self._checking.cancel()
         self._catalogs.forget()
@@ -273,7 +273,7 @@ def _store(settings: GatewaySettings) -> VoiceStore | None:
 
 
 def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: GatewayMetrics) -> StreamQuotas:
-    """Callers without a token have no name, and no limit."""
+    """Limits by name. Callers without a token have no name, and no limit."""
 
     def limit_of(caller: str) -> int:
         own = tokens.max_streams(caller) if tokens is not None else None
@@ -285,7 +285,7 @@ def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: Gat
 async def start_gateway(
     settings: GatewaySettings, private_address: str = "", used_bytes: UsedBytes | str = HOLDS_MODELS
 ) -> GatewayStage:
-    """Listens at once; readiness follows the other stages.
+    """Starts the stage. It listens at once; its readiness follows engine and codec.
 
     private_address: see StageServer. used_bytes: memory of the process, if it is more than the argument, else 0; or
     why that is not known, which is logged: calls are not ended for want of memory then

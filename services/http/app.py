@@ -1,4 +1,4 @@
-"""The ASGI application: routes, errors in OpenAI's shape, cross-origin rules, and the OpenAPI document."""
+"""The ASGI application: routes, errors in OpenAI's format, CORS, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ERROR = {
 
 
 def routers(door: Door) -> list[APIRouter]:
-    """Everything that is served."""
+    """The routers of all endpoints."""
     return [
         speech_router(door),
         catalog_router(door),
@@ -63,7 +63,7 @@ def routers(door: Door) -> list[APIRouter]:
 
 
 def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
-    """The application of one door. tracer: takes the spans of requests, which the gateway's continue"""
+    """The application of one door. tracer: exports spans of requests, whose trace the gateway continues"""
     app = FastAPI(
         title="CSM speech",
         version=VERSION,
@@ -85,7 +85,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(Exception, _answer_failure)
-    app.router.default = _nothing_here
+    app.router.default = _not_found
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}), door.streams.draining)
     if origins := comma_separated(door.settings.cors_origins):
@@ -99,14 +99,14 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     return front
 
 
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers WebSockets at an unknown address too, which Starlette closes with 403 and without a word."""
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """404 for WebSockets too, which Starlette would refuse with 403 and no message."""
     raise HTTPException(404)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError | CallerGoneError):
-        error = error.__cause__  # of the body, which FastAPI was reading
+        error = error.__cause__  # raised while FastAPI read the body
     answer = as_api_error(error)
     request.scope[REASON] = answer.code
     headers = answer.headers
@@ -116,7 +116,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
-    """To what nobody foresaw. The front logs it: it is raised again after this."""
+    """The answer to an unexpected error. Starlette raises it again, and the front logs it."""
     answer = failed()
     request.scope[REASON] = answer.code
     return JSONResponse(answer.body, answer.status)
@@ -132,10 +132,10 @@ def as_api_error(error: Exception) -> ApiError:
         case RequestValidationError():
             return from_validation(error.errors())
         case HTTPException(status_code=404):
-            return ApiError(404, "There is nothing at this address.", code="not_found")
+            return ApiError(404, "The server has nothing at this address.", code="not_found")
         case HTTPException(status_code=405):
             return ApiError(405, "This address does not take this method.", code="method_not_allowed")
-        case HTTPException(status_code=400, detail="There was an error parsing the body"):  # FastAPI's, of other bytes
+        case HTTPException(status_code=400, detail="There was an error parsing the body"):  # FastAPI's
             return ApiError(400, _NO_JSON, code="invalid_value")
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), code="bad_request")
@@ -143,7 +143,7 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the errors that are really answered in place of its own."""
+    """FastAPI's document, with this API's errors instead of FastAPI's."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas = document["components"]["schemas"]

@@ -1,6 +1,7 @@
-"""uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body, an
-unread answer and a close may take, how many pongs wait for a client, in how many fragments a message comes, and how
-much is kept of messages that the session has not taken. And with trailers, which it does not send.
+"""uvicorn's connection classes with what they lack: limits, and trailers.
+
+The limits: number of connections; time for headers, an unread body, an unread answer and a close; pongs that wait for a
+WebSocket's client, fragments of a message, and bytes of messages that the session has not taken.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-HEADER_BYTES = 64 * 1024  # most, of one request
-UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
-UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that does not read says so first
-SPARE_CONNECTIONS = 64  # over --max-connections, each for one answer that says so; more are cut at once
-SPARE = "csm.spare"  # key of a scope whose connection is one of them
-TRAILERS = "csm.trailers"  # key of a scope whose client takes trailers: those that the answer ends with
+HEADER_BYTES = 64 * 1024  # limit of a request's headers
+UNREAD_BODY_S = 5.0  # how long a body may still come after its request was answered
+UNTOLD_S = 1.0  # added to the write timeout, so that a stream's own timeout, which reports the reason, comes first
+SPARE_CONNECTIONS = 64  # above --max-connections, each for one answer 503; further ones are closed at once
+SPARE = "csm.spare"  # scope key of such a connection
+TRAILERS = "csm.trailers"  # scope key, if the client accepts trailers: the list of them
 MOST_FRAGMENTS = 1024  # of one WebSocket message
-MESSAGE_COST_BYTES = 300  # of a message in memory, beside its content
+MESSAGE_COST_BYTES = 300  # memory of a message in addition to its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
 
 def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) -> type[H11Protocol]:
-    """The class of connections whose headers may take `header_timeout_s` seconds. They are cut where the client does
-    not read for `write_timeout_s`: nothing else ends an answer that waits to begin. most: at once, without the spare
+    """A connection class with limits. header_timeout_s: longest time for the headers. write_timeout_s: after which a
+    client that does not read is cut off, even before its answer has begun. most: connections, without the spare ones.
     """
 
     class Connection(H11Protocol):
@@ -76,7 +77,7 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
 
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
             self._stop_awaiting_headers()
-            if self.flow.write_paused:  # of which the WebSocket would not know: it would write on without end
+            if self.flow.write_paused:  # the WebSocket protocol would not know, and write without limit
                 self.transport.abort()
                 return
             super().handle_websocket_upgrade(event)
@@ -127,7 +128,7 @@ class _Trailing(h11.Connection):
 
 
 def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
-    """The application, which may add to TRAILERS of its scope until the end of the answer."""
+    """Adds TRAILERS to the scope, a list that the application may fill until the end of the answer."""
 
     async def trailing(scope: Scope, receive: Receive, send: Send) -> None:
         conn.trailers = []
@@ -140,10 +141,10 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket that cannot fill the memory with pongs or fragments."""
+    """A WebSocket connection with limits of pongs and fragments."""
 
     def data_received(self, data: bytes) -> None:
-        """The first data are the headers, whole. Some that h11 has read cannot be read here: long or many ones."""
+        """Refuses headers that h11 has accepted and `websockets` does not: too long or too many."""
         super().data_received(data)
         if not self.handshake_initiated:
             refusal = self.conn.reject(431, "Failed to open a WebSocket connection: its headers cannot be read.\n")
@@ -151,7 +152,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.transport.close()
 
     async def send(self, message: Any) -> None:
-        """Raises ClientDisconnected as soon as it closes, as after a missed pong; uvicorn raised a RuntimeError."""
+        """Raises ClientDisconnected as soon as the connection closes, where uvicorn raises a RuntimeError."""
         await self.writable.wait()
         if self.close_sent or self.transport.is_closing():
             raise ClientDisconnected
@@ -174,10 +175,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
 
 def websocket_connection(hold: Callable[[], Callable[[int], bool]]) -> type[WebSocketConnection]:
-    """The class of WebSockets whose messages are counted until the session takes them.
+    """A WebSocket connection class whose messages are counted until the session takes them.
 
-    hold: called for each of them; what it returns says whether there is room for so many bytes in place of those so
-    far, always for fewer
+    hold: called for each connection; returns its `Share.try_hold`
     """
 
     class Connection(WebSocketConnection):
@@ -223,7 +223,7 @@ def websocket_connection(hold: Callable[[], Callable[[int], bool]]) -> type[WebS
 
 
 def _for_one_answer(app: ASGIApp) -> ASGIApp:
-    """The application at a spare connection."""
+    """The application on a spare connection: marks the scope, and closes after the answer."""
 
     async def spare(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_last(message: Message) -> None:
@@ -237,20 +237,20 @@ def _for_one_answer(app: ASGIApp) -> ASGIApp:
 
 
 class HasTransport(Protocol):
-    """A connection of uvicorn's."""
+    """A uvicorn connection."""
 
     transport: asyncio.Transport
 
 
 class SlowCloses:
-    """Cuts connections that are closed here, and whose clients do not read what is still to be sent."""
+    """Cuts closing connections whose clients do not read what is still to be sent."""
 
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._closing: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()  # since when
 
     def cut(self, connections: Iterable[HasTransport], now_s: float) -> None:
-        """Aborts connections that were closing at a call `most_s` seconds ago and still are."""
+        """Aborts connections that have been closing for `most_s` seconds, as seen by these calls."""
         for connection in list(connections):
             if not connection.transport.is_closing():
                 continue
@@ -259,15 +259,15 @@ class SlowCloses:
 
 
 def _is_unframed(connection: H11Protocol) -> bool:
-    """Whether the end of the connection is the end of the response: HTTP/1.0 has no other sign of it."""
+    """Whether the end of the connection marks the end of the response, as in HTTP/1.0."""
     return connection.cycle is not None and connection.scope["http_version"] == "1.0"
 
 
 def _reset_at_close(transport: asyncio.Transport, is_reset: bool) -> None:
-    """Whether a close resets the connection, so that a client sees that the response is not whole."""
+    """Sets whether a close resets the connection, which shows the client that the response is incomplete."""
     linger = _RESET if is_reset else _NO_RESET
     try:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # macOS, once the client has gone: nothing is left to be reset
+        if error.errno != errno.EINVAL:  # on macOS the client has already closed
             raise

@@ -1,4 +1,4 @@
-"""What every endpoint needs, in one object."""
+"""The parts that all endpoints share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.http.settings import HttpSettings
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The parts that all requests share. None of them knows a request."""
+    """None of these knows a request."""
 
     settings: HttpSettings
     upstream: Upstream

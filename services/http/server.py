@@ -1,7 +1,4 @@
-"""The server under the application: uvicorn in a loop that is not its own.
-
-It takes no signals: a stage stops it.
-"""
+"""The server of the application: uvicorn in the stage's event loop, without signal handlers."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
 
-LAST_SECONDS = 5  # for answers that are still being written when the door closes
+LAST_SECONDS = 5  # for answers that are still being written when the server stops
 _BACKLOG = 2048
 
 
@@ -43,7 +40,7 @@ class HttpServer:
         show_end: Show,
         background: Background,
     ) -> None:
-        """bodies: what messages of WebSockets count among. on_reload, show_end: of the TLS files; see FollowedFiles.
+        """bodies: the budget for WebSocket messages. on_reload, show_end: of the TLS files; see FollowedFiles.
 
         Raises TlsFileError for files that cannot be used.
         """
@@ -94,7 +91,7 @@ class HttpServer:
             await asyncio.sleep(0.01)
 
     def connections(self) -> list[asyncio.Transport]:
-        """Those that are open."""
+        """Open connections."""
         return [connection.transport for connection in self._server.server_state.connections]
 
     async def wait_failed(self) -> BaseException:
@@ -105,7 +102,7 @@ class HttpServer:
         return error or OSError("The HTTP server has ended.")
 
     async def stop(self) -> None:
-        """Closes every connection; answers that are being written get a few seconds."""
+        """Closes every connection. Answers that are being written get LAST_SECONDS."""
         self._server.should_exit = True
         if self._serving is not None:
             await asyncio.wait({self._serving})
@@ -126,7 +123,7 @@ class _Server(uvicorn.Server):
         self._handshake_timeout_s = handshake_timeout_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own knows no bound for a TLS handshake, and asyncio's is 60 s."""
+        """Like uvicorn's, with a timeout of TLS handshakes, for which asyncio's default is 60 s."""
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
 
@@ -150,15 +147,13 @@ class _Server(uvicorn.Server):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """A response without its end is how a broken stream is reported: it has a log line of its own. A text that is no
-    UTF-8 is its sender's fault, and closes with 1007.
-    """
+    """Drops uvicorn's errors for a broken stream, which has its own log line, and for invalid UTF-8 of a client."""
     known = ("ASGI callable returned without completing response", "Invalid UTF-8 sequence received from client.")
     return not str(record.msg).startswith(known)
 
 
 def _most_connections(asked: int) -> int:
-    """As many as are asked for, or fewer where the process may not open so many files."""
+    """`asked`, or fewer if the process may not open so many files."""
     most = most_connections()
     if most is None or most >= asked:
         return asked
@@ -168,8 +163,8 @@ def _most_connections(asked: int) -> int:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends without delay (TCP_NODELAY) only where the protocol is named; otherwise first audio waits for an
-    # acknowledgement, 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is named. Without it the first audio waits 40 ms for an
+    # acknowledgement.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,7 +178,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None], show_end: Show) -> ssl.SSLContext | None:
-    """A context that every handshake asks for files that have changed; None for plaintext. Raises TlsFileError."""
+    """A context that reloads changed files at each handshake; None for plaintext. Raises TlsFileError."""
     certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None or key is None:
         return None

@@ -18,90 +18,108 @@ class HttpSettings(ProgramSettings):
 
     port: ServingPort = 8000
     metrics_port: MetricsPort = 9463
-    metrics_at_api_port: bool = Field(default=True, description="Answer /metrics on the API port too.")
+    metrics_at_api_port: bool = Field(default=True, description="Serve /metrics on the API port too.")
 
     gateway_target: str = Field(
-        default="127.0.0.1:50051", min_length=1, description="Gateway replicas, such as dns:///gateway:50051."
+        default="127.0.0.1:50051",
+        min_length=1,
+        description="gRPC target of the gateways, such as dns:///gateway:50051.",
     )
     gateway_health_target: str = Field(
-        default="127.0.0.1:50052", min_length=1, description="Health port of the gateway."
+        default="127.0.0.1:50052", min_length=1, description="gRPC target of the gateways' health port."
     )
     gateway_streams_per_connection: ConnectionStreams = Field(
         default=512,
-        description="Calls at once on one connection to the gateway, its --max-streams-per-connection; a further one"
-        " opens another connection. 0 is no limit.",
+        description="Most calls at once on one connection to the gateway; a further call opens another connection. Set"
+        " it to the gateway's --max-streams-per-connection. 0 is no limit.",
     )
     gateway_tls_ca: Path | None = Field(
-        default=None, description="PEM certificates of who signs the gateway; with it it is called over TLS alone."
+        default=None, description="PEM file of the gateway's CAs. With it, the door calls the gateway over TLS only."
     )
     gateway_tls_certificate: Path | None = Field(
-        default=None, description="PEM certificate chain shown to the gateway, where it asks for one."
+        default=None, description="PEM file of the certificate chain that the door presents to the gateway."
     )
     gateway_tls_key: Path | None = Field(
-        default=None, description="PEM key of --gateway-tls-certificate, not encrypted."
+        default=None, description="PEM file of the key of --gateway-tls-certificate, not encrypted."
     )
 
     voice_aliases: str = Field(
         default="",
-        description="Voices under other names: alias=voice, separated by commas; they come before OpenAI's names"
-        " (alloy, ash, ...), each of which is the gateway's default voice.",
+        description="Other names of voices: alias=voice, separated by commas. They override OpenAI's names (alloy,"
+        " ash, ...), each of which means the gateway's default voice.",
     )
     model_aliases: str = Field(
         default="csm,tts-1,tts-1-hd,gpt-4o-mini-tts",
-        description="Names for the one model beside its own, separated by commas.",
+        description="Names that requests may use for the one model, beside its own; separated by commas.",
     )
     cors_origins: str = Field(
         default="",
-        description="Origins whose pages may call, such as https://example.org, separated by commas; * is all."
-        " Without one, only pages of the door itself may.",
+        description="Origins whose pages may call the door, such as https://example.org, separated by commas; * allows"
+        " all. When empty, only the door's own pages may.",
     )
 
     allowed_hosts: str = Field(
         default="",
-        description="Names of this server in the header Host, separated by commas; * is all. Without one: all, but"
-        " localhost alone where --host is a loopback address. Addresses are always allowed.",
+        description="Names that the header Host may have, separated by commas; * allows all. When empty: only"
+        " localhost if --host is a loopback address, otherwise every name. IP addresses are always allowed.",
     )
 
-    page: bool = Field(default=True, description="Serve the page to listen and to try at /.")
+    page: bool = Field(default=True, description="Serve the page for listening and trying out at /.")
 
     max_streams: int = Field(
-        default=1000, ge=1, le=100_000, description="Syntheses and WebSockets at once; more are refused with 503."
+        default=1000, ge=1, le=100_000, description="Most syntheses and WebSockets at once; more are refused with 503."
     )
-    max_connections: int = Field(default=4096, ge=1, le=1_000_000, description="Connections at once.")
+    max_connections: int = Field(
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description="Most connections at once; a further one is answered with 503 and closed.",
+    )
     max_body_bytes: int = Field(
-        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest JSON body or message."
+        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest JSON body or WebSocket message, in bytes."
     )
     max_bodies_bytes: int = Field(
         default=512 * 2**20,
         ge=1024,
-        description="Bytes of all JSON bodies of running requests together, of the contexts that WebSockets keep, of"
-        " their texts that wait and of their messages until they are taken; more are refused with 503.",
+        description="Most bytes, over all requests together, of JSON bodies that are in use, of contexts and waiting"
+        " texts of WebSockets, and of their messages until they are taken. More are refused with 503.",
     )
     max_upload_bytes: int = Field(
-        default=64 * 2**20, ge=1024, le=2**31, description="Largest recording that is searched for the watermark."
+        default=64 * 2**20,
+        ge=1024,
+        le=2**31,
+        description="Largest recording, in bytes, that is searched for the watermark.",
     )
     header_timeout_seconds: float = Field(
         default=10.0,
         gt=0,
         le=600,
-        description="How long a TLS handshake, a request's headers, or a WebSocket's first message, may take.",
+        description="Seconds that a TLS handshake, a request's headers, or a WebSocket's first message may take.",
     )
-    body_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, description="How long a request's body may take.")
+    body_timeout_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Seconds that a request's body may take."
+    )
     keep_alive_seconds: int = Field(
-        default=30, ge=1, le=3600, description="How long a connection may wait for its next request."
+        default=30, ge=1, le=3600, description="Seconds that a connection may be idle between two requests."
     )
     write_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="How long audio may wait for a client that does not read."
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Seconds that audio may wait for a client that does not read; then the stream is broken.",
     )
     websocket_idle_seconds: float = Field(
-        default=300.0, gt=0, le=86400, description="How long a WebSocket may be silent while nothing is spoken."
+        default=300.0,
+        gt=0,
+        le=86400,
+        description="Seconds that a WebSocket may send nothing while nothing is being spoken; then it is closed.",
     )
     deadline_seconds: float = Field(
         default=600.0,
         gt=0,
         le=86400,
-        description="Longest time that one request, or one utterance of a WebSocket, may take at the gateway; the"
-        " header X-Timeout-Seconds may shorten it.",
+        description="Longest time, in seconds, that one request, or one utterance of a WebSocket, may take at the"
+        " gateway. The header X-Timeout-Seconds may shorten it.",
     )
 
     @field_validator("voice_aliases")

@@ -25,7 +25,7 @@ log = logging.getLogger("csm.http")
 
 
 class HttpStage:
-    """A door that listens. It is stateless: data of a request lives only as long as its connection."""
+    """The running stage. It is stateless: the data of a request lives as long as its connection."""
 
     def __init__(self, settings: HttpSettings) -> None:
         """Raises OSError for a taken port or a TLS file that cannot be used."""
@@ -52,14 +52,14 @@ class HttpStage:
         )
         if settings.gateway_tls_certificate is not None:
             own = settings.gateway_tls_certificate
-            end_s = read_end_s("--gateway-tls-certificate", own, own.read_bytes())  # as the channel: at the start alone
+            end_s = read_end_s("--gateway-tls-certificate", own, own.read_bytes())  # read once, as the channel does
             metrics.certificate_ends("gateway_tls_certificate")(lambda: end_s)
         self.metrics_port = -1
         self._metrics_server: MetricsServer | None = None
 
     @property
     def url(self) -> str:
-        """Where it can be called, without a path."""
+        """The base URL, without a path."""
         scheme = "http" if self.settings.tls_certificate is None else "https"
         return f"{scheme}://{host_and_port(reachable_host(self.settings.host), self.server.port)}"
 
@@ -74,7 +74,7 @@ class HttpStage:
         )
 
     async def stop(self) -> None:
-        """Not ready, no new syntheses; those that run get --drain-seconds. Then all stops."""
+        """Refuses new syntheses, gives running ones --drain-seconds, then stops everything."""
         await self.door.streams.drain(self.settings.drain_seconds)
         await self.server.stop()
         if self._tracer is not None:
@@ -86,7 +86,7 @@ class HttpStage:
 
 
 async def start_http(settings: HttpSettings) -> HttpStage:
-    """Returns when it answers; readiness follows the gateway."""
+    """Starts the stage. Returns when it listens; its readiness follows the gateway's."""
     try:
         stage = HttpStage(settings)
     except TlsFileError as error:

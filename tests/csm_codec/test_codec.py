@@ -205,14 +205,14 @@ def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
     codec.push(ending, some_codes(9, frames=1))
     codec.finish(ending)
     codec.push(failing, some_codes(9))
-    hand_out = codec._hand_out
+    outputs_of = codec._outputs_of
 
     def fail_second(stream: DecodeStream, *arguments: object) -> list[Output]:
         if stream is failing:
             raise RuntimeError("out of luck")
-        return hand_out(stream, *arguments)  # type: ignore[arg-type]
+        return outputs_of(stream, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "_hand_out", fail_second)
+    monkeypatch.setattr(codec, "_outputs_of", fail_second)
     outputs = codec.step()
     assert [(output.stream, type(output)) for output in outputs if not isinstance(output, Audio)] == [
         (ending, Complete),

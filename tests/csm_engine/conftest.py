@@ -1,4 +1,4 @@
-"""A tiny CSM, and engines over it."""
+"""A tiny CSM, and engines that run it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model(tiny_config: ModelConfig) -> CSM:
 
 @pytest.fixture(params=["reference", "packed", "packed, read one step later"])
 def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextTokenizer) -> Callable[..., Engine]:
-    """Every claim holds for the reference step and for the fast one, read at once and read one step later."""
+    """Runs each test with the reference step, and with the fast step read at once and one step later."""
 
     def make(model: CSM = model, **settings: int) -> Engine:
         config = EngineConfig(pipeline_depth=int("later" in request.param), **settings)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csm_text.frontend import load
-from csm_text.normalization.everyday.capitals import roman
 from csm_text.normalization.everyday.layout import FULL
 from csm_text.normalization.everyday.table import RULES_2
 from csm_text.normalization.normalize import Normalizer
+from csm_text.normalization.numbers import roman
 
 TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers", "pasted")]
 WRITTEN = [line.split("\t")[0] for table in TABLES for line in table.read_text(encoding="utf-8").splitlines()]

@@ -33,7 +33,7 @@ def test_a_text_is_read_as_the_page_says(front_end: FrontEnd, written: str, spok
 def test_the_symbols_of_the_page_are_made(front_end: FrontEnd) -> None:
     ((written, symbols),) = re.findall(r"^(It's .*?)  ->  (.*)$", PAGE, re.MULTILINE)
     assert front_end.phonemize(written) == symbols
-    assert f"\n{len(SYMBOLS)}, parted by spaces" in PAGE
+    assert f"There are {len(SYMBOLS)} symbols, separated by spaces." in PAGE
 
 
 def test_the_lexicon_of_the_page_can_be_used(front_end: FrontEnd, tmp_path: Path) -> None:

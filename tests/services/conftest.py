@@ -1,4 +1,4 @@
-"""What stages tell beside their answers: the load, and their traces, which a real server of OTLP over gRPC keeps."""
+"""What stages report beside their responses: their load, and their traces, which a real OTLP server collects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SentSpan:
 
 @dataclass
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Holds all spans of all stages. A stage sends its last ones when it stops."""
+    """An OTLP server that keeps the spans of all stages. A stage exports its last spans when it stops."""
 
     endpoint: str = ""
     spans: list[SentSpan] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def named(self, name: str) -> list[SentSpan]:
-        """Those whose name ends so, in the order of their arrival."""
+        """The spans whose name ends with `name`, in the order of their arrival."""
         return [span for span in self.spans if span.name.endswith(name)]
 
     def only(self, name: str) -> SentSpan:
@@ -84,7 +84,8 @@ async def collector(listen: Any) -> Collector:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Calls and slots of each load report. gRPC's weighted round robin takes reports out of what a caller sees."""
+    """(calls, slots) of each load report. gRPC's load balancing removes reports from what a caller sees, so they are
+    recorded where they are made."""
     reported: list[tuple[int, int]] = []
     as_metadata = load_report.as_metadata
 

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority, for tests of whatever speaks TLS. Needs `cryptography`, which no stage does."""
+"""A throw-away certificate authority for tests of TLS. It needs `cryptography`, which no stage does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Authority:
-    """Signs for an hour, unless it is told when the certificate ends."""
+    """Its certificates are valid for an hour unless `ends` says otherwise."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -22,7 +22,7 @@ class Authority:
         self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
 
     def issue(self, name: str = "localhost", ends: datetime.datetime | None = None) -> tuple[bytes, bytes]:
-        """(key, certificate) of a name and of 127.0.0.1, in PEM."""
+        """A new (key, certificate) in PEM for a name; for "localhost" also for 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -33,10 +33,11 @@ class Authority:
         return pem, certificate
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """A new key and certificate in `folder`, as the settings of a server name them."""
+        """Writes a new key and certificate. Returns the server settings that name them."""
         return write_pair(folder, *self.issue())
 
     def write_ca(self, folder: Path, name: str = "ca.crt") -> Path:
+        """Writes the authority's own certificate."""
         (folder / name).write_bytes(self.pem)
         return folder / name
 
@@ -56,6 +57,7 @@ class Authority:
 
 
 def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Any]:
+    """Writes a key and its certificate. Returns the server settings that name them."""
     folder.mkdir(exist_ok=True)
     (folder / "tls.key").write_bytes(key)
     (folder / "tls.crt").write_bytes(certificate)
@@ -63,5 +65,5 @@ def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Any]:
 
 
 def end_s(pem: bytes) -> float:
-    """Unix time at which the first certificate ends."""
+    """Unix time at which the first certificate of the file expires."""
     return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()

@@ -1,4 +1,4 @@
-"""A clock that tests put forward: who waits for an hour of it waits for no real one."""
+"""A clock that tests put forward, so that they need not wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Clock:
-    """time.monotonic of the process plus what it was put forward. Event loops follow it, so asyncio's timers do."""
+    """time.monotonic plus the seconds it was put forward by. Event loops use it, so asyncio's timers follow."""
 
     def __init__(self) -> None:
         self._real, self._ahead_s = time.monotonic, 0.0
@@ -15,5 +15,5 @@ class Clock:
         return self._real() + self._ahead_s
 
     def put_forward(self, seconds: float) -> None:
-        """Wakes what waits in the calling loop for no longer than this. gRPC's own deadlines stay."""
+        """Timers of the calling loop that are due by then fire. gRPC's own deadlines do not follow."""
         self._ahead_s += seconds

@@ -1,6 +1,6 @@
-"""For tests of csm.codec.v1: a stage with settings of the test's own, random codes in messages of any size, answers.
+"""For tests of csm.codec.v1: a running stage, requests with random codes in messages of any size, and responses.
 
-The codes are those of a tiny Mimi: 4 codebooks of 64.
+The codes are for the tiny Mimi of tests/services/codec: 4 codebooks of 64 entries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Codes = np.ndarray[Any, np.dtype[np.int64]]  # (frames, codebooks)
 
 @asynccontextmanager
 async def running_codec(settings: CodecSettings, **changes: Any) -> AsyncIterator[tuple[CodecStage, Any]]:
-    """A stage and a stub of it; changes: of the settings"""
+    """A running stage and a stub to call it. changes: settings to replace."""
     stage = await start_codec(settings.model_copy(update=changes))
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
@@ -56,7 +56,7 @@ def config_message(**fields: Any) -> codec_pb2.StreamDecodeRequest:
 
 
 def stream_of(codes: Codes, sizes: list[int], **config: Any) -> list[codec_pb2.StreamDecodeRequest]:
-    """Config, then the codes in messages of those sizes; the last size goes on to the end."""
+    """The config, then the codes in messages of those numbers of frames; the last size is repeated to the end."""
     requests, start = [config_message(**config)], 0
     sizes = list(sizes)
     while start < len(codes):
@@ -67,7 +67,7 @@ def stream_of(codes: Codes, sizes: list[int], **config: Any) -> list[codec_pb2.S
 
 
 def recording_messages(method: str, samples: bytes, size: int, **config: Any) -> list[Any]:
-    """Config, then the samples in messages of `size` bytes. method: StreamEncode or StreamDetectWatermark"""
+    """The config, then the samples in messages of `size` bytes. method: StreamEncode or StreamDetectWatermark."""
     message = getattr(codec_pb2, f"{method}Request")
     first = message(config={"sample_format": F32, "sample_rate_hertz": 24000, **config})
     return [first, *(message(samples=samples[start : start + size]) for start in range(0, len(samples), size))]
@@ -76,7 +76,7 @@ def recording_messages(method: str, samples: bytes, size: int, **config: Any) ->
 async def decode(
     stub: Any, requests: list[codec_pb2.StreamDecodeRequest]
 ) -> tuple[bytes, codec_pb2.StreamDecodeComplete]:
-    """The samples and the closing message; checks that there is no gap."""
+    """Decodes a stream. Returns its samples and the closing message; asserts that the audio has no gap."""
     samples, complete, position = b"", None, 0
     async for response in stub.StreamDecode(iter(requests)):
         assert complete is None
@@ -93,7 +93,7 @@ async def decode(
 
 
 async def refusal(call: Awaitable[Any]) -> StatusError:
-    """The status of a call that is to fail."""
+    """The status of a call, which must fail."""
     try:
         await call
     except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""For tests of csm.engine.v1: requests, answers, and waits for the load of a stage."""
+"""For tests of csm.engine.v1: requests, responses, and waits until a stage has a certain load."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ async def collect(stub: Stub, request: engine_pb2.GenerateRequest) -> list[engin
 
 
 def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
+    """(frames, codebooks)"""
     parts = [
         np.frombuffer(r.frames.codes, "<u2").reshape(r.frames.frame_count, r.frames.codebook_count)
         for r in responses

@@ -1,5 +1,6 @@
-"""A real gateway before stand-ins of engine and codec, real servers over the real protos: what the tests of the gateway
-and of the clients run against.
+"""A real gateway in front of fake engines and codecs, for tests of the gateway and of the clients.
+
+All of them are real servers that speak the real protos on free ports.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
 
 @dataclass
 class FakeDeployment:
-    """A real gateway before fakes, one or more of either stage."""
+    """A running gateway, and the fakes behind it: one or more of each stage."""
 
     engines: list[FakeEngine]
     codecs: list[FakeCodec]
@@ -69,8 +70,9 @@ async def fake_deployment(
     used_bytes: Callable[[int], int] | str = lambda at_least: 0,
     **gateway_settings: Any,
 ) -> AsyncIterator[FakeDeployment]:
-    """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec. used_bytes:
-    what the gateway believes its process to have, or why that is not known
+    """Starts the servers. The gateway becomes ready by itself, a little later.
+
+    replica_count: of the engine and of the codec. used_bytes: the gateway's view of its own memory, or why it has none.
     """
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]
@@ -85,9 +87,9 @@ async def fake_deployment(
         **stage_targets(engine_servers, codec_servers),
         "drain_seconds": 0.0,
         "failover_wait_seconds": 0.5,
-        "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
+        "stage_silence_seconds": 60.0,  # fakes report no progress, and tests run on busy machines
         "code_sealing": "open",
-        "max_full_replicas": 0,  # a refusal is one call
+        "max_full_replicas": 0,  # the gateway asks one replica only before it refuses
         "voices_database": "",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)
@@ -100,7 +102,7 @@ async def fake_deployment(
 
 
 def target_of(ports: list[int]) -> str:
-    """One target with an address for every port."""
+    """One gRPC target with the address of each port."""
     return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
@@ -115,7 +117,7 @@ class Listens(Protocol):
 
 
 def stage_targets(engines: Sequence[Listens], codecs: Sequence[Listens]) -> dict[str, Any]:
-    """The settings of a gateway that name its stages."""
+    """The gateway settings that name its stages."""
     return {
         "engine_target": target_of([server.port for server in engines]),
         "engine_health_target": target_of([server.health_port for server in engines]),
@@ -125,7 +127,7 @@ def stage_targets(engines: Sequence[Listens], codecs: Sequence[Listens]) -> dict
 
 
 async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({})) -> StageServer:
-    """Serves it on free ports, and tells that it is ready."""
+    """Serves a fake on free ports, and reports it as ready. stage: "engine" or "codec"."""
     settings = StageSettings(host="127.0.0.1", **traces)
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
     server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
@@ -135,7 +137,7 @@ async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any]
 
 
 async def failure(call: Any) -> StatusError:
-    """Reads the stream of a call to its end, which must be a failure."""
+    """Reads the responses of a call, which must fail. Returns its status."""
     try:
         while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
             pass
@@ -150,7 +152,7 @@ async def read_until_audio(call: Any) -> None:
 
 
 async def ended(calls: Any, index: int = 0) -> str:
-    """Waits until a fake's call has ended; its error."""
+    """Waits until a fake's call has ended. Returns its `error`. calls: list of CallRecord."""
     async with asyncio.timeout(60):
         await eventually(lambda: len(calls) > index)
         await calls[index].ended.wait()

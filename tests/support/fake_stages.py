@@ -1,6 +1,6 @@
-"""Stand-ins of engine and codec that do what a test tells them. No model, no audio.
+"""A fake engine and a fake codec that follow a test's script. They have no model.
 
-The fake engine makes frames that count; the fake codec makes audio whose every sample is the number of its frame.
+Every code of a frame from the fake engine, and every sample that the fake codec makes of it, is the frame's number.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def fake_identity() -> rvq_pb2.CodecIdentity:
 
 
 def fake_frames(first: int, count: int) -> rvq_pb2.CodeFrames:
-    """Frames whose codes are all the number of the frame."""
+    """Frames whose codes all equal the frame's number."""
     values = [index % 2048 for index in range(first, first + count) for _ in range(CODEBOOKS)]
     codes = struct.pack(f"<{len(values)}H", *values)
     return rvq_pb2.CodeFrames(first_frame_index=first, frame_count=count, codebook_count=CODEBOOKS, codes=codes)
 
 
 def numbered_audio(frames: range) -> bytes:
-    """Samples that are all the number of their frame."""
+    """16-bit samples that all equal the number of their frame."""
     return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in frames)
 
 
@@ -56,15 +56,15 @@ class CallRecord:
     request: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
     peer: str = ""  # address of the caller's connection
-    remaining_s: float | None = None
-    frame_count: int = 0  # sent by the engine with those it was resumed from, received by the codec
+    remaining_s: float | None = None  # until the call's deadline, when it arrived
+    frame_count: int = 0  # engine: frames sent, and those it was resumed from; codec: frames received
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    error: str = ""  # type of what ended the call; "" at a regular end; a lost caller is a cancel, also within a write
+    error: str = ""  # type of the exception that ended the call: CancelledError for a lost caller; "" for a regular end
 
 
 @dataclass
 class Script:
-    """What a fake does: pause before a frame, or fail before it. Frame 0 is the first."""
+    """Pauses or fails a fake's call before it reaches a frame. Frame 0 is the first."""
 
     pause_at: int | None = None
     resume: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +81,7 @@ class Script:
 
 
 class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
-    """Makes `frame_count` frames for whatever it is asked."""
+    """Makes `frame_count` frames for any request, up to the request's own limit."""
 
     def __init__(self) -> None:
         self.frame_count = 10
@@ -89,11 +89,11 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.dropped_segment_count = 0
         self.end_reason = engine_pb2.FINISH_REASON_END_OF_SPEECH
         self.script = Script()
-        self.may_start = asyncio.Event()  # cleared: calls wait before the sequence starts
+        self.may_start = asyncio.Event()  # while it is clear, calls wait before the sequence starts
         self.may_start.set()
         self.refusal: Exception | None = None  # raised before the sequence starts
-        self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
-        self.refusals: list[Exception | None] = []  # likewise
+        self.frame_counts: list[int] = []  # of the next calls, in place of `frame_count`
+        self.refusals: list[Exception | None] = []  # of the next calls, in place of `refusal`
         self.calls: list[CallRecord] = []
         self.voice_prompts: dict[str, engine_pb2.GetVoicePromptResponse] = {}
         self.info = engine_pb2.GetModelInfoResponse(
@@ -151,23 +151,23 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
-    """Decodes by `audio_of`. Holds back `info.latency_sample_count` until the half-close."""
+    """Decodes frames by `audio_of`. Holds back `info.latency_sample_count` samples until the caller's half-close."""
 
     def __init__(self) -> None:
         self.audio_of: Callable[[range], bytes] = numbered_audio  # frames to 16-bit samples, 1,920 each
         self.script = Script()
         self.calls: list[CallRecord] = []
-        self.refusal: Exception | None = None  # of recordings
-        self.refusals: list[Exception | None] = []  # of the next streams
-        self.sends_started = True  # that `info` says so is another matter
-        self.slots = asyncio.Semaphore(1000)  # for streams; one that finds none waits
+        self.refusal: Exception | None = None  # raised for recordings
+        self.refusals: list[Exception | None] = []  # raised for the next streams
+        self.sends_started = True  # whatever `info.sends_started` announces
+        self.slots = asyncio.Semaphore(1000)  # of streams, which wait for one
         self.sends_checkpoints = True
-        self.checkpoint_lag = 0  # samples before the end of a frame, where its checkpoint is
-        self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
-        self.search_script = Script()  # of StreamDetectWatermark: before its answer
+        self.checkpoint_lag = 0  # samples from a checkpoint to the end of its frame
+        self.coverages: list[codec_pb2.WatermarkCoverage] = []  # reported by the next streams, then FULL
+        self.search_script = Script()  # reached by StreamDetectWatermark before its answer
         self.searches: list[CallRecord] = []
         self.encoded: list[codec_pb2.EncodeRequest] = []
-        self.levels = codec_pb2.RecordingLevels(speech_level_db=-20)  # of recordings
+        self.levels = codec_pb2.RecordingLevels(speech_level_db=-20)  # reported for recordings
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
         self.info = codec_pb2.GetCodecInfoResponse(
@@ -194,16 +194,16 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     ) -> None:
         start = codec_pb2.StreamDecodeStarted()
         if self.sends_checkpoints:
-            start.MergeFromString(call.request.checkpoint)  # the state is the place itself
+            start.MergeFromString(call.request.checkpoint)  # a checkpoint's state is such a message
         call.frame_count = start.first_frame_index
         if self.sends_started:
             await context.write(codec_pb2.StreamDecodeResponse(started=start))
         held, sent = bytearray(), start.sample_offset
-        unwanted = 2 * (start.sample_offset - FRAME_SAMPLES * start.first_frame_index)
+        bytes_to_skip = 2 * (start.sample_offset - FRAME_SAMPLES * start.first_frame_index)
         async for request in requests:
             held += await self._decode(request.frames, call)
-            unwanted -= (dropped := min(unwanted, len(held)))
-            del held[:dropped]
+            bytes_to_skip -= (skipped := min(bytes_to_skip, len(held)))
+            del held[:skipped]
             ready = max(0, len(held) // 2 - self.info.latency_sample_count)
             sent = await _send_audio(context, held, sent, ready, self._checkpoint(call))
         sent = await _send_audio(context, held, sent, len(held) // 2, None)
@@ -220,7 +220,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
 
     def _checkpoint(self, call: CallRecord) -> codec_pb2.StreamDecodeCheckpoint | None:
-        """At the last frame so far. The three frames before it are needed again."""
+        """A checkpoint after the last frame so far. Decoding from it needs the three frames before it again."""
         if not self.sends_checkpoints or not call.request.checkpoint_frame_count:
             return None
         first, offset = max(0, call.frame_count - 3), FRAME_SAMPLES * call.frame_count - self.checkpoint_lag
@@ -240,7 +240,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         await context.write(codec_pb2.StreamEncodeResponse(complete=complete))
 
     async def encode(self, recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:
-        """recording: all that has come"""
+        """Answers a whole recording."""
         self.encoded.append(recording)
         levels = self.levels if recording.measure else None
         return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=self.info.codec, levels=levels)
@@ -248,7 +248,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     async def StreamDetectWatermark(
         self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
     ) -> None:
-        """What has come is kept as one request."""
+        """Answers with `detection`. Keeps the recording as one request in `detected`."""
         started = codec_pb2.StreamDetectWatermarkResponse(started=codec_pb2.StreamDetectWatermarkStarted())
         async with _recorded(self.searches, None, context):
             self.detected.append(codec_pb2.DetectWatermarkRequest(**await self._receive(requests, context, started)))
@@ -256,7 +256,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
             await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
 
     async def _receive(self, requests: AsyncIterator[Any], context: Context, started: Any) -> dict[str, Any]:
-        """The fields of a recording in pieces: those of its config, and all its samples."""
+        """Receives a recording in pieces. Returns the fields of its config, and all samples."""
         config = (await anext(requests)).config
         if self.refusal is not None:
             raise self.refusal
@@ -273,7 +273,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
 async def _send_audio(
     context: Context, held: bytearray, sent: int, count: int, checkpoint: codec_pb2.StreamDecodeCheckpoint | None
 ) -> int:
-    """Sends the first `count` samples of `held`; returns how many have been sent altogether."""
+    """Sends the first `count` samples of `held`. Returns the number of samples sent so far."""
     if count:
         samples = codec_pb2.AudioSamples(samples=bytes(held[: 2 * count]), sample_offset=sent, sample_count=count)
         if checkpoint is not None:
@@ -290,7 +290,7 @@ async def _recorded(calls: list[CallRecord], request: Any, context: Context) -> 
     calls.append(call)
     try:
         yield call
-    except grpc.aio.InternalError:  # the call was over in the middle of a write, before the cancel came here
+    except grpc.aio.InternalError:  # the caller was lost during a write
         call.error = asyncio.CancelledError.__name__
         raise
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Runs requests through an engine, step by step."""
+"""Runs requests through an engine to their end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csm_engine.types import Codes, GenerationRequest
 
 
 def run_all(engine: Engine, requests: Iterable[GenerationRequest], *, steps_between: int = 0) -> dict[str, Codes]:
-    """Adds the requests, that many steps apart, runs all to their end and gives each one's frames: (frames, K)."""
+    """The codes of each request by its id: (frames, K). The requests are added `steps_between` steps apart."""
     frames: dict[str, list[Codes]] = {}
 
     def step() -> None:

@@ -1,5 +1,6 @@
-"""For tests of the load generator: a TextToSpeechService whose answers are scripted, and a clock that only the script
-moves, so that what was late, and by how much, is exact.
+"""For tests of the load generator: a TextToSpeechService with scripted answers, and a clock that the script moves.
+
+With that clock the client measures exact times.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ Response = tts_pb2.StreamSynthesizeResponse
 
 
 class ScriptedClock:
-    """Seconds that pass only when the script says so; it waits until the client has looked."""
+    """The client's clock, in seconds. Its time passes only when the script says so."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self._looked = asyncio.Event()
+        self._was_read = asyncio.Event()
 
     def __call__(self) -> float:
-        self._looked.set()
+        self._was_read.set()
         return self.now_s
 
-    async def after_look_at(self, sending: Awaitable[None]) -> None:
-        """Sends a message and returns when the client has read the clock for it."""
-        self._looked.clear()
+    async def until_read_after(self, sending: Awaitable[None]) -> None:
+        """Sends a message, and returns when the client has read the clock for it."""
+        self._was_read.clear()
         await sending
-        await self._looked.wait()
+        await self._was_read.wait()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Audio to send, after some time has passed."""
+    """A message of audio, sent `wait_s` after the message before it."""
 
     wait_s: float
     audio_s: float
@@ -48,16 +49,16 @@ class Chunk:
 
 @dataclass
 class Script:
-    """What the server does with a text."""
+    """What the server answers to a text."""
 
     chunks: tuple[Chunk, ...] = ()
     then: grpc.StatusCode = grpc.StatusCode.OK  # how the stream ends
     summary: bool = True
-    after_s: float = 0.0  # wait before the end
+    after_s: float = 0.0  # wait after the last chunk
 
 
 class ScriptedService(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """Follows the script of the request's text. With a clock it moves that; without one it really waits."""
+    """Follows the script of the request's text. It moves `clock` instead of waiting; without one it waits."""
 
     def __init__(self) -> None:
         self.scripts: dict[str, Script] = {}
@@ -99,7 +100,7 @@ class ScriptedService(tts_pb2_grpc.TextToSpeechServiceServicer):
         if self.clock is None:
             await context.write(message)
         else:
-            await self.clock.after_look_at(context.write(message))
+            await self.clock.until_read_after(context.write(message))
 
 
 def _summary(request: tts_pb2.StreamSynthesizeRequest, sent: int) -> tts_pb2.SynthesisSummary:
@@ -124,6 +125,6 @@ class ScriptedServer:
         summary: bool = True,
         after_s: float = 0.0,
     ) -> str:
-        """Tells what to do with a text; returns it."""
+        """Sets the script of a text. Returns the text."""
         self.service.scripts[text] = Script(chunks, then, summary, after_s)
         return text

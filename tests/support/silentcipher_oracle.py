@@ -1,7 +1,6 @@
 """The SilentCipher package's own embedder and detector, as a reference for ours. For tests only.
 
-It works on whole clips at the checkpoint's rate, prints to the terminal (silenced here) and pulls in its whole tail of
-dependencies.
+It works on whole clips at the checkpoint's rate, and prints to the terminal, which is silenced here.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from csm_codec.watermark.stream.level import Level
 
 
 class FixedLevel:
-    """A level that is known beforehand, of a finished clip."""
+    """The level of a clip that is known as a whole."""
 
     def __init__(self, level: Level) -> None:
         self._level = level
@@ -43,16 +42,16 @@ class PackageOracle:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", *, as_shipped: bool = False) -> PackageOracle:
-        """as_shipped: in train mode, which the package never leaves: normalisation by the statistics of each clip."""
+        """as_shipped: train mode, which the package never leaves: it normalises by the statistics of each clip."""
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             from silentcipher.server import Model
             from silentcipher.stft import STFT
         hparams = yaml.safe_load((folder / "hparams.yaml").read_text())
-        type(STFT)._instances.clear()  # the package keeps one transform per process, whatever its size
+        type(STFT)._instances.clear()  # the package keeps one transform per process, for any size
 
         class Embedder(Model):  # type: ignore[misc]
-            """The package knows one size of message decoder: with files of another it can embed and not detect."""
+            """Without the message decoder, of which the package loads one size only: it can embed, but not detect."""
 
             def load_models(self, folder: str) -> None:
                 for part in ("enc_c", "dec_c"):
@@ -80,8 +79,8 @@ class PackageOracle:
     def read(self, silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.int64]:
         """The likeliest symbol of each frame, as the package's message decoder reads a clip at its rate.
 
-        silentcipher: networks whose message decoder is used where the package cannot load the folder's; it is left in
-        the mode of the package's other networks, with the statistics it came with.
+        silentcipher: its message decoder is used, as the package may not be able to load the folder's. It runs in the
+        mode of the package's other networks.
         """
         decoder = copy.deepcopy(silentcipher.message_decoder).train(self.model.enc_c.training)
         gain = np.float32(np.sqrt(self.model.average_energy_VCTK / np.mean(pcm**2)))

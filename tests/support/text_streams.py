@@ -1,4 +1,4 @@
-"""Texts of tests: in pieces, as the messages of StreamSynthesizeText, and the codes that are returned of them."""
+"""For tests of StreamSynthesizeText: a text in pieces, its request messages, and the codes returned for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def messages_of(config: tts_pb2.StreamSynthesizeRequest, pieces: Sequence[str] =
 
 
 def fake_answer(*utterances: tuple[str, int]) -> rvq_pb2.CodeFrames:
-    """Returned codes. utterances: of each its text and its number of frames, which begin with frame 0"""
+    """The codes that the fakes return. utterances: (text, number of frames) of each; each begins with frame 0."""
     said = [fake_frames(0, count) for _, count in utterances]
     return rvq_pb2.CodeFrames(
         frame_count=sum(count for _, count in utterances),

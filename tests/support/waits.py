@@ -1,4 +1,4 @@
-"""How tests wait for what others do: until a condition holds, and until all tasks wait in their turn."""
+"""How tests wait: until a condition holds, or until all tasks of the loop are blocked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def eventually(condition: Callable[[], T | None], within_s: float = 60.0) -> T:
-    """What the condition gives, once that counts as true. Raises: TimeoutError"""
+    """Waits until the condition returns something true, and returns that. Raises: TimeoutError."""
     async with asyncio.timeout(within_s):
         while not (found := condition()):
             await asyncio.sleep(0.01)
@@ -18,6 +18,6 @@ async def eventually(condition: Callable[[], T | None], within_s: float = 60.0) 
 
 
 async def settle() -> None:
-    """Lets tasks run until they wait for something else than each other."""
+    """Lets the other tasks run until they wait for more than each other."""
     for _ in range(10):
         await asyncio.sleep(0)

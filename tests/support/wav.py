@@ -7,7 +7,7 @@ import wave
 
 
 def wav_of(samples: bytes, rate_hz: int = 24_000) -> bytes:
-    """samples: of 16 bits, mono"""
+    """A WAV file. samples: 16-bit, mono."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setparams((1, 2, rate_hz, 0, "NONE", ""))

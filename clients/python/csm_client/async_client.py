@@ -42,8 +42,8 @@ class AsyncClient:
         **connection: Unpack[ConnectionOptions],
     ) -> None:
         """timeout_s: deadline of each call, in seconds; resumes: how often in a minute a stream that loses its server
-        after the first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets
-        no TLS from `connection`; metadata: sent with every call, such as the `traceparent` of a request passed on
+        after the first audio is resumed at another one, bit for bit; 0 is never; channel: the caller's own, to which
+        the TLS options do not apply; metadata: sent with every call, such as `traceparent`
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError, TypeError, ValueError.
         """
@@ -71,7 +71,7 @@ class AsyncClient:
         return from_unary(await self._call_until_answered(lambda: self._tts.Synthesize, request))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
-        """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
+        """Audio while it is generated. Iterate over it, or `await stream.read_all()`."""
         request = requests.stream_request(text, options)
         request.stream_config.send_checkpoints = self._resumes > 0
         traced = self._metadata + trace_metadata()
@@ -87,11 +87,12 @@ class AsyncClient:
     ) -> AsyncSpeechStream:
         """Audio of a text that is still being written, sentence by sentence.
 
-        pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a complete text.
-        A TextPiece goes out as it is, and may end a sentence with its `flush`.
-        An exception of `pieces` ends the stream and is raised. `max_seconds` counts for all sentences together.
-        Text that has been sent is kept, up to 256 KiB, and sent again when the server is lost after the first audio.
-        Sentences whose end the server has told are then not made again.
+        pieces: of the text, cut anywhere, spaces included, as a language model streams them; a str is a complete text.
+        A TextPiece is sent as it is, and may end a sentence with its `flush`.
+
+        An exception of `pieces` ends the stream and is raised. `max_seconds` limits all sentences together. Up to 256
+        KiB of sent text are kept, and sent again when the server is lost after the first audio. Sentences with a
+        checkpoint are then not generated again.
         """
         request = requests.stream_request("", options)
         request.stream_config.send_checkpoints = self._resumes > 0
@@ -117,28 +118,28 @@ class AsyncClient:
             request.page_token = page.next_page_token
 
     async def create_voice(self, name: str, **options: Unpack[VoiceOptions]) -> voices_pb2.KeptVoice:
-        """Keeps a voice under a name; its owner is the caller. See VoiceOptions. Raises ValueError."""
+        """Stores a voice, owned by the caller. See VoiceOptions. Raises ValueError."""
         request = requests.create_voice_request(name, options)
         answer: voices_pb2.CreateVoiceResponse = await self._call(self._voices.CreateVoice, request)
         return answer.voice
 
     async def get_voice(self, name: str) -> voices_pb2.KeptVoice:
-        """One voice; its consent and its prompt's text are there for its owner alone."""
+        """A stored voice. Only its owner gets its consent and its prompt's text."""
         request = voices_pb2.GetVoiceRequest(name=name)
         answer: voices_pb2.GetVoiceResponse = await self._call(self._voices.GetVoice, request)
         return answer.voice
 
     async def delete_voice(self, name: str) -> None:
-        """Deletes a voice of the caller's. Running streams go on."""
+        """Deletes a voice of the caller. Running streams continue."""
         await self._call(self._voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
 
     async def server_info(self) -> tts_pb2.GetServerInfoResponse:
-        """What the server runs and accepts."""
+        """The server's model, formats and limits."""
         info: tts_pb2.GetServerInfoResponse = await self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())
         return info
 
     async def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
-        """Whether a recording was made by this server.
+        """Whether a recording has a watermark of this server.
 
         wav: a file of WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
@@ -151,7 +152,7 @@ class AsyncClient:
     async def find_watermarks(
         self, file: BinaryIO, key_ids: Sequence[str] = ()
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
-        """The marked stretches of a recording of up to an hour, which is sent as it is read.
+        """The watermarked stretches of a recording of up to an hour, which is sent while it is read.
 
         file: WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
@@ -165,9 +166,9 @@ class AsyncClient:
         return answer
 
     async def _call_until_answered(self, method: Callable[[], Any], request: Any) -> Any:
-        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit.
+        """Calls again when the server is lost. gRPC's own retries cover requests of up to 256 KiB only.
 
-        method: looks up the stub's, at each call
+        method: returns the stub's method; called for each attempt, because `close` replaces the stub
         """
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
         after: NextCall | None = None
@@ -191,11 +192,11 @@ class AsyncClient:
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            raise cancelled_here() from None  # the client was closed, or its messages could not be made
+            raise cancelled_here() from None  # the client was closed, or the iterator of requests has failed
 
 
 class AsyncSpeechStream:
-    """A stream of one text. Use `async with` if you may leave it early: leaving cancels it.
+    """The audio stream of one text. Use `async with` if you may stop early: leaving the block cancels the call.
 
     Iterating raises IncompleteAudioError when the stream breaks after its first audio.
     """
@@ -207,7 +208,7 @@ class AsyncSpeechStream:
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
-        self._is_left = False
+        self._is_cancelled = False
 
     @property
     def header(self) -> tts_pb2.SynthesisHeader | None:
@@ -235,7 +236,7 @@ class AsyncSpeechStream:
                 except grpc.aio.AioRpcError as error:
                     failure = from_rpc_error(error)
                 except asyncio.CancelledError:
-                    # By `cancel`, which must not end the reading task, or by grpc.aio when a write met a lost call.
+                    # From `cancel`, which must not end the reading task, or from grpc.aio for a write into a lost call.
                     if _is_cancelled():
                         raise
                     failure = cancelled_here()
@@ -243,21 +244,21 @@ class AsyncSpeechStream:
                     raise self._writer.error from None
                 if self._ended_while_writing:
                     break
-                await self._go_on(failure)
+                await self._resume(failure)
         finally:
             self._stop()
         self._reader.end()
 
-    async def _go_on(self, error: ServerError) -> None:
-        """Opens the call anew, or raises `error`."""
-        if self._is_left:
+    async def _resume(self, error: ServerError) -> None:
+        """Opens the next call, or raises `error`."""
+        if self._is_cancelled:
             self._reader.fail(error)
         after = self._resumes.after(error, self._reader)
         if after is None:
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
-        self._call.cancel()  # after a write that met its end, it may still run
+        self._call.cancel()  # it may still run if the failure was one of a write
         await asyncio.sleep(after.delay_s)
-        if self._is_left:
+        if self._is_cancelled:
             self._reader.fail(cancelled_here())
         try:
             self._call = self._call_again(after)
@@ -266,8 +267,8 @@ class AsyncSpeechStream:
 
     @property
     def _ended_while_writing(self) -> bool:
-        """Whether only the status is missing: grpc.aio loses it when a write meets the end of a call."""
-        return self._writer is not None and self._reader.summary is not None and not self._is_left
+        """Whether the stream is complete and only its status was lost, as grpc.aio does for a write after its end."""
+        return self._writer is not None and self._reader.summary is not None and not self._is_cancelled
 
     async def read_all(self) -> Speech:
         """The whole utterance."""
@@ -276,7 +277,7 @@ class AsyncSpeechStream:
 
     def cancel(self) -> None:
         """Cancels the call if it still runs; the server stops working on it. An iteration raises a CsmClientError."""
-        self._is_left = True
+        self._is_cancelled = True
         self._stop()
 
     def _stop(self) -> None:
@@ -294,6 +295,6 @@ class AsyncSpeechStream:
 
 
 def _is_cancelled() -> bool:
-    """Whether the running task is, and not only its call."""
+    """Whether the current task is cancelled, and not only its call."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

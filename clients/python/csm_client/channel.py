@@ -1,7 +1,7 @@
-"""Channels to servers: round robin over replicas, retries of UNAVAILABLE, by the service config beside this file.
+"""Channels to servers: round robin over replicas, and retries of UNAVAILABLE (tts_service_config.json).
 
 gRPC retries a stream only until its first message, and the server sends nothing before its first audio. TLS files are
-read when the channel is opened and not again.
+read once, when the channel is opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc
 from csm_client.errors import ClientClosedError, TlsFileError
 from csm_client.targets import is_loopback
 
-KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer: a server that has gone without a word is missed
+KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
@@ -30,7 +30,7 @@ class TlsOptions(TypedDict, total=False):
 
 
 class ClosedStub:
-    """Takes the place of a client's stubs when it is closed: gRPC would raise errors of its own."""
+    """Replaces the stubs of a closed client, for which gRPC would raise its own errors."""
 
     def __getattr__(self, method: str) -> Never:
         raise ClientClosedError("The client is closed. Make a new one, or close it after its last call.")

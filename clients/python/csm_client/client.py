@@ -1,4 +1,4 @@
-"""The synchronous client: the same requests, answers and errors as the asynchronous one, over blocking stubs."""
+"""The synchronous client: the same methods and errors as the asynchronous one, over blocking stubs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Client:
         return SpeechStream(call(), None, resumes, call)
 
     def stream_synthesize_text(self, pieces: Iterable[Piece], **options: Unpack[StreamOptions]) -> SpeechStream:
-        """`pieces` are taken in a thread of gRPC's."""
+        """`pieces` are iterated in a thread of gRPC."""
         request = requests.stream_request("", options)
         request.stream_config.send_checkpoints = self._resumes > 0
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
@@ -121,7 +121,7 @@ class Client:
     def find_watermarks(
         self, file: BinaryIO, key_ids: Sequence[str] = ()
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
-        """`file` is read in a thread of gRPC's."""
+        """`file` is read in a thread of gRPC."""
         messages = requests.DetectMessages(file, key_ids)
         try:
             answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
@@ -132,10 +132,7 @@ class Client:
         return answer
 
     def _call_until_answered(self, method: Callable[[], Any], request: Any) -> Any:
-        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit.
-
-        method: looks up the stub's, at each call
-        """
+        """As AsyncClient's."""
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
         after: NextCall | None = None
         while True:
@@ -166,7 +163,7 @@ class SpeechStream:
         call_again: Callable[[NextCall], Any],
     ) -> None:
         self._resumes, self._call_again = resumes, call_again
-        self._left = threading.Event()
+        self._cancelled = threading.Event()
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
@@ -194,21 +191,21 @@ class SpeechStream:
                 except grpc.RpcError as error:
                     if self._writer is not None and self._writer.error is not None:
                         raise self._writer.error from None
-                    self._go_on(from_rpc_error(error))
+                    self._resume(from_rpc_error(error))
         finally:
             self.cancel()
         self._reader.end()
 
-    def _go_on(self, error: ServerError) -> None:
-        """Opens the call anew, or raises `error`."""
-        after = None if self._left.is_set() else self._resumes.after(error, self._reader)
-        if after is None or self._left.wait(after.delay_s):
+    def _resume(self, error: ServerError) -> None:
+        """Opens the next call, or raises `error`."""
+        after = None if self._cancelled.is_set() else self._resumes.after(error, self._reader)
+        if after is None or self._cancelled.wait(after.delay_s):
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
         try:
             self._call = self._call_again(after)
         except (ClientClosedError, ValueError):  # ValueError: the caller's own channel was closed
             self._reader.fail(error)
-        if self._left.is_set():  # while it was called: `cancel` has met the call before
+        if self._cancelled.is_set():  # meanwhile; `cancel` has cancelled the previous call
             self._call.cancel()
 
     def read_all(self) -> Speech:
@@ -216,7 +213,7 @@ class SpeechStream:
         return self._reader.speech(samples)
 
     def cancel(self) -> None:
-        self._left.set()
+        self._cancelled.set()
         self._call.cancel()
         if self._writer is not None:
             self._writer.close()

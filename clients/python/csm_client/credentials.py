@@ -19,14 +19,14 @@ _TOKEN = re.compile(r"[!-~]+")  # printable ASCII, no space
 
 
 class ConnectionOptions(TlsOptions, total=False):
-    """How to reach a server, and as whom."""
+    """How to reach a server, and as which caller."""
 
     token: str | None  # sent with every call
-    insecure_token: bool  # send it in plaintext too, to hosts that are not this one
+    insecure_token: bool  # also in plaintext to other hosts
 
 
 def call_metadata(target: str, options: ConnectionOptions, *, own_channel: bool = False) -> CallMetadata:
-    """The metadata of every call. Raises TokenError, and TypeError for an option that there is not.
+    """The metadata of every call. Raises TokenError, and TypeError for an unknown option.
 
     own_channel: the caller passed its own channel, and is responsible for the token on it
     """

@@ -136,7 +136,7 @@ class InternalServerError(ServerError):
 
 
 def is_wordless(error: CsmClientError) -> bool:
-    """Whether all that is wrong is a text with nothing to say, as marks, spaces and emoji alone have."""
+    """Whether the only problem is a text without words, such as one of punctuation, spaces and emoji."""
     if not isinstance(error, ServerError) or error.reason != "TEXT_EMPTY":
         return False
     return [violation.field for violation in error.field_violations] in (["text"], ["input.text"])
@@ -193,7 +193,7 @@ def _explain_handshake(message: str) -> str:
 def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
-    except (ValueError, DecodeError):  # a proxy replaced the status; the details belong to the old one, or are none
+    except (ValueError, DecodeError):  # a proxy has replaced the status, and the details do not belong to it
         status = None
     reason, request_id = "", ""
     violations: tuple[FieldViolation, ...] = ()
@@ -215,9 +215,8 @@ def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
 
 
 def _unpack(packed: Any, message: Message) -> bool:
-    """Whether it is that message, and can be read."""
+    """Whether the detail is of the message's type and valid; then the message is set."""
     try:
-        is_that: bool = packed.Unpack(message)
+        return bool(packed.Unpack(message))
     except DecodeError:
         return False
-    return is_that

@@ -22,7 +22,7 @@ LARGEST_SPEAKER = 2**31 - 1  # of the field
 
 
 def save_codes(path: Path, codes: Codes) -> None:
-    """Sealed codes as they came, open ones as a csm.rvq.v1.CodeFrames message."""
+    """Writes sealed codes as they are, open ones as a serialized csm.rvq.v1.CodeFrames."""
     path.write_bytes(codes if isinstance(codes, bytes) else codes.SerializeToString())
 
 

@@ -1,4 +1,4 @@
-"""Requests from plain values. The default encoding is PCM; the client writes WAV files itself."""
+"""Builds requests from plain values. The default encoding is PCM; the client writes WAV files itself."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING, SamplingOptions
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
 PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
-LARGE_BYTES = 256 * 1024  # a server lets larger requests wait while it has too many of them
-LONGEST_S = 1e9  # that gRPC waits; with more, or infinity, a call ends at once
+LARGE_BYTES = 256 * 1024  # larger requests are announced, so that a busy server lets them wait
+LONGEST_S = 1e9  # gRPC's limit; with a longer timeout, or infinity, a call ends at once
 
 
 def checked_timeout(timeout_s: float) -> float:
     """Raises ValueError."""
-    if not timeout_s <= LONGEST_S:  # also of NaN
+    if not timeout_s <= LONGEST_S:  # true for NaN too
         raise ValueError(f"timeout_s is {timeout_s}; it must be at most {LONGEST_S:g}.")
     return timeout_s
 
 
 def size_metadata(request: object) -> tuple[tuple[str, str], ...]:
-    """Announces a large request: the server then lets it wait, where it would be refused otherwise."""
+    """Announces the size of a large request, so that a busy server lets it wait instead of refusing it."""
     size = request.ByteSize() if isinstance(request, Message) else 0
     return (("csm-request-bytes", str(size)),) if size > LARGE_BYTES else ()
 
@@ -47,7 +47,7 @@ class Turn:
 
 
 class SpeechOptions(SamplingOptions, total=False):
-    """What a request may set, beside its sampling; the server has a default for everything."""
+    """The options of a request, in addition to sampling. The server has a default for each."""
 
     speaker: int
     voice: str
@@ -56,35 +56,35 @@ class SpeechOptions(SamplingOptions, total=False):
     max_seconds: float
     encoding: Encoding  # of the audio; "pcm" when unset
     sample_rate_hz: int  # of the audio; the model's own when unset
-    speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
+    speed: float  # of the speech, 0.25 to 4, at the same pitch; 1 when unset
     return_codes: bool
-    as_one_utterance: bool  # the text, whatever sentences it has; not of a text in pieces
-    silence_without_words: bool  # one frame of silence where the text has nothing to say, and no error
+    as_one_utterance: bool  # do not split the text into sentences; not for a text in pieces
+    silence_without_words: bool  # a text without words gives one frame of silence instead of an error
     request_id: str  # a UUID
     conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
 
 
 class StreamOptions(SpeechOptions, total=False):
-    """What a streaming request may set as well."""
+    """The options of a streaming request."""
 
     chunk_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """That the person whose voice it is agrees."""
+    """The consent of the person whose voice it is."""
 
     id: str  # where the consent is kept
     text: str  # what the person agreed to
 
 
 class VoiceOptions(TypedDict, total=False):
-    """What a kept voice may have. It needs a prompt (`text`, `audio` or `codes`, and `consent`), a seed, or both."""
+    """The options of a stored voice. It needs a prompt (`text`, `audio` or `codes`, and `consent`), a seed, or both."""
 
     text: str  # what is said in the recording
     audio: bytes  # a file of WAV, Ogg Opus, MP3, AAC or FLAC
-    codes: Codes  # in place of audio: of an earlier answer, where the server allows it
+    codes: Codes  # of an earlier answer, instead of audio, if the server allows it
     consent: Consent
     speaker: int
     languages: Sequence[str]  # BCP-47 tags
@@ -95,7 +95,7 @@ class VoiceOptions(TypedDict, total=False):
 
 
 def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateVoiceRequest:
-    """Raises ValueError for both `callers` and `everyone`, TypeError for an option that there is not."""
+    """Raises ValueError for `callers` together with `everyone`, TypeError for an unknown option."""
     check_names(options, VoiceOptions.__optional_keys__)
     request = voices_pb2.CreateVoiceRequest(
         name=name,
@@ -144,7 +144,7 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
 
 
 class DetectMessages:
-    """A recording of any length, in pieces. `error`: the exception of reading it, which gRPC would lose."""
+    """The messages of a recording of any length. error: the exception of reading it, which gRPC would lose."""
 
     def __init__(self, file: BinaryIO, key_ids: Sequence[str]) -> None:
         """file: WAV, Ogg Opus, MP3, AAC or FLAC, read from its current position"""
@@ -186,7 +186,6 @@ def _fill(
 
 
 def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, name: str, value: Any) -> None:
-    """Sets what an option stands for."""
     match name:
         case "encoding":
             if value not in ENCODINGS:
@@ -212,22 +211,22 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             request.context.turns.extend(_turn(turn) for turn in value)
         case _ if name in SAMPLING:
             setattr(request.sampling_params, name, value)
-            if LARGEST_FLOAT < abs(value) < math.inf:  # it would be sent as infinite
+            if LARGEST_FLOAT < abs(value) < math.inf:  # float32 would make it infinite
                 raise ValueError(f"it must be {SAMPLING[name].allowed}")
 
 
 def check_names(options: Mapping[str, object], known: Collection[str]) -> None:
-    """Raises TypeError for an option that there is not, which would have no effect."""
+    """Raises TypeError for an unknown option, which would have no effect."""
     if unknown := sorted(set(options) - set(known)):
         raise TypeError(f"There is no option '{unknown[0]}'; the options are {', '.join(sorted(known))}.")
 
 
 @contextmanager
 def _named(name: str, value: object) -> Iterator[None]:
-    """Names the option in an error of the message that it is set in. Of what may be long the error has the type."""
+    """Adds the option's name and value to an error of protobuf; for a value that may be long, its type."""
     try:
         yield
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:  # AttributeError: of no Turn
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:  # AttributeError: not a Turn
         is_short = isinstance(value, int | float | None) or name == "encoding"
         given = repr(value)[:60] if is_short else f"of type {type(value).__name__}"
         kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError

@@ -1,4 +1,4 @@
-"""A whole utterance. It knows no channel."""
+"""The result of a synthesis. It knows no channel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Speech:
 
 
 def codes_of(summary: tts_pb2.SynthesisSummary) -> Codes | None:
-    """Sealed or open, as the server returns them."""
+    """The codes, sealed or open as the server returns them; None without codes."""
     if summary.sealed_codes:
         return summary.sealed_codes
     return summary.codes if summary.HasField("codes") else None

@@ -1,7 +1,7 @@
 """Writes the messages of StreamSynthesizeText, for both clients. It knows no channel.
 
-A text that has lost its server is written again from its start. The server cuts sentences by the pieces alone and never
-by time, so the same pieces give the same sentences.
+When the server of a text is lost, the text is sent again from its start to another one. The server's sentences depend
+on the pieces only, never on their times, so the same pieces give the same sentences.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from csm.v1 import tts_pb2
 
 from csm_client.errors import cancelled_here
 
-LONGEST_PIECE = 1000  # characters in a message; any server takes as many
-MOST_KEPT_BYTES = 256 * 1024  # of a text that may be written again; many times what a server says in one call
-PIECE_COST_BYTES = 64  # of a message in memory, beside its content
+LONGEST_PIECE = 1000  # characters in a message, which every server accepts
+MOST_KEPT_BYTES = 256 * 1024  # of a text that can be sent again; many times what one call can speak
+PIECE_COST_BYTES = 64  # memory of a message in addition to its content
 
 Message = tts_pb2.StreamSynthesizeTextRequest
 Piece = str | tts_pb2.TextPiece
 
 
 class TextWriter:
-    """A configuration, then the pieces, which are taken when a call asks for them. Only its newest call gets any.
+    """Writes a configuration, then the pieces, each taken when the call asks for it. Only the newest call gets
+    messages.
 
-    `error` is the exception of the pieces, which gRPC would lose. `is_kept`: whether another call can write the text
-    from its start.
+    error: the exception of the pieces, which gRPC would lose. is_kept: whether another call can send the text from its
+    start.
     """
 
     def __init__(
         self, pieces: AsyncIterable[Piece] | Iterable[Piece], config: tts_pb2.StreamSynthesizeRequest, *, keep: bool
     ) -> None:
-        """pieces: cut anywhere; a str is a complete text. config: may change between calls. keep: the messages, up to
-        MOST_KEPT_BYTES
+        """pieces: cut anywhere; a str is a complete text. config: may change between calls. keep: keeps the messages
+        for another call, up to MOST_KEPT_BYTES.
         """
         self._config = config
         self.error: Exception | None = None
@@ -43,16 +44,16 @@ class TextWriter:
         self._async_pieces = aiter(whole) if isinstance(whole, AsyncIterable) else None
         self._pieces = iter(()) if isinstance(whole, AsyncIterable) else iter(whole)
         self._ended = False
-        self._messages: deque[Message] = deque()  # taken from the pieces; while the text is kept, all of them
-        self._num_dropped = 0
+        self._messages: deque[Message] = deque()  # all so far while the text is kept, otherwise those not sent yet
+        self._num_dropped = 0  # messages before them
         self._kept_bytes = 0
         self._call = 0  # number of the newest call
         self._taking = threading.Lock()  # held while a piece is taken in a thread
         self._giving = threading.Lock()  # held while a message is given to a call, and dropped
-        self._taken: asyncio.Task[None] | None = None  # the same on an event loop
+        self._taken: asyncio.Task[None] | None = None  # takes the next piece on an event loop
 
     def messages(self) -> Iterator[Message]:
-        """All messages, for one more call. Raises the pieces' exception, and TypeError for an AsyncIterable."""
+        """The messages for a new call. Raises the exception of the pieces, and TypeError for an AsyncIterable."""
         if self._async_pieces is not None:
             raise TypeError("The pieces are asynchronous: use AsyncClient, or give an Iterable of str.")
         self._call += 1
@@ -64,13 +65,15 @@ class TextWriter:
         return self._write_async(self._call)
 
     def begin_again(self) -> bool:
-        """Whether another call can write the text from its start. Those so far get no more messages."""
+        """Ends the calls so far: they get no more messages. Returns whether a new call can send the text from its
+        start.
+        """
         with self._giving:
             self._call += 1
             return self.is_kept
 
     def close(self) -> None:
-        """No more pieces are taken."""
+        """Takes no more pieces."""
         self._ended = True
         if self._taken is not None:
             self._taken.cancel()
@@ -90,24 +93,24 @@ class TextWriter:
             number += 1
 
     def _wait_for(self, number: int, call: int) -> Message | None:
-        with self._taking:  # of a lost call, a thread may still wait for the next piece
-            while self._waits_for(number, call):
+        with self._taking:  # the thread of a lost call may still be waiting for the next piece
+            while self._must_wait(number, call):
                 self._take()
         return self._message(number, call)
 
     async def _wait_for_async(self, number: int, call: int) -> Message | None:
-        while self._waits_for(number, call):
+        while self._must_wait(number, call):
             if self._async_pieces is None:
                 self._take()
                 continue
             if self._taken is None or self._taken.done():
                 self._taken = asyncio.create_task(self._take_async(self._async_pieces))
-            await asyncio.wait({self._taken})  # a cancelled call does not cancel the task: the next one needs the piece
+            await asyncio.wait({self._taken})  # not cancelled with the call, because the next call needs the piece
         return self._message(number, call)
 
-    def _waits_for(self, number: int, call: int) -> bool:
-        has = number < self._num_dropped + len(self._messages)
-        return not has and not self._ended and call == self._call
+    def _must_wait(self, number: int, call: int) -> bool:
+        is_there = number < self._num_dropped + len(self._messages)
+        return not is_there and not self._ended and call == self._call
 
     def _message(self, number: int, call: int) -> Message | None:
         """None after the last one. Raises the exception of the pieces."""
@@ -138,7 +141,7 @@ class TextWriter:
         except StopAsyncIteration:
             self._ended = True
         except asyncio.CancelledError:
-            if not self._ended:  # by the pieces themselves
+            if not self._ended:  # not by `close`, but by the pieces themselves
                 self._fail(cancelled_here())
         except Exception as error:
             self._fail(error)

@@ -1,9 +1,9 @@
 """Embeds the watermark into many streams of audio at once. Each stream equals its whole clip embedded in one call.
 
 Audio is resampled to the network's rate, framed, and marked in its spectrum. Only the mark is resampled back and added;
-the signal itself is never resampled. The output lags by at most `latency_samples`, and by less at the start if the
-schedule says so (look_ahead.py). The last call of a stream returns the rest, so every sample comes out. Lengths, chunk
-borders and neighbours change nothing.
+the signal itself is not resampled. The output lags by at most `latency_samples`, and by less at the start
+(look_ahead.py). The last call of a stream returns the rest, so no sample is lost. The result does not depend on how the
+audio is cut, or on other streams.
 
 Streams have numbered slots. On a CPU it is best to embed each slot on its own. On a GPU it is best to embed all slots
 as one lane: a batch that costs as much as the bucket of its last row with a stream. Both ways a stream's result never
@@ -38,7 +38,7 @@ class Chunk:
 
 
 class Lane(Protocol):
-    """What embeds: FrameEmbedder or SpectralEmbedder."""
+    """The interface of FrameEmbedder and SpectralEmbedder."""
 
     @property
     def lag(self) -> int:

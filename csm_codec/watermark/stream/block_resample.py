@@ -1,8 +1,8 @@
 """A resampler with less than two milliseconds of delay. The watermark uses it to and from its networks' rate.
 
-soxr works in blocks of up to 40 ms. This filter is shorter than soxr's: flat to 11 kHz between 24 kHz and 44.1 or 48
-kHz, where the published watermark ends, and 90 dB down from 13 kHz on. Every so many input samples (80 of 24 kHz) give
-so many output samples (147 of 44.1 kHz) by one matrix. So chunk borders change nothing, bit for bit.
+soxr works in blocks of up to 40 ms. This filter is shorter than soxr's. Between 24 kHz and 44.1 or 48 kHz it is flat to
+11 kHz, where the published watermark ends, and 90 dB down from 13 kHz on. A matrix converts blocks of a fixed size (80
+samples at 24 kHz to 147 at 44.1 kHz), so the result does not depend on how the signal is cut, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from csm_codec.resample import Pcm
 
 HALF_WIDTH_PERIODS = 35  # of the lower rate, on each side of an output sample
-LEAST_BLOCK = 64  # input samples: smaller blocks would be many
+LEAST_BLOCK = 64  # input samples of a block, at least, to limit the number of products
 _BETA = 9.1  # Kaiser window
 
 
 class BlockResampler:
-    """The signal in pieces. The last call brings the rest. Equal rates do not lag."""
+    """Resamples in pieces. The last call returns the rest. Equal rates have no delay."""
 
     def __init__(self, rate_hz: int, wanted_hz: int) -> None:
         common = math.gcd(rate_hz, wanted_hz)
@@ -43,25 +43,25 @@ class BlockResampler:
         return 1 if self._equal else self._given
 
     def begin_at(self, block: int) -> None:
-        """Starts at that block, before the first sample. Samples before it count as silence."""
+        """Starts at a later block; samples before it count as silence. To be called before the first sample."""
         self._received, self._sent = block * self.block, block * self.block_given
 
     def first_exact_block(self, position: int) -> int:
-        """The first block that depends on no input before that position."""
+        """The first block that does not depend on input before `position`."""
         margin = 0 if self._equal else self._margin
         return -(-(position + margin) // self.block)
 
     @property
     def lag_samples(self) -> int:
-        """Input samples whose output is not there yet, at most."""
+        """Most input samples whose output is still missing."""
         return 0 if self._equal else self._margin + self._taken - 1
 
     def ready(self, num_samples: int) -> int:
-        """Samples that come out while the first so many go in."""
+        """Number of output samples after the first `num_samples` input samples."""
         return num_samples if self._equal else max(0, num_samples - self._margin) // self._taken * self._given
 
     def push(self, pcm: Pcm, *, last: bool = False) -> Pcm:
-        """The samples that are ready, perhaps none."""
+        """The samples that are ready, possibly none."""
         if self._equal:
             return pcm
         self._received += len(pcm)

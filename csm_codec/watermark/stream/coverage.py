@@ -1,4 +1,4 @@
-"""Whether a stream could carry a whole message: long enough, and not silent. Policy only, no torch."""
+"""Whether a clip can carry a whole watermark message: it must be long enough and audible. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 from csm_codec.watermark.keys.payload import PERIOD
 
-SILENCE_DBFS = -60.0  # rms of a frame; a mark tens of decibels below that is lost in the rounding of 16 bits
+SILENCE_DBFS = -60.0  # RMS of a frame, below which the mark is lost in the rounding to 16 bits
 
 
 class Coverage(Enum):
@@ -21,7 +21,7 @@ class CoverageMeter:
     """Counts the audible frames of one clip. Each frame carries one symbol of the message."""
 
     def __init__(self, audible_frames: int = 0, observed: int = 0) -> None:
-        """audible_frames: of the clip, before this stream. observed: of this stream, in an earlier call"""
+        """audible_frames: of the clip before this stream. observed: of this stream before it was resumed"""
         self._before = audible_frames
         self._audible = observed
 

@@ -21,10 +21,10 @@ from csm_engine.execution.weights import PackedLayer, PackedStack, PackedWeights
 if TYPE_CHECKING:
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
 
-FUSED_ROWS = 1024  # with more rows the vendor's product is faster
-DEPTH_KERNEL_ROWS = 64  # with more rows the depth decoder's frame is no single launch
-_INT8_WIDTH = 16  # inputs multiplied at a time
-_INT8_ROWS = 48  # on a CPU: with more rows it is faster to widen the matrix first
+FUSED_ROWS = 1024  # with more rows cuBLAS is faster
+DEPTH_KERNEL_ROWS = 64  # most rows of the kernel that runs the depth decoder for a whole frame
+_INT8_WIDTH = 16  # the CPU's int8 product needs a multiple of this many inputs
+_INT8_ROWS = 48  # with more rows it is faster on a CPU to convert the matrix first
 
 
 def _ops(x: Tensor) -> ModuleType:
@@ -69,7 +69,7 @@ def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
 def norm_linear(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float, ahead: Ahead = NOTHING) -> Tensor:
     """x: (B, K), normed first; norm: (K,), None where its weights are in the matrix -> (B, N).
 
-    ahead: here and below, what our own kernel on a GPU asks memory for, for later launches.
+    ahead: here and below, what the fused kernel prefetches into the L2 cache for later launches.
     """
     if norm is None and _is_fused(x, matrix):
         return _product(x, matrix, norm=True, eps=eps, ahead=ahead)
@@ -146,7 +146,7 @@ def finish_layer(
 ) -> Tensor:
     """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D).
 
-    of_gates, of_down: what the launches of these products ask memory for.
+    of_gates, of_down: what the launches of these products prefetch.
     """
     add_linear(x, attended, layer.out)
     return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps, of_gates), layer.down, of_down)
@@ -190,7 +190,7 @@ def prompt_attention(
 
 
 def depth_kernel(weights: PackedWeights) -> DepthKernel | None:
-    """What makes the depth decoder's frames of few rows in one launch, where the weights are packed for it."""
+    """The kernel that runs the depth decoder for a whole frame; None on a CPU or without weights packed for it."""
     if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
         return None
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel

@@ -1,8 +1,11 @@
-"""What `english-phonemes-2` reads otherwise than `english-phonemes-1`: rules of everyday texts.
+"""Everyday texts: what `english-phonemes-2` reads differently from `english-phonemes-1`.
 
-    prepared  the text before other characters are resolved: its layout, signs that plain letters would lose
-    RULES_2   the table of rules.py, some of its rules replaced, with the rules of this folder before the others
+table.py has both entry points:
 
-Each rule is right more often than not: "the part I like" is no first part, "DON'T" is no three letters, "5-7pm" is a
-range, "main.py" is no end of a sentence, "12' x 15'" is a size.
+    prepared  rewrites layout and signs before `scripts.plain` would drop them
+    RULES_2   the rules of this folder, then those of rules.py, some of them replaced
+
+A module's RULES are new rules; its REPLACED and PATTERNS replace rules of the same name. Each is right more often than
+not: "the part I like" has no Roman numeral, "DON'T" is not spelled, "5-7pm" is a range, "main.py" does not end a
+sentence, "12' x 15'" is a size.
 """

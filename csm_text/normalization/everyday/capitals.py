@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from csm_text.normalization import abbreviations, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
@@ -20,7 +18,6 @@ _WORDS = (
     "TAP TEN TOW TUB TUG VOW WAX WEB WIG YAK"
 )
 _LETTERS = "AI|UK|EU|UAE|TV|NYC|CEO|CFO|CTO|FAQ|GPS|DNA|ATM|API|DIY|FBI|CIA|USA|USB|CPU|GPU|PDF|URL|SQL"
-_ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 _AFTER_NUMERAL = (
     "chapter|part|act|scene|section|volume|book|title|article|appendix|bowl|wrestlemania|psalm|sonnet|table|figure|page|phase"
     "|canto"
@@ -38,27 +35,8 @@ LONG_NUMERAL = (
     r"|[ivx]{2,7}|[vx])(?![A-Za-z0-9'])"
 )
 PAIR = r"(?<![A-Za-z0-9&])(?P<pair>[A-Z]{1,3}&[A-Z]{1,3})(?P<pairmany>'?s)?(?![A-Za-z&])"
-REIGN = r"\b(?P<reign>{})\s(?P<reignth>[IVX]{{2,6}})'s(?![A-Za-z])"
+REIGN = rf"\b(?P<reign>{abbreviations.KINGS})\s(?P<reignth>[IVX]{{2,6}})'s(?![A-Za-z])"
 CENTURY = r"(?<![A-Za-z0-9'])(?P<centuryth>[IVX]{2,5})\s(?=[Cc]entur)"
-
-_kings = re.search(r"\(\?P<king>([^)]*)\)", abbreviations.KING)
-REIGN = REIGN.format(_kings[1] if _kings else "(?!)")
-
-
-def roman(numeral: str) -> int | None:
-    """The value of a numeral up to 399; None where its letters are in no usual order."""
-    total = 0
-    values = [_ROMAN[letter] for letter in numeral.upper()]
-    for value, following in zip(values, [*values[1:], 0], strict=True):
-        total += -value if value < following else value
-    return total if _in_letters(total) == numeral.upper() else None
-
-
-def _in_letters(value: int) -> str:
-    """A number up to 399 in Roman numerals."""
-    tens = ("", "X", "XX", "XXX", "XL", "L", "LX", "LXX", "LXXX", "XC")
-    ones = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
-    return "C" * (value // 100) + tens[value // 10 % 10] + ones[value % 10]
 
 
 def _letters(reading: Reading, found: Groups) -> None:
@@ -75,7 +53,7 @@ def _grade(reading: Reading, found: Groups) -> None:
 def _long_numeral(reading: Reading, found: Groups) -> None:
     reading.word(found["longword"] or "")
     numeral = found["longnumeral"] or ""
-    value = roman(numeral)
+    value = numbers.roman(numeral)
     if value is None:
         reading.word(numeral)
     else:
@@ -83,7 +61,7 @@ def _long_numeral(reading: Reading, found: Groups) -> None:
 
 
 def _ordinal(numeral: str | None) -> str:
-    return numbers.ordinal(str(roman(numeral or "I") or 1))
+    return numbers.ordinal(str(numbers.roman(numeral or "I") or 1))
 
 
 def _reign(reading: Reading, found: Groups) -> None:

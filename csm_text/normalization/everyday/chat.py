@@ -1,6 +1,6 @@
-"""Words that are written short: "ttyl", "mtg", "rm 204", "b/c", "an api", "I ❤ NY". They have no full stop.
+"""Abbreviations without a full stop: "ttyl", "mtg", "rm 204", "b/c", "an api", "I ❤ NY".
 
-A table and no pattern finds them: every word that no other rule reads is looked up.
+Most are found by a table, not by a pattern: every word that no other rule matches is looked up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
-# Read letter by letter in small letters too. Words that are as often a name or a word ("la", "cob") are not here.
+# Spelled in small letters too. Those that are as often a name or a word ("la", "cob") are left out.
 _SPELLED = frozenset(
     (
         "afaik afk ai api apis asmr aws ceo ceos cfo cli cpu cpus csv cto eod eow ev evs gpu gpus gui hmu icymi id"
@@ -76,7 +76,7 @@ _WORDS = UNSTOPPED | {  # in small letters, or with a capital at the beginning o
     "redis": "red iss",
     "ea": "each",
 }
-_SMALL = {
+_SMALL = {  # in small letters only
     "ms": "milliseconds",
     "hr": "hour",
     "ty": "thank you",
@@ -98,14 +98,9 @@ _FIGURED = {  # before a figure: "pg 12", "Ext 42"
     "ste": "suite",
     "vol": "volume",
 }
-_NOTICES = {
-    "ref": "reference",
-    "attn": "attention",
-    "tel": "telephone",
-    "ph": "phone",
-    "mob": "mobile",
-}  # "Tel: 555-1234"
-_CHAT = {  # with a figure or a sign
+# Before a colon, with a capital: "Tel: 555-1234".
+_LABELS = {"ref": "reference", "attn": "attention", "tel": "telephone", "ph": "phone", "mob": "mobile"}
+_CHAT = {  # with a digit or a sign
     "b/c": "because",
     "b/w": "between",
     "w/in": "within",
@@ -123,7 +118,7 @@ _CHAT = {  # with a figure or a sign
     "e.g": "for example,",
     "i.e": "that is,",
 }
-_DRAWN = re.compile(r"([a-z])\1{2,}")  # "sooo", "yesss"
+_DRAWN_OUT = re.compile(r"([a-z])\1{2,}")  # "sooo", "yesss"
 _COMPOUND = re.compile("[A-Z]{2,5}[a-z]")  # "PCIe", "NVMe"
 
 CHAT = (
@@ -133,7 +128,7 @@ CHAT = (
 MAIL = r"(?<![A-Za-z0-9])(?P<mailsubject>RE|FWD?|Fwd?)(?=:\s)"
 NTH_MINUTE = r"(?<=\d(?:st|nd|rd|th)\s)min(?P<nthminute>)(?![a-z])"
 SLASHED = r"(?<![\w./'])(?!m/s|w/o|n/a|[xyz]/[xyz])(?P<slashone>[a-z])/(?P<slashtwo>[a-z])(?![\w/'])"
-_BESIDE_GREEK = {"avg": "average", "eta": "ETA"}  # written as Greek letters become, when these are resolved
+_BESIDE_GREEK = {"avg": "average", "eta": "ETA"}  # `scripts.plain` writes Greek letters the same way
 _beside_greek = re.compile(r"(?<![A-Za-z0-9'./_-])(?:[Aa]vg|[Ee]ta)(?![A-Za-z0-9'./_(-])")
 _HEART = re.compile(
     r"(?:(?<=\b[Ii] )|(?<=\b[Ww]e )|(?<=\b[Yy]ou )|(?<=\b[Tt]hey ))(?:<3|[♥❤💕💖💗💘💙💚💛💜🖤🤍🧡])\ufe0f?(?=\s\w)"
@@ -141,7 +136,7 @@ _HEART = re.compile(
 
 
 def prepared(text: str) -> str:
-    """The text with a heart between two words as "love"."""
+    """The text with a heart between two words as "love", and with words that Greek letters would be mistaken for."""
     if "<3" in text or not text.isascii():
         text = _HEART.sub("love", text)
     if not any(word in text for word in ("vg", "eta", "Eta")):
@@ -150,7 +145,7 @@ def prepared(text: str) -> str:
 
 
 def read(reading: Reading, written: str) -> None:
-    """Adds a word: what it stands for, its letters, or itself."""
+    """Adds what the word stands for, its letters, or the word itself."""
     small = written.lower()
     if written != small and written != small.capitalize():
         if _COMPOUND.fullmatch(written) and not written.endswith("s"):
@@ -170,24 +165,24 @@ def read(reading: Reading, written: str) -> None:
         reading.say(_FIGURED[small])
     elif small == "med" and re.match(r"[\s-](?:low|high|heat|rare|sized?)\b", reading.after(6)):
         reading.say("medium")
-    elif small in _NOTICES and written[0].isupper() and reading.after(1) == ":":
-        reading.say(_NOTICES[small])
-    elif _DRAWN.search(small):
-        reading.word(_undrawn(reading, small))
+    elif small in _LABELS and written[0].isupper() and reading.after(1) == ":":
+        reading.say(_LABELS[small])
+    elif _DRAWN_OUT.search(small):
+        reading.word(_shortened(reading, small))
     else:
         reading.word(written)
 
 
-def _undrawn(reading: Reading, small: str) -> str:
-    """A word that is drawn out, as it is in the dictionary: "goood" has two letters, "yesss" and "sooo" have one."""
-    for word in (_DRAWN.sub(r"\1\1", small), _DRAWN.sub(r"\1", small)):
+def _shortened(reading: Reading, small: str) -> str:
+    """The known word behind a drawn-out one: "goood" keeps two of the letters, "yesss" and "sooo" keep one."""
+    for word in (_DRAWN_OUT.sub(r"\1\1", small), _DRAWN_OUT.sub(r"\1", small)):
         if reading.knows(word) and len(word) > 1 and word != "soo":
             return word
     return small
 
 
 def word(name: str) -> Reader:
-    """A reader of the group of that name."""
+    """A reader of the group of that name as a word."""
     return lambda reading, found: read(reading, found[name] or "")
 
 

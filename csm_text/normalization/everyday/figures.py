@@ -1,4 +1,4 @@
-"""Figures that are names: codes, identifiers, doors, phone numbers; dates and hours."""
+"""Digits that name something: codes, identifiers, rooms, phone numbers; dates and hours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, as_words, said
 
-_CODE_WORDS = (  # before digits that are said one by one
+_CODE_WORDS = (  # the digits after them are said one by one
     "code ",
     "code is ",
     "code: ",
@@ -52,7 +52,7 @@ EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
 NUMBER_TAG = r"(?<![A-Za-z0-9#&])#(?P<numbertag>\d{1,4})(?=[A-Z][a-z])"
 ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
 FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
-# A number of three digits with a zero between, as doors and errors have it: "room 204" is "two oh four".
+# Words before a room or an error of three digits with a zero in the middle: "room 204" is "two oh four".
 _DOORS = (
     "room |Room |rm |Rm |suite |Suite |Ste |apartment |Apartment |apt |Apt |flight |Flight |Route |route |Highway |Hwy "
     "|gate |Gate |rror |RROR |HTTP |status |Status |code |Code |error: |returned |returns "
@@ -171,17 +171,19 @@ def _dotted_date(reading: Reading, found: Groups) -> None:
 
 
 def _pause(reading: Reading) -> None:
-    """Between a date and a time of day."""
+    """Adds a pause between a date and a time of day."""
     if re.match(r"\s?\d{1,2}:\d", reading.after(6)):
         reading.mark(",")
 
 
-def _date(read: Callable[[Groups], str]) -> Reader:
-    def reader(reading: Reading, found: Groups) -> None:
-        reading.say(read(found))
+def _date(words: Callable[[Groups], str]) -> Reader:
+    """A reader that says the date that the function makes of the match."""
+
+    def read(reading: Reading, found: Groups) -> None:
+        reading.say(words(found))
         _pause(reading)
 
-    return reader
+    return read
 
 
 def _short_dates(found: Groups) -> str:
@@ -237,7 +239,7 @@ def _verse(found: Groups) -> str:
 
 
 def _clock(found: Groups) -> str:
-    """ "10:15a" without its M."""
+    """ "10:15a", which lacks its M."""
     hour, minute, half = (found[f"clock{part}"] for part in ("hour", "minute", "half"))
     return dates.time({"hour": hour, "minute": minute, "second": None, "half1": half})
 

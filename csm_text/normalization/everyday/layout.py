@@ -1,13 +1,13 @@
-"""Lines and markup: headings, lists, tables, code fences, links. They become the marks that a reader would pause at.
+"""Lines and markup: headings, lists, tables, code fences, links. They become marks where a reader would pause.
 
-A line that is broken because it is full is read on without a pause; a short line before a capital ends with one.
+A full line was wrapped, so no pause follows it; a short line before a capital ends with a pause.
 """
 
 from __future__ import annotations
 
 import re
 
-FULL = 45  # characters: a longer line may have been broken because it was full
+FULL = 45  # characters; a longer line may have been wrapped
 
 _NEEDED = re.compile(r"[\n\[\\&]")
 _LINK = re.compile(
@@ -53,7 +53,7 @@ def _lines(lines: list[str]) -> str:
 
 
 def _line(line: str) -> tuple[str, str]:
-    """What is read of a line, and the mark that ends it."""
+    """(what is read of a line, the mark that ends it or "")"""
     bare = line.strip()
     if _FENCE.fullmatch(line) or (len(bare) > 2 and set(bare) <= set("-*_= |:")):
         return "", ""

@@ -95,7 +95,7 @@ TIMED_DATE = (
     r"(?<![\w/.,-])(?:(?<=eadline: )|(?<=[Dd]ue: )|(?<=[Dd]ate: )|(?<=[Ww]hen: )|(?=\S{3,5},?\s(?:at|@)\s\d|\S{3,5},?"
     r"\s\d{1,2}(?::\d\d)?\s?[aApP]\.?[mM]))(?P<timedmonth>0?[1-9]|1[0-2])/(?P<timedday>0?[1-9]|[12]\d|3[01])(?![\w/]|\.\d)"
 )
-_no_part = r"(?:7|9|11|1[34579]|18|2\d|3[01])(?!\d)"  # days that are no lower number of a fraction
+_no_part = r"(?:7|9|11|1[34579]|18|2\d|3[01])(?!\d)"  # days that are hardly the lower number of a fraction
 LONE_DATE = (
     r"(?<![\w/.,$€£+-])(?:(?P<lonemonth>0?[1-9]|1[0-2])/(?P<loneday>1[34789]|2[1236789]|31)|(?P<lastmonth2>12)/(?P<lastday2>2[45])"
     r"|(?P<shortmonth2>0?[469]|11)/(?P<shortday2>30))"
@@ -132,14 +132,14 @@ _BEFORE_STREET = re.compile(
 
 
 def prepared(text: str) -> str:
-    """The text with months beside a day, and days beside another, written with a capital: "july 25", "mon-fri"."""
+    """The text with capitals for months beside a day, "july 25", and for weekdays beside another, "mon-fri"."""
     if _figure.search(text):
         text = _small_month.sub(lambda match: match[0].capitalize(), text)
     return _small_days.sub(lambda match: match[0].title(), text) if _joined.search(text) else text
 
 
 def _state(reading: Reading, found: Groups) -> None:
-    """Its name after a place: "Austin, TX". OK, HI, OH and ME are words too, without a zip code after them."""
+    """The name of a state after a place: "Austin, TX". Without a zip code, OK, HI, OH and ME are read as words."""
     if found["senatestate"]:
         reading.say((_STATES | _SHORT_STATES)[found["senatestate"]].replace("_", " "))
         return
@@ -174,7 +174,7 @@ def _saint(reading: Reading, found: Groups) -> None:
 
 
 def _way(reading: Reading, found: Groups) -> None:
-    """ "10 Oak Dr" after a number and a name; "Dr." after a name where none follows; else as it is written."""
+    """A street after a number and a name, "10 Oak Dr"; "drive" also for "Dr." after a name and before none."""
     kind, stop, before = found["roadkind"] or "", found["roadstop"], reading.before(60)
     named = re.match(r"\s[A-Z]", reading.after(2)) is not None
     unnumbered = kind == "Dr" and stop and not named and re.search(r"[A-Z][a-z']+\s$", before)
@@ -233,7 +233,7 @@ def _day_date(found: Groups) -> str:
 
 
 def _lone_date(found: Groups) -> str:
-    """ "12/31." is a date: its lower number is none that fractions or scores often have."""
+    """ "12/31." is a date: fractions and scores rarely have such a lower number."""
     return next(
         _month_and_day(found[month], found[day])
         for month, day in (("lonemonth", "loneday"), ("lastmonth2", "lastday2"), ("shortmonth2", "shortday2"))

@@ -79,9 +79,8 @@ _SIGNS = {
     "₾": "lari",
 }
 _LINES = "480|720|1080|1440|2160"
-_AFTER = [
-    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs", "kr.")
-]  # others in amounts.py
+# Codes after an amount. amounts.MONEY_AFTER reads the first five of those left out.
+_AFTER = [code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs", "kr.")]
 _codes = "|".join(re.escape(code) for code in _CODES)
 _scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
 _N = amounts.NUMBER
@@ -112,9 +111,8 @@ _CONTINENTAL = re.compile(
     r"|(?<![\w.,])\d{1,3},\d{1,2}(?=\s?(?:kg|g|km|cm|mm|m|l|L|ml|°C|%)(?![A-Za-z]))"
 )
 _SWAPPED = str.maketrans(",.", ".,")
-_MILLIONS = re.compile(
-    r"(?<![\w.,'’])[1-9]\d{0,2}(?:\.\d{3}\.000|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)"
-)  # 1.000.000, 1'000
+# "1.000.000" and "1'000".
+_MILLIONS = re.compile(r"(?<![\w.,'’])[1-9]\d{0,2}(?:\.\d{3}\.000|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)")
 _LETTERED = {"zł": "PLN", "Kč": "CZK"}
 _lettered = re.compile(rf"(?<=\d)\s?({'|'.join(_LETTERED)})(?!\w)")
 _figure = re.compile(r"\d")
@@ -123,7 +121,7 @@ _PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
 
 
 def prepared(text: str) -> str:
-    """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
+    """The text with words for currency signs that `scripts.plain` would drop, and with numbers in English form."""
     if not _figure.search(text):
         return text
     text = _MINUS.sub(r"-\1", text)
@@ -138,7 +136,7 @@ def prepared(text: str) -> str:
 
 
 def _money(reading: Reading, found: Groups) -> None:
-    """An amount; one dollar and not many before a noun: "a $20 bill"."""
+    """An amount, in the singular before a noun: "a $20 bill"."""
     words = re.sub("^one dollars$", "one dollar", amounts.money(found))  # "$1.00"
     if found["money1"] == "$" and found["mregion"] in _REGIONS:
         words = re.sub("dollar", f"{_REGIONS[found['mregion'] or '']} dollar", words)
@@ -159,7 +157,7 @@ def _money_after(found: Groups) -> str:
 
 
 def _code(code: str | None, whole: str | None, part: str | None, scale: str | None) -> str:
-    number = numbers.decimal(whole or "0", part) if part and int(part) else numbers.cardinal(whole or "0")
+    number = numbers.decimal(whole or "0", part if part and int(part) else None)
     one, many = _CODES[code or ""]
     scaled = f"{number} {amounts.SCALES[scale]}" if scale else number
     return f"{scaled} {one if scaled == 'one' else many}"
@@ -174,7 +172,7 @@ def _code_after(found: Groups) -> str:
 
 
 def _code_again(reading: Reading, found: Groups) -> None:
-    """ "$8.50 USD" names the dollars again, "$20 CAD" tells which they are."""
+    """ "USD" after "$8.50" adds nothing; "CAD" after "$20" makes the dollars Canadian."""
     code = found["codeagain"] or ""
     if reading.last_rule not in ("money", "money_range"):
         reading.word(code)
@@ -185,9 +183,7 @@ def _code_again(reading: Reading, found: Groups) -> None:
 def _pence(found: Groups) -> str:
     count = found["pence"] or "0"
     whole, _, part = count.partition(".")
-    if part:
-        return f"{numbers.decimal(whole, part)} pence"
-    return f"{numbers.cardinal(count)} {'penny' if count == '1' else 'pence'}"
+    return f"{numbers.decimal(whole, part)} {'penny' if count == '1' else 'pence'}"
 
 
 def _lines(found: Groups) -> str:

@@ -10,7 +10,7 @@ from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
-_PRODUCTS = (  # of which what is behind the point is a number: "three point twelve"
+_PRODUCTS = (  # the digits after their point are one number: "three point twelve"
     "Python|Django|Flask|Pandas|NumPy|Node|Deno|Bun|Go|Golang|Rust|PHP|Ruby|Rails|Java|Kotlin|Swift|Scala|Julia|Perl|Elixir"
     "|PyTorch|TensorFlow|Keras|Kubernetes|Postgres|PostgreSQL|MySQL|Redis|Ubuntu|Debian|Fedora|Alpine|Kernel|Android|macOS"
     "|iOS|iPadOS|watchOS|CUDA|Blender|Unity|Minecraft|Angular|Gradle|Helm|PyCharm|IntelliJ|Version|Release|Patch"
@@ -54,13 +54,13 @@ DOTTED = r"(?<![\w.,])(?P<dotprefix>[vV]?)(?P<dotted>\d{1,3}(?:\.\d{1,6}){2,4})(
 _named_before = re.compile(rf"(?<![A-Za-z])(?:{_PRODUCTS})\s\d{{1,4}}\.\d")
 
 
-def _again(reading: Reading) -> bool:
-    """Whether "version" has been said: "Version v2.3.1"."""
+def _said_version(reading: Reading) -> bool:
+    """Whether "version" is already before the match: "Version v2.3.1"."""
     return re.search(r"[Vv]ersion\s$", reading.before(8)) is not None
 
 
 def _named(reading: Reading, found: Groups) -> None:
-    """The digits behind the point as one number, "oh four" with a zero."""
+    """ "Python 3.12" is "three point twelve", "Ubuntu 22.04" "twenty two point oh four"."""
     name = found["namedrelease"] or ""
     reading.say(SPOKEN[name]) if name in SPOKEN else reading.word(name)
     major, minor = found["namedmajor"] or "0", found["namedminor"] or "0"
@@ -88,7 +88,7 @@ def _release(found: Groups) -> str:
 
 def _before_release(reading: Reading, found: Groups) -> None:
     """ "1.4.0-rc.2" is "one point four point zero R C two"."""
-    if found["beforeprefix"] and not _again(reading):
+    if found["beforeprefix"] and not _said_version(reading):
         reading.say("version")
     reading.say(" point ".join(map(numbers.cardinal, (found["before"] or "0").split("."))))
     kind = (found["kind"] or "").lower()
@@ -98,7 +98,7 @@ def _before_release(reading: Reading, found: Groups) -> None:
 
 
 def _calendar(found: Groups) -> str:
-    """A date where it can be one with two digits for each part, else a version."""
+    """A date if month and day have two digits and can be ones, otherwise a version."""
     year, month, more = (found[f"calendar{part}"] or "0" for part in ("year", "month", "more"))
     if len(month) == len(more) == 2 and 1 <= int(month) <= 12 and 1 <= int(more) <= 31:
         return dates.iso_date({"iyear": year, "imonth": month, "iday": more})
@@ -106,7 +106,7 @@ def _calendar(found: Groups) -> str:
 
 
 def _dotted(reading: Reading, found: Groups) -> None:
-    prefix = None if _again(reading) else found["dotprefix"]
+    prefix = None if _said_version(reading) else found["dotprefix"]
     reading.say(addresses.dotted({"dotted": found["dotted"], "dotprefix": prefix}))
 
 

@@ -1,4 +1,4 @@
-"""Abbreviations, degrees, titles, and letters beside full stops: "B.Sc.", "et al.", "Roe v. Wade", "c. 1450"."""
+"""Abbreviations with a full stop, degrees and titles: "B.Sc.", "et al.", "Roe v. Wade", "c. 1450"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
-# Words that begin a sentence after a full stop, and stand inside of one only in small letters.
+# With a capital after a full stop, these words begin a sentence; inside a sentence they have small letters.
 BEGINS = (
     "The|This|That|There|These|Those|He|She|It|They|We|You|But|However|What|If|When|In|On|At|After|Before|And|So|My|Our"
     "|His|Her|Its|An|As|For|Then|Now|Yes|No|Who|How|Why|Where|Some|Many|All|Most|With|Please|Let|Also|Not|Is|Are|Was"
@@ -17,7 +17,7 @@ BEGINS = (
 ENDS = rf"(?=\s*$|\s+(?:{BEGINS})(?![A-Za-z]))"
 
 _PARTS = {"Sc": "S C", "LL": "L L", "Ed": "E D", "Psy": "sigh", "Litt": "lit"}  # others are read as they are
-_ANYWHERE = {  # words that end no sentence
+_ANYWHERE = {  # their full stop ends no sentence
     "avg": "average",
     "incl": "including",
     "encl": "enclosed",
@@ -36,7 +36,7 @@ _ANYWHERE = {  # words that end no sentence
     "acct": "account",
     "ref": "reference",
 }
-_AFTER = {  # words that may end one
+_AFTER = {  # their full stop may also end a sentence
     "govt": "government",
     "univ": "university",
     "assn": "association",
@@ -76,10 +76,8 @@ _AFTER = {  # words that may end one
     "mtg": "meeting",
     "mtgs": "meetings",
 }
-# Read so without a full stop too.
-_STOPPED = frozenset(
-    "assoc bd ctr dir dist div exec hosp inst wt".split()
-)  # words or names of code without a full stop
+_STOPPED = frozenset("assoc bd ctr dir dist div exec hosp inst wt".split())  # other words, or code, without a full stop
+# Abbreviations that chat.py reads without a full stop too.
 UNSTOPPED = {short: word for short, word in _AFTER.items() if short not in _STOPPED} | {
     short: _ANYWHERE[short] for short in ("incl", "excl", "esp", "prev", "intl", "natl", "acct")
 }
@@ -182,8 +180,8 @@ SPOKEN = {
     "M-F": "monday to friday",
     "M–F": "monday to friday",
 }
-# "your resume" and "résumé" are a paper, as accents tell for other words too.
-PAPER = (
+# The noun "resume" after a possessive or an article; "résumé" is known by its accents.
+RESUME_NOUN = (
     r"(?=resume)"
     r"(?:(?<=\bmy )|(?<=\bMy )|(?<=\bour )|(?<=\bhis )|(?<=\bher )|(?<=\btheir )|(?<=\byour )|(?<=\bYour )|(?<=\ba ))"
     r"(?P<resume>resumes?)(?=\s*[.,;:!?)]|\s*$|\s(?:and|or|to|by|for|with|is|as|on|in|at|here)\b)"
@@ -194,12 +192,12 @@ SPOKEN_AS = rf"(?<![A-Za-z0-9'/])(?P<spoken>{'|'.join(map(re.escape, SPOKEN))})(
 
 
 def prepared(text: str) -> str:
-    """The text with words whose accents tell them from others."""
+    """The text with "résumé" and other words that only accents tell from an English word respelled as they sound."""
     return text if text.isascii() else _accented.sub(lambda match: _ACCENTED[match[1].lower()], text)
 
 
-def _ended(reading: Reading) -> bool:
-    """Whether the sentence ends behind what is read."""
+def _ends_sentence(reading: Reading) -> bool:
+    """Whether the sentence ends after the match."""
     return re.match(ENDS, reading.after(60)) is not None
 
 
@@ -207,7 +205,7 @@ def _degree(reading: Reading, found: Groups) -> None:
     """ "B.Sc." is spelled, "M.Phil." is a letter and a word."""
     for part in re.findall("[A-Za-z]+", (found["degree"] or "").replace("Ph", "P.H.")):
         reading.say(part if len(part) == 1 else _PARTS.get(part, part))
-    if found["degreeend"] and _ended(reading):
+    if found["degreeend"] and _ends_sentence(reading):
         reading.mark(".")
 
 
@@ -216,7 +214,7 @@ def _degree_letters(reading: Reading, found: Groups) -> None:
 
 
 def _initial(reading: Reading, found: Groups) -> None:
-    """A letter with a full stop that belongs to a name, or ends the sentence: "Plan B. Then we left"."""
+    """An initial, "J. Smith", or a letter at the end of a sentence: "Plan B. Then we left"."""
     reading.spell(found["initial"] or "")
     following = re.match(rf"\s(?:{BEGINS})(?![A-Za-z])", reading.after(24))
     if following or _KIND.search(reading.before(12)):
@@ -232,7 +230,7 @@ def _species(reading: Reading, found: Groups) -> None:
 
 def _after(reading: Reading, found: Groups) -> None:
     reading.say(_AFTER[(found["shortened"] or "").lower()])
-    if _ended(reading):
+    if _ends_sentence(reading):
         reading.mark(".")
 
 
@@ -250,7 +248,7 @@ def _figured(found: Groups) -> str:
 
 def _et_al(reading: Reading, found: Groups) -> None:
     reading.say("et al")
-    if _ended(reading):
+    if _ends_sentence(reading):
         reading.mark(".")
 
 
@@ -276,7 +274,11 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("suffix", SUFFIX, said(lambda found: "junior's" if found["namesuffix"] == "Jr" else "senior's")),
     ("number_of", NUMBER_OF, said(lambda found: "number")),
     ("species", SPECIES, _species),
-    ("resume", PAPER, lambda reading, found: reading.out.append((found["resume"] or "").replace("resume", "rezumay"))),
+    (
+        "resume",
+        RESUME_NOUN,
+        lambda reading, found: reading.out.append((found["resume"] or "").replace("resume", "rezumay")),
+    ),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
     "doctor": (r"(?!)(?P<doctor>)", _degree),

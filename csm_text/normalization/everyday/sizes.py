@@ -37,7 +37,7 @@ _NOUNS = (
 )
 _NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")
 
-# After inches, what does not make them part of a name: `27" wide`, `27" monitor`.
+# Words that may follow inches and are no noun: `27" wide` is "inches", `27" monitor` is "inch".
 _NO_NOUN = "wide|long|tall|deep|thick|high|across|in|of|by|and|or|to|from|is|are|was|for|on|at|with|but|x|today|tonight"
 
 SIZE = (
@@ -113,7 +113,8 @@ TENTHS = r"(?<=:\d\d)\.(?P<tenths>\d{1,9})(?!\w|\.\d)"
 
 
 def singular(reading: Reading) -> bool:
-    """Whether a measure precedes a noun: any after an article, "a 5 kg bag", or one of a list, "two $5 bills"."""
+    """Whether the measure at hand precedes a noun and so has no plural: any noun after an article, "a 5 kg bag", or one
+    of _NOUNS, "two $5 bills"."""
     article = re.search(r"(?:^|\W)[Aa]n?\s$", reading.before(4)) and re.match(r"[\s-][A-Za-z]", reading.after(2))
     return bool(
         article or _NOUN.match(reading.after(20)) or re.match(r"-(?!(?:an?|per|to|or|and)-)[a-z]{2}", reading.after(5))
@@ -127,8 +128,8 @@ def _spoken(number: str) -> str:
         over, _, under = part.partition("/")
         before = f"{_spoken(whole)} " if "." in whole else ""  # "9.8 3/4": two numbers
         return before + amounts.fraction({"fwhole": None if before else whole or None, "fover": over, "funder": under})
-    whole, point, part = number.partition(".")
-    return numbers.decimal(whole, part) if point else numbers.cardinal(number)
+    whole, _, part = number.partition(".")
+    return numbers.decimal(whole, part)
 
 
 def _side_words(side: str) -> str:
@@ -189,7 +190,7 @@ def _area(found: Groups) -> str:
 
 
 def _either(reading: Reading, found: Groups) -> None:
-    """A pause between two amounts that say the same: "375°F/190°C"; else the sign by its name."""
+    """A pause between two amounts of the same thing, "375°F/190°C"; otherwise "slash"."""
     if reading.last_rule in _AMOUNT_RULES:
         reading.mark(",")
     elif reading.before(1).isalnum():
@@ -227,7 +228,7 @@ def _alone(found: Groups) -> str:
 
 
 def _fraction(found: Groups) -> str:
-    """ "80/20" is "eighty twenty", as all shares of a hundred."""
+    """Two shares of a hundred are read side by side: "80/20" is "eighty twenty"."""
     over, under = found["fover"] or "0", found["funder"] or "0"
     if found["fwhole"] is None and int(over) + int(under) == 100:
         return f"{numbers.cardinal(over)} {numbers.cardinal(under)}"
@@ -236,13 +237,11 @@ def _fraction(found: Groups) -> str:
 
 def _degree_range(found: Groups) -> str:
     low, part = found["degreelow"] or "0", found["degreepart"]
-    words = numbers.decimal(low.lstrip("-"), part) if part else numbers.cardinal(low.lstrip("-"))
-    return f"{'minus ' if low.startswith('-') else ''}{words} to"
+    return f"{'minus ' if low.startswith('-') else ''}{numbers.decimal(low.lstrip('-'), part)} to"
 
 
 def _degrees(found: Groups) -> str:
-    whole, tenth = found["degreewhole"] or "0", found["degreetenth"]
-    number = numbers.decimal(whole, tenth) if tenth else numbers.cardinal(whole)
+    number = numbers.decimal(found["degreewhole"] or "0", found["degreetenth"])
     return f"{number} degrees {_SCALES[found['degreesof'] or '']}"
 
 

@@ -1,7 +1,7 @@
-"""The table of version 2: which rules may begin at a small letter, a capital, a figure or a sign; plain words first.
+"""The rules of version 2 in order of precedence, and which of them may begin at which kind of character.
 
-RULES_2 has the same form as `rules.RULES`. `RULES_AT` parts it by the first character, so that a text is read in less
-time; what is read is the same (a test compares them).
+RULES_2 has the same form as `rules.RULES`. RULES_AT groups it by the kind of a match's first character, so that fewer
+rules are tried at each position. A test asserts that both read the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from csm_text.normalization.rules import RULES, Reader, as_words
 
 Rule = tuple[str, str, Reader]
 
-# Words in small letters with others around them: no rule but that of words begins at them.
+# Short words in small letters. Between two others like it, such a word cannot begin a match of any other rule.
 _SHORT = (
     "the|and|of|to|is|it|for|you|are|was|not|but|can|has|had|his|her|she|he|we|as|or|if|so|my|an|be|do|up|out|our|its"
 )
@@ -31,7 +31,7 @@ PLAIN = (
     rf"(?:(?<=\s)|^)(?![ivxlc]+\s)(?P<plain>[a-z]{{4,20}}|{_SHORT}|The|This|That|It|He|She|We|They)"
     r"(?=,?\s(?![ivxlc]+(?![a-z]))[a-z]{2})"
 )
-# Names of rules that begin at a letter only, at a figure only, and so on; the others may begin anywhere.
+# Names of rules whose matches begin only at a letter, only at a digit, and so on. Rules in no set may begin anywhere.
 _LETTER = frozenset(
     (
         "plain url road the_sun scaled_unit contraction days_of_month weekdays weekday months drip before_figure"
@@ -44,7 +44,7 @@ _LETTER = frozenset(
         " resume point_model initial numeral king roman language word"
     ).split()
 )
-_CAPITAL = frozenset(  # of these, at a capital only
+_CAPITAL = frozenset(  # those of _LETTER that begin only at a capital
     (
         "the_sun contraction days_of_month weekdays weekday months drip before_figure degree degree_letters untitled"
         " suffix species state day days_joined month capital_word shouted letter_range grade letter_a reign century_th"
@@ -86,7 +86,7 @@ _REPLACED = {
     **products.REPLACED,
     **chat.REPLACED,
 }
-_BEFORE = ("phones", "mail", "url")
+_FIRST = ("phones", "mail", "url")  # rules that precede those of this folder
 _ADDED: tuple[Rule, ...] = (
     *technical.RULES,
     *products.RULES,
@@ -105,32 +105,32 @@ def _replaced(rule: Rule) -> Rule:
     name, pattern, read = rule
     if name not in _REPLACED:
         return rule
-    other, reader = _REPLACED[name]
-    return name, other, reader or read
+    new_pattern, new_read = _REPLACED[name]
+    return name, new_pattern, new_read or read
 
 
-def _at(excluded: frozenset[str]) -> tuple[Rule, ...]:
+def _without(excluded: frozenset[str]) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES_2 if rule[0] not in excluded)
 
 
 RULES_2: tuple[Rule, ...] = (
     ("plain", PLAIN, chat.word("plain")),
-    *(_replaced(rule) for rule in RULES if rule[0] in _BEFORE),
+    *(_replaced(rule) for rule in RULES if rule[0] in _FIRST),
     ("short_address", technical.SHORT_ADDRESS, as_words("shortaddress")),
     *(_replaced(rule) for rule in RULES if rule[0] == "domain"),
     *_ADDED,
-    *(_replaced(rule) for rule in RULES if rule[0] not in (*_BEFORE, "domain")),
+    *(_replaced(rule) for rule in RULES if rule[0] not in (*_FIRST, "domain")),
 )
 RULES_AT = {
-    "small": _at(_FIGURE | _SIGN | _FIGURE_OR_SIGN | _CAPITAL),
-    "letter": _at(_FIGURE | _SIGN | _FIGURE_OR_SIGN),
-    "figure": _at(_LETTER | _SIGN | _LETTER_OR_SIGN),
-    "sign": _at(_LETTER | _FIGURE | _LETTER_OR_FIGURE),
+    "small": _without(_FIGURE | _SIGN | _FIGURE_OR_SIGN | _CAPITAL),
+    "letter": _without(_FIGURE | _SIGN | _FIGURE_OR_SIGN),
+    "figure": _without(_LETTER | _SIGN | _LETTER_OR_SIGN),
+    "sign": _without(_LETTER | _FIGURE | _LETTER_OR_FIGURE),
 }
 
 
 def prepared(text: str) -> str:
-    """The text with its layout as marks, and with signs as words that plain letters would lose."""
+    """The text with its layout as marks, and with words for signs that `scripts.plain` would drop or change."""
     return chat.prepared(
         talk.prepared(shortened.prepared(technical.prepared(prices.prepared(places.prepared(layout.laid_out(text))))))
     )

@@ -1,4 +1,4 @@
-"""What people type: "Mon-Fri", "5-7pm", "June 3-5", "1/2 tsp", "$5-10", "DON'T", "the part I like"."""
+"""Ranges, ratings and other shorthand: "Mon-Fri", "June 3-5", "1/2 tsp", "$5-10", "DON'T", "the part I like"."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ _N = amounts.NUMBER
 _day = r"(?:[12]\d|3[01]|0?[1-9])"
 _START, _END = r"(?<![A-Za-z0-9'])", r"(?![A-Za-z0-9'])"
 
-# "Part I" is a number where a mark or a word that no speaker says of himself follows. Longer numerals always are.
+# "Part I" has a numeral only before a mark, or before a word that does not follow the pronoun "I". Longer numerals and
+# "V" and "X" always are numerals.
 _FIRST = (
     r"(?:I(?=\s*(?:[.,;:!?)]|$|\n)|'s\b|\s(?:of|to|died|ruled|reigned|became|succeeded|begins?|ends|ended|was\s(?:born"
     r"|crowned|queen|king|executed)|errors?|diabetes|trials?|stud(?:y|ies)|clinical|trauma|felony)\b)|[IVX]{2,6}|[VX])"
@@ -129,7 +130,7 @@ END_OF_SENTENCE = (
 
 
 def prepared(text: str) -> str:
-    """The text with its micro signs as words, before other characters are resolved."""
+    """The text with micro signs before a unit as words."""
     if "µ" not in text and "μ" not in text:
         return text
     text = re.sub(r"(?<=\d)\s?[µμ]([msglL])(?![A-Za-z])", lambda match: f" micro{_MICRO[match[1]]}s", text)
@@ -137,14 +138,13 @@ def prepared(text: str) -> str:
 
 
 def _measure_range(found: Groups) -> str:
-    whole, part = found["lowwhole"] or "0", found["lowpart"]
-    return f"{numbers.cardinal(whole) if part is None else numbers.decimal(whole, part)} to"
+    return f"{numbers.decimal(found['lowwhole'] or '0', found['lowpart'])} to"
 
 
 def _point_range(found: Groups) -> str:
     """ "1-1.5 hours", "2.5-3"."""
     whole, _, part = (found["pointlow"] or "0").partition(".")
-    return f"{numbers.decimal(whole, part) if part else numbers.cardinal(whole)} to"
+    return f"{numbers.decimal(whole, part)} to"
 
 
 def _days_of_month(found: Groups) -> str:
@@ -168,7 +168,7 @@ def _part_of_unit(found: Groups) -> str:
 
 
 def _money_range(found: Groups) -> str:
-    """ "$5-10" is "five to ten dollars"; amounts with cents are read each by itself."""
+    """ "$5-10" is "five to ten dollars". A first amount with cents keeps its dollars."""
     low, high, scale = found["mrlow"] or "0", found["mrhigh"] or "0", (found["mrscale"] or "").strip()
     first = _money(found["mrsign"], low, "") if "." in low else numbers.cardinal(low)
     return f"{first} to {_money(found['mrsign'], high, scale)}"
@@ -181,15 +181,14 @@ def _money(sign: str | None, amount: str, scale: str) -> str:
 
 
 def _hundreds(found: Groups) -> str:
-    """ "400F" is a temperature, "100k" is said as it is written."""
+    """ "400F" is a temperature, "100k" is "one hundred K"."""
     units = {"F": "degrees Fahrenheit", "C": "degrees Celsius"}
     return f"{numbers.cardinal(found['hundreds'] or '0')} {units.get(found['hundredsunit'] or '', 'K')}"
 
 
 def _rating(found: Groups) -> str:
-    whole, point, part = (found["rated"] or "0").partition(".")
-    rated = numbers.decimal(whole, part) if point else numbers.cardinal(whole)
-    return f"{rated} out of {numbers.cardinal(found['ratedof'] or '0')}"
+    whole, _, part = (found["rated"] or "0").partition(".")
+    return f"{numbers.decimal(whole, part)} out of {numbers.cardinal(found['ratedof'] or '0')}"
 
 
 def _scored(found: Groups) -> str:

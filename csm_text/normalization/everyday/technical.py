@@ -1,4 +1,4 @@
-"""What programmers and scientists write: paths, dotted names, operators, formulae, numbers that are names."""
+"""What programmers and scientists write: paths, dotted names, command flags, operators, formulae."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from csm_text.normalization import addresses, amounts, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
-from csm_text.normalization.rules import Reader, as_words, said
+from csm_text.normalization.rules import Reader, as_words, said, say_address
 
 _ENDINGS = (
     "js|ts|tsx|jsx|mjs|py|ipynb|rs|go|java|rb|sh|sql|cpp|hpp|cs|kt|swift|md|rst|txt|log|pdf|json|jsonl|html?|css|scss|csv|tsv"
@@ -84,7 +84,7 @@ _SIGNS = re.compile(
 
 
 def prepared(text: str) -> str:
-    """The text with signs as words that plain letters would lose."""
+    """The text with words for signs that `scripts.plain` would drop or change."""
     if text.isascii():
         return text
     return _SIGNS.sub(_sign, _SUPERSCRIPTS.sub(_superscript, text))
@@ -102,12 +102,7 @@ def _sign(match: re.Match[str]) -> str:
 
 
 def _path(reading: Reading, found: Groups) -> None:
-    address, rest = addresses.split_end(found["path"] or "")
-    for part in addresses.spelled(address):
-        reading.written(part)
-    for mark in rest:
-        if mark in ".,;:!?":
-            reading.mark(mark)
+    say_address(reading, *addresses.split_end(found["path"] or ""))
 
 
 def _ending(reading: Reading, found: Groups) -> None:
@@ -135,7 +130,7 @@ def _coefficient(reading: Reading, found: Groups) -> None:
 
 
 def _minus(reading: Reading, found: Groups) -> None:
-    """A difference, where an equals sign is near; else a dash or a hyphen as elsewhere."""
+    """A difference where an equals sign is near; otherwise a dash or a hyphen."""
     if "=" in reading.before(60) + reading.after(60):
         reading.say("minus")
     elif reading.text[reading.start : reading.end].startswith(" "):
@@ -143,9 +138,9 @@ def _minus(reading: Reading, found: Groups) -> None:
 
 
 def _exponent(found: Groups) -> str:
-    whole, point, part = (found["mantissa"] or "0").partition(".")
+    whole, _, part = (found["mantissa"] or "0").partition(".")
     exponent = found["exponent"] or "+0"
-    words = numbers.decimal(whole, part) if point else numbers.cardinal(whole)
+    words = numbers.decimal(whole, part)
     sign = "minus " if exponent.startswith("-") else ""
     return f"{words} times ten to the power of {sign}{numbers.cardinal(str(abs(int(exponent))))}"
 

@@ -1,10 +1,10 @@
-"""Units that version 1 lacks, and what an amount is counted by."""
+"""Units that version 1 lacks, and what an amount may be counted per: "7 days/week"."""
 
 from __future__ import annotations
 
 from csm_text.normalization import amounts
 
-_MORE = {  # sign: one, many
+_MORE = {  # sign: (singular, plural)
     "pt.": ("pint", "pints"),
     "c.": ("cup", "cups"),
     "qt": ("quart", "quarts"),
@@ -150,26 +150,8 @@ _MORE = {  # sign: one, many
 }
 UNITS = {**amounts.UNIT_WORDS, **_MORE}
 ANY_UNIT = amounts.any_of(UNITS)
-ALONE = (
-    "kg",
-    "km",
-    "cm",
-    "mg",
-    "ml",
-    "mL",
-    "lb",
-    "lbs",
-    "hrs",
-    "mph",
-    "kWh",
-    "km/h",
-    "m/s",
-    "Mbps",
-    "Gbps",
-    "kHz",
-    "MHz",
-    "GHz",
-)  # read as units without a figure too
+# Units that are read as such without a number before them too.
+ALONE = tuple("kg km cm mg ml mL lb lbs hrs mph kWh km/h m/s Mbps Gbps kHz MHz GHz".split())
 PER = {
     "sec": "second",
     "second": "second",

@@ -1,7 +1,7 @@
-"""Looking for the watermark: a recording in one message, or one of up to an hour as it comes in.
+"""Watermark detection: in a recording in one message, or in a stream of up to an hour while it comes in.
 
-Those that come in share the recording worker's thread, a second of audio at a time, so that encoding is not held up by
-them.
+Streams share the thread of the recording worker, in pieces of one second of audio, so that they do not hold up
+encoding.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Requests = AsyncIterator[codec_pb2.StreamDetectWatermarkRequest]
 
 
 class WatermarkSearch:
-    """Searches recordings for the marks of this codec's keys."""
+    """Searches recordings for the watermarks of this codec's keys."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WatermarkSearch:
         metrics: CodecMetrics,
         max_seconds: float,
     ) -> None:
-        """slots: for recordings in pieces; max_seconds: the longest such recording"""
+        """slots: limit streams; max_seconds: longest stream"""
         self._loaded, self._recordings, self._slots, self._metrics = loaded, recordings, slots, metrics
         self._max_seconds = max_seconds
 
@@ -98,9 +98,9 @@ class WatermarkSearch:
         )
 
     def _keys(self, key_ids: Iterable[str]) -> list[WatermarkKey]:
-        """The keys without repetition: every further try costs time and makes a match by chance likelier.
+        """The named keys, without repetition; all keys when none is named.
 
-        All keys when none is named, however many the operator has: only a caller that names too many can name fewer.
+        Each key costs time and makes a match by chance likelier, so a caller may name only so many.
         """
         keyring = self._loaded.keyring.current()
         named = [named_key(keyring, key_id) for key_id in dict.fromkeys(key_ids)]
@@ -108,10 +108,10 @@ class WatermarkSearch:
             return list(keyring.keys.values())
         keys = list({key.id: key for key in named}.values())
         hparams = self._loaded.silentcipher.hparams
-        most = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
-        if len(keys) > most:
+        max_keys = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
+        if len(keys) > max_keys:
             raise InvalidRequestError(
-                "key_ids", f"name {len(keys)} keys; at most {most} can be told from chance at once"
+                "key_ids", f"name {len(keys)} keys; at most {max_keys} are allowed, or a match could be chance"
             )
         return keys
 

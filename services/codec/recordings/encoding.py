@@ -1,6 +1,6 @@
-"""Recordings to codes: one that is there, or one that comes in pieces.
+"""Encodes recordings into codes: one in a message, or one that comes in pieces.
 
-The pieces are held until the last one is there; the event loop works on none of them.
+Pieces are collected until the last one has come. They are joined and encoded in the recording worker's thread.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from services.codec.recordings import sample_stream
 from services.codec.recordings.worker import RecordingWorker
 from services.common import values
 
-_LEAST_BYTES = 4096  # of a piece that is held: less would need more memory for the piece than for its samples
+_MIN_PIECE_BYTES = 4096  # smaller pieces are merged, for each costs memory beside its samples
 
 
 class RecordingEncoder:
-    """Encodes recordings, and measures those of which it is asked."""
+    """Encodes recordings, and measures their levels if asked to."""
 
     def __init__(
         self, loaded: LoadedCodec, recordings: RecordingWorker, metrics: CodecMetrics, max_seconds: float
     ) -> None:
-        """max_seconds: the longest recording in pieces"""
+        """max_seconds: longest recording in pieces"""
         self._mimi, self._recordings, self._metrics, self._max_seconds = loaded.mimi, recordings, metrics, max_seconds
 
     async def encode(self, pcm: Pcm, sample_rate_hz: int, *, measured: bool) -> codec_pb2.EncodeResponse:
@@ -56,7 +56,7 @@ class RecordingEncoder:
     ) -> Pcm:
         pieces = [b""]
         async for piece in sample_stream.whole_samples(requests, config, self._max_seconds):
-            if len(pieces[-1]) < _LEAST_BYTES:
+            if len(pieces[-1]) < _MIN_PIECE_BYTES:
                 pieces[-1] += piece
             else:
                 pieces.append(piece)

@@ -1,4 +1,4 @@
-"""A recording that comes in pieces, cut anywhere: the config of the call, then whole samples as they come."""
+"""Reads a recording in pieces: the config of the call, then the samples. A piece may end within a sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Request = codec_pb2.StreamEncodeRequest | codec_pb2.StreamDetectWatermarkRequest
 Config = codec_pb2.StreamEncodeConfig | codec_pb2.StreamDetectWatermarkConfig
 
 IDLE_SECONDS = 30.0  # longest wait for the next samples
-SLOWEST = 100  # times the length of what has come: the longest that all waits together may exceed IDLE_SECONDS
+SLOWEST = 100  # all waits together may take IDLE_SECONDS, and this many times the audio received
 
 
 async def read_config(requests: AsyncIterator[Request]) -> Any:
@@ -33,10 +33,10 @@ async def read_config(requests: AsyncIterator[Request]) -> Any:
 
 
 async def whole_samples(requests: AsyncIterator[Request], config: Config, max_seconds: float) -> AsyncIterator[bytes]:
-    """The later messages up to the half-close, each without the sample that its end cuts.
+    """The samples of each later message, up to the half-close. A sample that is cut is moved to the next message.
 
-    Raises StatusError AUDIO_TOO_LONG as soon as they last longer, and RECORDING_STALLED where no sample comes, or few;
-    InvalidRequestError at the end for half a sample or none at all.
+    Raises StatusError AUDIO_TOO_LONG above `max_seconds`, and RECORDING_STALLED when samples come too slowly;
+    InvalidRequestError when the stream ends within a sample, or has none.
     """
     size = convert.sample_size(config.sample_format)
     rest, num_samples, patience = b"", 0, _Patience()
@@ -47,42 +47,42 @@ async def whole_samples(requests: AsyncIterator[Request], config: Config, max_se
         whole = len(content) - len(content) % size
         rest = content[whole:]
         num_samples += whole // size
-        patience.came(whole // size / config.sample_rate_hertz)
+        patience.received(whole // size / config.sample_rate_hertz)
         if num_samples > max_seconds * config.sample_rate_hertz:
             raise convert.too_long(f"last more than {max_seconds:g} s, which is the most allowed.")
         yield content[:whole]
     if rest:
-        raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")
+        raise InvalidRequestError("samples", f"end within a sample: with {len(rest)} of its {size} bytes")
     if not num_samples:
         raise InvalidRequestError("samples", "are missing; at least one mono sample is needed")
 
 
 class _Patience:
-    """How long a sender may still be waited for: not for ever, whatever it sends in place of samples."""
+    """Limits the time spent waiting for a sender, also for one that sends messages without samples."""
 
     def __init__(self) -> None:
-        self._waited_s = self._quiet_s = 0.0  # in all, and since the last sample
-        self._most_s = IDLE_SECONDS  # in all
+        self._waited_s = self._quiet_s = 0.0  # in total, and since the last sample
+        self._max_wait_s = IDLE_SECONDS  # in total
 
     async def next(self, requests: AsyncIterator[Request]) -> Request | None:
         began_s = time.monotonic()
         try:
-            return await _next(requests, min(self._most_s - self._waited_s, IDLE_SECONDS - self._quiet_s))
+            return await _next(requests, min(self._max_wait_s - self._waited_s, IDLE_SECONDS - self._quiet_s))
         finally:
             waited_s = time.monotonic() - began_s
             self._waited_s += waited_s
             self._quiet_s += waited_s
 
-    def came(self, seconds: float) -> None:
-        """seconds: of audio, none perhaps"""
+    def received(self, seconds: float) -> None:
+        """seconds: of audio, possibly 0"""
         if seconds:
             self._quiet_s = 0.0
-            self._most_s += SLOWEST * seconds
+            self._max_wait_s += SLOWEST * seconds
 
 
-async def _next(requests: AsyncIterator[Request], most_s: float) -> Request | None:
+async def _next(requests: AsyncIterator[Request], timeout_s: float) -> Request | None:
     try:
-        async with asyncio.timeout(most_s):
+        async with asyncio.timeout(timeout_s):
             return await anext(requests, None)
     except TimeoutError:
         why = f"No samples have come for {IDLE_SECONDS:g} s, or they come over {SLOWEST} times slower than they last."

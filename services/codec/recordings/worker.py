@@ -1,6 +1,6 @@
-"""The worker for whole recordings: it encodes and searches them one at a time, in a thread beside the decode steps.
+"""The worker for recordings: a thread that encodes and searches them one at a time, beside the decode steps.
 
-It knows no RPC. A limited number of calls wait; further ones are refused.
+It knows no RPC. A limited number of calls may wait; further ones are refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class RecordingWorker:
         stall_s: float = 300.0,
         background: Background | None = None,
     ) -> None:
-        """on_failure: called once on the loop if the thread itself fails; what a call raises is for its caller.
-        on_stall, stall_s: see Pulse; a recording is encoded in one turn of the thread
+        """on_failure: called once on the loop if the thread itself fails; what a call raises goes to its caller.
+        on_stall, stall_s: see Pulse. A recording is encoded in one iteration of the thread's loop.
         """
         loop = asyncio.get_running_loop()
 
         def fail(error: BaseException) -> None:
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            with suppress(RuntimeError):  # the event loop has closed
                 loop.call_soon_threadsafe(on_failure, error)
 
         self._worker = WorkerThread("recordings", _nothing, _nothing, fail)
@@ -48,7 +48,7 @@ class RecordingWorker:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """The time of one call, from its first samples to its last work. Raises CodecBusyError."""
+        """Counts one call while the block runs. Raises CodecBusyError."""
         if self._accepted > self._max_waiting:
             raise CodecBusyError(f"{self._accepted} recordings are being worked on or wait already.")
         self._accepted += 1
@@ -63,7 +63,7 @@ class RecordingWorker:
             return await self.run_admitted(work)
 
     async def run_admitted(self, work: Callable[[], T]) -> T:
-        """Runs one piece of a call that was admitted before. It is never refused between two pieces."""
+        """Runs one piece of work of a call inside `admitted`. Raises CodecStoppedError, and what `work` raises."""
         return await asyncio.wrap_future(self._worker.call(work, CodecStoppedError("The codec has stopped.")))
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the C library takes memory from, and how much is in use."""
+"""Settings and statistics of the C library's allocator."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 LARGE_BYTES = 2**20
 _STATM = Path("/proc/self/statm")
-MAX_ARENAS = 4  # threads wait for each other where there are few: with two, other calls took longer in a flood
+MAX_ARENAS = 4  # threads that share an arena wait for each other: with two, other calls took longer in a flood
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 def return_large_blocks() -> None:
-    """Large blocks go back to the system when they are freed. Call it before there are threads.
+    """Makes glibc return large freed blocks to the system. To be called before there are threads. Other C libraries are
+    left as they are.
 
-    By default glibc keeps what is freed for later, in each of many arenas, once it has seen blocks of that size: a
-    gateway stays as large as its largest moment. Once it is told what is large, it gives back every 128 KiB that are
-    freed at an end, unless it is told about them too: serializing messages of that size took six times as long. Other C
-    libraries are left as they are.
+    By default glibc raises its mmap threshold when it sees large blocks, and then keeps freed ones in its arenas, so a
+    gateway would stay as large as at its peak. The trim threshold is set too: its default of 128 KiB would make
+    serializing messages of that size take six times as long.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -34,7 +34,7 @@ class _MallInfo(ctypes.Structure):
 
 
 def why_not_measured() -> str:
-    """Why `heap_bytes` tells nothing here; empty where it does."""
+    """Why `heap_bytes` does not work here; "" if it does."""
     if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
         return "the C library is not glibc 2.33 or later, which alone tells how much memory is in use"
     try:
@@ -45,11 +45,12 @@ def why_not_measured() -> str:
 
 
 def heap_bytes(at_least: int = 0) -> int:
-    """What is allocated of the C library, in all arenas; 0 with another library than glibc, and if it cannot be more
-    than `at_least`. Memory that was freed and is kept for later does not count.
+    """Bytes allocated from glibc, in all arenas, without freed memory that it keeps. 0 with another C library.
+
+    at_least: the exact number is not needed below this; 0 is returned if it cannot be larger, which is fast.
     """
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None or _resident_bytes() <= at_least:  # the library looks at every free block: up to 15 ms
+    if mallinfo is None or _resident_bytes() <= at_least:  # mallinfo2 walks all free blocks, up to 15 ms
         return 0
     mallinfo.restype = _MallInfo
     info = mallinfo()
@@ -57,18 +58,17 @@ def heap_bytes(at_least: int = 0) -> int:
 
 
 def return_free_pages() -> None:
-    """All that was freed goes back to the system. It looks at every free block."""
+    """Returns all freed memory to the system. Walks all free blocks."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _resident_bytes() -> int:
-    """Of Linux, where glibc is."""
     return int(os.pread(_opened(_STATM), 200, 0).split()[1]) * PAGESIZE
 
 
 @cache
 def _opened(path: Path) -> int:
-    """Opened once: a flood of connections, in which memory must be known, leaves no file to be opened."""
+    """Opened once, because a flood of connections may use up all file descriptors."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""How torch's threads wait for each other. To be called before torch is imported, whose OpenMP reads it once."""
+"""How torch's threads wait for each other. OpenMP reads the setting once, when torch is imported."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def let_waiting_threads_sleep() -> None:
-    """They sleep in place of spinning, unless the environment says otherwise: the stages share their cores."""
+    """Makes them sleep instead of spin, unless the environment says otherwise, because stages share cores."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
-from services.common.process.garbage import look_at_new_objects_only
+from services.common.process.garbage import freeze_present_objects
 from services.common.process.stop import SIGNALS, end_at_once, end_at_signals
 
 log = logging.getLogger("csm.run")
 
-_CANCEL_SECONDS = 5.0  # for a start to give back what it holds
-MOST_FILES = 2**20  # open at once; every connection is one
+_CANCEL_SECONDS = 5.0  # for a cancelled start to clean up
+MOST_FILES = 2**20  # file descriptors; every connection is one
 
 
 class Server(Protocol):
@@ -46,16 +46,16 @@ def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
 
     async def start_all() -> Stage:
         stage = await start()
-        look_at_new_objects_only()
+        freeze_present_objects()
         return stage
 
     return asyncio.run(serve_until_stopped(start_all))
 
 
 def raise_file_limit() -> None:
-    """Lets the process open as many files as it may: shells and service managers give 1024 at first, macOS 256.
+    """Raises the soft limit of open files to the hard limit: the usual default is 1024, on macOS 256.
 
-    macOS calls its limit infinite and refuses what is above the kernel's, so less and less is asked for.
+    macOS reports an infinite hard limit but refuses values above the kernel's, so smaller and smaller ones are tried.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
@@ -118,7 +118,7 @@ def _stop_signal() -> asyncio.Future[None]:
     def on_signal() -> None:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
-        end_at_signals(None)  # a KeyboardInterrupt would free what threads still use
+        end_at_signals(None)  # not a KeyboardInterrupt, which would free what threads still use
         if not stop.done():
             stop.set_result(None)
 

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT before a stage can drain: while it imports and loads, and a second time.
+"""SIGTERM and SIGINT when a stage cannot drain: while it imports and loads, and for a second signal.
 
-The kernel does not deliver a signal to process 1 of a container unless the program handles it. So every program handles
-them before it imports what takes seconds. It knows no stage, and imports nothing slow itself.
+The kernel ignores these signals for process 1 of a container unless the program handles them. So every program installs
+the handlers before its slow imports. It knows no stage, and imports nothing slow itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def end_at_signals(code: int | None = 0) -> None:
-    """From here on SIGTERM and SIGINT end the process at once, until a stage handles them itself.
+    """Makes SIGTERM and SIGINT end the process at once, until a stage handles them itself.
 
-    code: the exit status. 0 while nothing is served yet: nothing is lost, as after a drain. None for 128 and the number
-    of the signal, as shells have it.
+    code: the exit status; 0 while nothing is served yet, as after a drain. None: 128 + signal number, as shells do.
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
@@ -30,7 +29,7 @@ def end_at_signals(code: int | None = 0) -> None:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Ends the process without waiting for its threads, of which one may be loading weights."""
+    """Ends the process without waiting for its threads, one of which may be loading weights."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -32,7 +32,7 @@ from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
 log = logging.getLogger("csm.rpc")
 
 REQUEST_ID_KEY = "x-request-id"
-EARLY_S = 0.25  # a caller's deadline began when it sent the request, ours when the request arrived: it may end first
+EARLY_S = 0.25  # the caller's deadline may pass this much before ours, which began when the request arrived
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -51,18 +51,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         tracer: Tracer | None = None,
         guard: MemoryGuard = UNGUARDED,
     ) -> None:
-        """metrics: None neither counts nor logs calls that are well formed, as for probes; admit: asked before any
-        message of a call is read; None lets everybody in; guard: of calls of many requests
+        """metrics: None neither counts nor logs well-formed calls, for probes; admit: authenticates a call before any
+        of its messages is read; None admits all; guard: for client-streaming calls
         """
         self._guard = guard
         self._metrics = metrics
         self._tracer = tracer
         self._admit = admit
         self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.num_running = 0  # calls with a handler at work; those of who watches the health end with the server
+        self.num_running = 0  # calls with a running handler, without those of the health service
 
     def drain(self) -> None:
-        """The server drains. May be called twice."""
+        """Tells the calls that the server drains. May be called twice."""
         if not self._drain.done():
             self._drain.set_result(None)
 
@@ -81,14 +81,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 caller = self._admit(method, handler_call_details.invocation_metadata or ())
             except status.StatusError as error:
-                # A handler of streams: for the others the library would read the request first.
+                # A streaming handler: for others gRPC would read the request first.
                 refusing = _refusing(error)
                 if handler.request_streaming and not is_one_request(handler):
                     refusing = lingering(refusing, self._drain, self._guard)
                 refuse = self._watch(kind, method, refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse, tolerant(bytes))
         one = is_one_request(handler)
-        guard = UNGUARDED if one else self._guard  # what is received in one request has bounds of its own
+        guard = UNGUARDED if one else self._guard  # single requests have their own limits (OneRequest's `receive`)
         serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             writing = lingering(_writing(handler.stream_stream), self._drain, guard, caller, one_request=one)
@@ -163,7 +163,7 @@ class _Call:
             raise
         except status.StatusError as error:
             await self._fail(error)
-        except NotImplementedError:  # of a generated base class, whose servicer lacks the method
+        except NotImplementedError:  # raised by the generated base class for a method that the servicer lacks
             await self._fail(status.unimplemented())
         except CsmError as error:
             answer = status.from_library_error(error)
@@ -172,7 +172,7 @@ class _Call:
             await self._fail(answer)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # a panic of a library in Rust is no Exception, and gRPC would answer nothing
+        except BaseException as error:  # a panic of a Rust library is no Exception, and gRPC would not answer
             if is_caller_gone(error):
                 self._caller_gone()
                 raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
@@ -186,7 +186,7 @@ class _Call:
         self._end(error.code, error.reason)
         try:
             await status.abort(self._context, error)
-        except grpc.aio.InternalError:  # the caller is gone; there is no one to answer
+        except grpc.aio.InternalError:  # the caller is gone
             raise asyncio.CancelledError from None
 
     def _caller_gone(self) -> None:
@@ -211,13 +211,15 @@ class _Call:
         self._span.end(code, reason, {"request_id": logs.request_id.get()} | self._fields)
 
     def _level(self, code: grpc.StatusCode) -> int:
-        """Gateways watch the health of each stage over every new connection: lines that would hide all others."""
+        """DEBUG for the health service, which gateways call on every new connection; otherwise INFO."""
         watched = self._labels[1] == health.SERVICE_NAME and code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
         return logging.DEBUG if watched else logging.INFO
 
 
 async def _run_and_forget(handler: Handler, request: Any, context: Context) -> Any:
-    """A failure keeps no locals of the handler. It may be in a cycle with its frames, and these hold large requests."""
+    """Runs the handler, and clears the frames of its exception: they may be in a reference cycle and hold large
+    requests.
+    """
     try:
         return await handler(request, context)
     except BaseException as error:
@@ -256,9 +258,9 @@ def _refusing(error: status.StatusError) -> Handler:
 
 
 def _writing(handler: Callable[[Any, Context], Any]) -> Handler:
-    """A streaming handler in the form that writes to its context, also when it was written as a generator.
+    """A streaming handler that writes to its context. Converts one that is an async generator.
 
-    A cancel then reaches generators as CancelledError at once, and not when they are collected.
+    A cancellation then reaches the generator as CancelledError at once, not when it is garbage collected.
     """
 
     async def write_all(request: Any, context: Context) -> None:

@@ -1,7 +1,6 @@
-"""Channels from one stage to another: every replica behind a name, in turn, with keepalive. It knows no stage.
+"""Channels from one stage to all replicas of another, with client-side load balancing and keepalive. It knows no stage.
 
-Deadlines, the request id and the trace do not travel by themselves in Python; `call_metadata` and the caller's
-`timeout` carry them.
+gRPC for Python propagates neither deadlines nor metadata: callers pass `timeout` and `call_metadata()`.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to every replica that `target` resolves to (a headless service).
 
-    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; policy: which replica gets
-    a call, as an entry of gRPC's loadBalancingConfig; health_service: uses only replicas that report it as SERVING on
-    the same port, or have no health service; silence_s: a connection whose peer answers no ping is closed within this
-    many seconds, and a new one must be open in a quarter of them; 0 closes it after 50 s
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: None is plaintext; policy: the load-balancing
+    policy, as an entry of gRPC's loadBalancingConfig; health_service: only replicas that report it as SERVING on the
+    same port, or have no health service, are used; silence_s: a connection whose peer answers no ping is closed within
+    this many seconds, and connecting may take a quarter of them; 0 closes it after 50 s
 
     The name is resolved again when a connection closes, as connections do at the age that the replicas allow.
     """
@@ -52,8 +51,8 @@ def open_channel(
         ("grpc.keepalive_permit_without_calls", int(silence_s > 0)),
         ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 1_000),  # a replica that is back, perhaps the only one, is used at once
-        # How long an attempt to connect may take. A ring holds the calls of a frozen replica until it fails.
+        ("grpc.max_reconnect_backoff_ms", 1_000),  # a replica that is back, perhaps the only one, is used soon
+        # In fact the timeout of a connection attempt. Ring hash holds the calls of a frozen replica until it fails.
         ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
         ("grpc.max_receive_message_length", MOST_RECEIVED_BYTES),

@@ -1,7 +1,7 @@
 """The service grpc.health.v1.Health. It knows no stage.
 
-The library's own writes an answer while it holds the lock of the name. A caller that takes none, such as a gateway that
-is frozen, then keeps all others from the next change, and the stage from making it.
+grpcio-health-checking's servicer writes while it holds a lock. A caller that does not read, such as a frozen gateway,
+would then block the updates of all others, and the stage itself.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the library has no types
-    """The health of each name. Who watches one is told of what is so then, and not of all that was between."""
+    """The health of each name. A slow watcher gets the current status, and misses those in between."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}
-        self._changed = asyncio.Event()  # of now: the next change sets it and puts another in its place
+        self._changed = asyncio.Event()  # set and replaced by the next change
 
     def set(self, name: str, status: int) -> None:
         self._statuses[name] = status
@@ -34,10 +34,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
         """Never returns."""
-        told = None
+        sent = None
         while True:
             changed, status = self._changed, self._statuses.get(request.service, _UNKNOWN)
-            if status != told:
+            if status != sent:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
-                told = status
+                sent = status
             await changed.wait()

@@ -1,13 +1,13 @@
-"""Calls of many requests: their end, and what a drain does to them. It knows no service.
+"""The end of client-streaming calls: it waits until the caller stops writing. It knows no service.
 
-It delays the end of a call until its caller stops writing, for a moment at most.
+If a caller of grpc.aio writes after its call has ended, it gets INTERNAL "Internal error from Core" instead of the
+call's status. So when a handler ends before its caller has half-closed, the rest of the requests is read and dropped
+until the caller half-closes, is quiet for QUIET_S, or LINGER_S have passed. A caller that is starved for longer than
+QUIET_S
+between two writes may still lose the status: it cannot be distinguished from one that waits for an answer.
 
-grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" when a write meets the end of the call.
-The true status is lost. So a handler that ends before its caller has half-closed reads on and drops the requests. By
-then the caller has finished writing, or waits for an answer. A caller that is starved for longer than QUIET_S between
-two writes may still lose its status: on the wire it looks like one that waits for an answer, so only time tells them
-apart. A call of one request never does: what cannot be written twice needs no wait. Nor does a caller that has
-promised to write nothing before it is answered.
+Two kinds of calls need no wait: those of one request, and those whose caller has promised to write nothing before it is
+answered.
 
 A drain does not wait for a caller that keeps a call open and sends nothing: the call ends as UNAVAILABLE, DRAINING.
 """
@@ -24,10 +24,9 @@ from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard, memory_shor
 from services.common.rpc.messages import checked
 from services.common.rpc.status import StatusError
 
-QUIET_S = 0.2  # without a message: the caller writes no more for now
-LINGER_S = 2.0  # at most; on a busy machine a caller may need long for what it has to write
-
-DRAIN_QUIET_S = 2.0  # without a message, in a drain: the call ends
+QUIET_S = 0.2  # without a message, until the caller counts as quiet
+LINGER_S = 2.0  # longest delay of the end of a call
+DRAIN_QUIET_S = 2.0  # without a message during a drain, until the call is ended
 
 Handler = Callable[[Any, Any], Awaitable[Any]]  # requests, context
 
@@ -35,7 +34,7 @@ _END = object()
 
 
 class IncomingMessages:
-    """The requests of a call. An iteration that is cancelled loses none, so another one can go on."""
+    """The requests of a call. Cancelling an iteration loses no message, so another one can continue."""
 
     def __init__(
         self,
@@ -44,12 +43,12 @@ class IncomingMessages:
         guard: MemoryGuard = UNGUARDED,
         caller: str = "",
     ) -> None:
-        """drain: done once the server drains. caller: who sends them, for the guard"""
+        """drain: done once the server drains. caller: name or address of the sender, for the guard"""
         self._messages, self._drain, self._guard, self._caller = messages, drain, guard, caller
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
         self.num_bytes = 0  # of the last message
-        self.caller_waits = False  # it writes nothing until it has an answer, so an end cannot meet a write
+        self.caller_waits = False  # the caller writes nothing before it is answered
 
     def __aiter__(self) -> IncomingMessages:
         return self
@@ -60,10 +59,10 @@ class IncomingMessages:
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
         with self._guard.waiting(self._caller) as short:
-            # A cancel of the wait is none of the task.
+            # `wait` does not cancel the read when it is cancelled itself.
             await asyncio.wait({self._reading, self._drain, short}, return_when=asyncio.FIRST_COMPLETED)
-        if short.done():  # also if a message came in the same moment: the guard has counted this call as ended
-            self._ended = True  # what comes is not read on, so that the memory is free at once
+        if short.done():  # even if a message has come meanwhile, for the guard has counted this call as ended
+            self._ended = True  # nothing more is read, so that the memory is freed at once
             raise memory_short()
         if not self._reading.done() and not (await asyncio.wait({self._reading}, timeout=DRAIN_QUIET_S))[0]:
             raise draining()
@@ -75,7 +74,7 @@ class IncomingMessages:
         return checked(message)
 
     async def discard(self) -> None:
-        """Reads until the caller half-closes or is quiet, for at most LINGER_S. What comes is dropped."""
+        """Reads and drops messages until the caller half-closes or is quiet, for at most LINGER_S."""
         if self.caller_waits:
             return
         try:
@@ -84,12 +83,12 @@ class IncomingMessages:
                     async with asyncio.timeout(QUIET_S):
                         if await anext(self, _END) is _END:
                             return
-        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or writes no messages
+        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or sends malformed messages
             pass
 
     def close(self) -> None:
-        """Nothing is read any more."""
-        reading, self._reading = self._reading, None  # a cancelled task keeps its frames, and these keep the call
+        """Stops reading."""
+        reading, self._reading = self._reading, None  # dropped, for a cancelled task keeps its frames and so the call
         if reading is not None:
             reading.cancel()
 
@@ -97,16 +96,14 @@ class IncomingMessages:
         return await anext(self._messages, _END)
 
 
-def tell_whether_caller_waits(requests: AsyncIterator[Any], waits: bool) -> None:
-    """Whether the caller of these requests has promised to write nothing for now: an end of the call then comes at
-    once.
-    """
+def set_caller_waits(requests: AsyncIterator[Any], waits: bool) -> None:
+    """Sets whether the caller has promised to write nothing for now, so that the call can end without a delay."""
     if isinstance(requests, IncomingMessages):
         requests.caller_waits = waits
 
 
 def is_caller_gone(error: BaseException) -> bool:
-    """Whether gRPC raised it because the call has ended: a read or a write met its end, or that of the server."""
+    """Whether gRPC raised it in a read or a write because the call, or the server, has ended."""
     return isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError)
 
 
@@ -128,10 +125,10 @@ def lingering(
     *,
     one_request: bool = False,
 ) -> Handler:
-    """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes.
+    """Wraps a client-streaming handler: its end, also by an exception, waits until the caller stops writing.
 
-    drain: done once the server drains. caller: its name, if it has one. one_request: the caller writes once, and cannot
-    lose the status by it
+    drain: done once the server drains. caller: its name; "" uses its address. one_request: the caller writes one
+    message, so there is nothing to wait for.
     """
 
     async def linger(_: AsyncIterator[Any], context: Any) -> Any:
@@ -154,7 +151,7 @@ def lingering(
 
 
 class _Messages:
-    """The requests of a call. The library's own iterator keeps the last one until the next one has come."""
+    """The requests of a call. gRPC's own iterator would keep the last one in memory until the next one has come."""
 
     def __init__(self, context: Any) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""How full a replica is, told at the end of a call to gRPC's weighted round robin at the caller (gRFC A51, A58)."""
+"""A replica's load report at the end of a call, for the caller's weighted round robin (gRFC A51, A58)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ KEY = "endpoint-load-metrics-bin"  # the name is gRPC's
 
 
 def as_metadata(num_calls: int, num_slots: int) -> tuple[tuple[str, bytes]]:
-    """Trailing metadata for a call. num_calls: that have a slot or wait for one; one more counts"""
+    """Trailing metadata for a call. num_calls: calls with a slot or waiting; one is added for the next call"""
     report = engine_pb2.LoadReport(rps_fractional=1.0, application_utilization=(num_calls + 1) / num_slots)
     return ((KEY, report.SerializeToString()),)

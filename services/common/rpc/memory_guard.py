@@ -1,10 +1,10 @@
 """Ends calls that wait for their caller's next message, when memory runs short. It knows no service.
 
-A read that waits is a promise: gRPC takes in a message of any size that the server allows, and shows nothing of it
-before it is whole. A read cannot be taken back either. So callers that send most of a large message and then nothing
-take as much memory as they like, and only the memory of the process shows that there are any. While it has more than
-it may, as many calls end as hold at least what is too much. They are those of the caller with most reads that wait,
-the longest wait first, because who it is that holds the memory cannot be seen.
+While a read waits, gRPC buffers a message of up to the server's limit, and does not show how much of it has arrived. A
+read cannot be taken back either. So callers that send most of a large message and then stop can use up the memory, and
+only the memory of the process shows it. While the process has more than its limit, the guard ends as many calls as
+could account for the excess. Since the calls that hold the memory cannot be identified, it ends those of the caller
+with the most waiting reads, the longest wait first.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from services.common.rpc.status import StatusError
 
 log = logging.getLogger("csm.memory")
 
-CHECK_S = 0.02  # on a fast line 14 MB come in so long
-PAUSE = 4  # times as long as a look took, while memory is not short: one took 25 ms with 500,000 free blocks
+CHECK_S = 0.02  # between two checks; on a fast line 14 MB arrive in that time
+PAUSE = 4  # least pause after a check, in multiples of its time, while memory is not short: one may take 25 ms
 
 
 class MemoryGuard:
-    """The reads of a server that wait, and the end of some."""
+    """Tracks the waiting reads of a server, and ends some when memory is short."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class MemoryGuard:
         on_end: Callable[[], None] = lambda: None,
         on_relief: Callable[[], None] = lambda: None,
     ) -> None:
-        """max_bytes: of the process; 0 is no limit. max_message_bytes: most that one read takes in. used_bytes: of the
-        process, now. on_end: called with each call that is ended. on_relief: called once memory is no longer short
+        """max_bytes: limit of the process; 0 is no limit. max_message_bytes: limit of one message. used_bytes: measures
+        the process. on_end: called for each ended call. on_relief: called when memory is no longer short.
         """
         self._max_bytes, self._max_message_bytes, self._used_bytes = max_bytes, max_message_bytes, used_bytes
         self._on_end, self._on_relief = on_end, on_relief
@@ -46,7 +46,7 @@ class MemoryGuard:
 
     @contextmanager
     def waiting(self, caller: str) -> Iterator[asyncio.Future[None]]:
-        """A read that waits for a message of this caller. The future is done once the call shall end."""
+        """Registers a read that waits for a message of this caller. The future is done when the call has to end."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         reads = self._waiting.setdefault(caller, {})
         reads[ended] = None
@@ -59,16 +59,16 @@ class MemoryGuard:
 
     def check(self) -> None:
         """Ends calls if memory is short now."""
-        too_much = self._used_bytes() - self._max_bytes if self._waiting or self._is_short else 0
-        was_short, self._is_short = self._is_short, too_much > 0
+        excess_bytes = self._used_bytes() - self._max_bytes if self._waiting or self._is_short else 0
+        was_short, self._is_short = self._is_short, excess_bytes > 0
         if was_short and not self._is_short:
             self._on_relief()
-        for _ in range(-(-too_much // self._max_message_bytes)):
+        for _ in range(-(-excess_bytes // self._max_message_bytes)):
             if self._waiting:
                 self._end_one()
 
     def _end_one(self) -> None:
-        caller, reads = max(self._waiting.items(), key=lambda of_caller: len(of_caller[1]))
+        caller, reads = max(self._waiting.items(), key=lambda item: len(item[1]))
         ended = next(iter(reads))
         del reads[ended]
         if not reads:
@@ -78,10 +78,10 @@ class MemoryGuard:
         log.warning("memory is short: a call of %s ends, which waits for a message", caller)
 
     async def run(self) -> None:
-        """Checks for ever, if there is a limit.
+        """Checks forever, if there is a limit.
 
-        It fails with `used_bytes`. `Background` then begins it again, after 5 s at the most: so a reading that fails
-        again and again fills no log, and for so long the guard may not see that it works again.
+        Raises what `used_bytes` raises. `Background` restarts it with a backoff of up to 5 s, so that a permanent
+        failure does not fill the log.
         """
         while self._max_bytes:
             began_s = time.thread_time()

@@ -1,12 +1,11 @@
-"""Messages as they came: their size, and INVALID_ARGUMENT for bytes that are none, or too many values. It knows no
-service.
+"""Deserialization with INVALID_ARGUMENT for malformed messages and for too many values. It knows no service.
 
 When a deserializer raises, gRPC logs a traceback and passes None to the handler, or ends the call as UNKNOWN. So the
 deserializers here never raise. `checked` raises the status where the request is read.
 
-Values are counted before a message is parsed. Each costs memory and time, however short it is: 16 MiB of empty turns
-are eight million values, which take 450 MiB once they are parsed, and seconds of the event loop to look at. Bytes and
-texts are one value each.
+The values of a message are counted before it is parsed, because even an empty one costs memory and time: 16 MiB of
+empty turns are eight million values, which take 450 MiB when parsed, and seconds of the event loop. A string or bytes
+field is one value.
 """
 
 from __future__ import annotations
@@ -23,21 +22,19 @@ from services.common.rpc.status import StatusError
 REASON = "MESSAGE_MALFORMED"
 TOO_MANY = "TOO_MANY_VALUES"
 MOST_VALUES = 20_000
-_LEAST_BYTES = 2  # of a value
+_MIN_VALUE_BYTES = 2
 
 _VARINT, _LENGTH = 0, 2  # wire types
 _FIXED_BYTES = {1: 8, 5: 4}  # by wire type
-_MOST_VARINT_BYTES = 10
+_MAX_VARINT_BYTES = 10
 
 Deserialize = Callable[[bytes], Any]
-Kind = Any  # a Descriptor: of protobuf's Python or of upb, by how protobuf was built
+MessageType = Any  # a Descriptor, whose class depends on how protobuf was built
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """message: None when the bytes are none, or not parsed. num_bytes: of it; the library would serialize it for its
-    size
-    """
+    """message: None if it is malformed or has too many values. num_bytes: its serialized size, as received."""
 
     message: Any
     num_bytes: int
@@ -45,14 +42,14 @@ class Received:
 
 
 def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
-    """The deserializer, giving Received."""
+    """Wraps a deserializer to return Received, and never raise."""
     if deserialize is None:
         return None
-    kind = _kind_of(deserialize)
+    message_type = _message_type(deserialize)
 
     def read(content: bytes) -> Any:
         try:
-            if kind is not None and has_too_many_values(content, kind):
+            if message_type is not None and has_too_many_values(content, message_type):
                 return Received(None, len(content), has_too_many_values=True)
             return Received(deserialize(content), len(content))
         except (DecodeError, UnicodeDecodeError, ValueError, RecursionError):
@@ -61,8 +58,8 @@ def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
     return read
 
 
-def _kind_of(deserialize: Deserialize) -> Kind | None:
-    """Of the messages that it makes; None where they stay bytes."""
+def _message_type(deserialize: Deserialize) -> MessageType | None:
+    """The type of the messages that it returns; None if they stay bytes."""
     owner = getattr(deserialize, "__self__", None)  # FromString is a method of the message's class
     if not (isinstance(owner, type) and issubclass(owner, Message)):
         return None
@@ -70,7 +67,10 @@ def _kind_of(deserialize: Deserialize) -> Kind | None:
 
 
 def checked(request: Any) -> Any:
-    """The message; an iterator of messages as it is. Raises StatusError INVALID_ARGUMENT."""
+    """The message of a Received; anything else, such as an iterator, is returned as it is.
+
+    Raises StatusError INVALID_ARGUMENT.
+    """
     if not isinstance(request, Received):
         return request
     if request.has_too_many_values:
@@ -88,22 +88,22 @@ def checked(request: Any) -> Any:
     return request.message
 
 
-def has_too_many_values(content: bytes, kind: Kind) -> bool:
-    """Whether a message of this kind has more than MOST_VALUES, those of the messages within it included.
+def has_too_many_values(content: bytes, message_type: MessageType) -> bool:
+    """Whether a serialized message has more than MOST_VALUES values, those of nested messages included.
 
     Raises DecodeError for bytes that are no message.
     """
-    return len(content) > MOST_VALUES * _LEAST_BYTES and _count(content, kind) > MOST_VALUES
+    return len(content) > MOST_VALUES * _MIN_VALUE_BYTES and _count(content, message_type) > MOST_VALUES
 
 
-def _count(content: bytes, kind: Kind) -> int:
-    """It counts no further than one above MOST_VALUES."""
+def _count(content: bytes, message_type: MessageType) -> int:
+    """The number of values. Stops counting above MOST_VALUES."""
     count, at = 0, 0
-    within = [(kind, len(content))]  # the messages that `at` lies in, and their ends
-    while within and count <= MOST_VALUES:
-        kind, end = within[-1]
+    nesting = [(message_type, len(content))]  # the messages around `at`, each with its end
+    while nesting and count <= MOST_VALUES:
+        message_type, end = nesting[-1]
         if at == end:
-            within.pop()
+            nesting.pop()
             continue
         count += 1
         key, at = _varint(content, at)
@@ -112,14 +112,14 @@ def _count(content: bytes, kind: Kind) -> int:
             _, at = _varint(content, at)
         elif wire_type == _LENGTH:
             size, at = _varint(content, at)
-            field = kind.fields_by_number.get(key >> 3) if key < 2**32 else None
+            field = message_type.fields_by_number.get(key >> 3) if key < 2**32 else None
             if field is not None and field.message_type is not None and at + size <= end:
-                within.append((field.message_type, at + size))
+                nesting.append((field.message_type, at + size))
             else:
                 at += size
         elif wire_type in _FIXED_BYTES:
             at += _FIXED_BYTES[wire_type]
-        else:  # a group, which no message here has: its end is not known
+        else:  # a group, which no message here has
             raise DecodeError("a group")
         if at > end:
             raise DecodeError("a value that is longer than its message")
@@ -127,9 +127,9 @@ def _count(content: bytes, kind: Kind) -> int:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
+    """The varint at `at`, and the position after it."""
     number = 0
-    for index, byte in enumerate(content[at : at + _MOST_VARINT_BYTES]):
+    for index, byte in enumerate(content[at : at + _MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return number, at + index + 1

@@ -1,8 +1,8 @@
-"""Methods of one request that is received when it is read. It knows no service.
+"""Unary-request methods that receive their request when they read it. It knows no service.
 
-The wire is the same for both kinds of methods. A generated handler receives the request before the method runs: a
-hundred callers would then have a hundred large requests in memory, though few of them are worked on, and none of them
-is one that the method takes. The library also keeps such a request until the call ends.
+A generated handler receives the request before the method runs, so a hundred callers would have a hundred large
+requests in memory before any limit applies. gRPC also keeps such a request until the call ends. So these methods are
+registered as client-streaming ones, which look the same on the wire.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Receive = Callable[[Any, Any], AbstractAsyncContextManager[Any]]  # requests, co
 
 
 class OneRequest:
-    """A method that takes an iterator of its one request."""
+    """A method that gets an iterator over its one request."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -32,10 +32,10 @@ class OneRequest:
 def add_to_server(
     service: ServiceDescriptor, read_late: Collection[str], receive: Receive
 ) -> Callable[[Any, grpc.aio.Server], None]:
-    """Like the generated function.
+    """A replacement of the generated `add_XServicer_to_server`.
 
-    read_late: methods of one request that take an iterator of it. receive: receives the request of the others, which
-    have one answer
+    read_late: unary-request methods that get an iterator and read it themselves. receive: receives the request for the
+    other unary-request methods.
     """
 
     def add(servicer: Any, server: grpc.aio.Server) -> None:
@@ -45,8 +45,8 @@ def add_to_server(
             if not method.client_streaming:
                 late = method.name in read_late
                 behaviour = OneRequest(behaviour if late else _receiving(behaviour, receive))
-            answered = "stream" if method.server_streaming else "unary"
-            make = getattr(grpc, f"stream_{answered}_rpc_method_handler")
+            response_kind = "stream" if method.server_streaming else "unary"
+            make = getattr(grpc, f"stream_{response_kind}_rpc_method_handler")
             handlers[method.name] = make(
                 behaviour,
                 GetMessageClass(method.input_type).FromString,
@@ -66,5 +66,5 @@ def _receiving(method: Callable[[Any, Any], Awaitable[Any]], receive: Receive) -
 
 
 def is_one_request(handler: grpc.RpcMethodHandler[Any, Any]) -> bool:
-    """Whether a handler of streams serves a method of one request."""
+    """Whether a streaming handler serves a unary-request method."""
     return any(isinstance(part, OneRequest) for part in (handler.stream_unary, handler.stream_stream))

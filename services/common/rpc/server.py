@@ -3,8 +3,7 @@
 Health answers on a separate server so that a full or TLS-only API port cannot make a probe fail. Names: each service,
 "" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure); all are
 NOT_SERVING while the stage makes no progress. Engine and codec answer health on the API port too, for the load
-balancing of gateways. Keepalive lets clients ping every 10 s, which Node clients do and the library's default answers
-by closing the connection. It knows no service by name.
+balancing of gateways. It knows no service by name.
 """
 
 from __future__ import annotations
@@ -40,15 +39,17 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ChannelOption = tuple[str, int]
 
 KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
-    # A gateway pings every second, a client every other one, to miss early who has gone without a word.
+    # Clients may ping often, to notice a dead peer early: gateways do every second, the Python client
+    # every other second, Node clients every 10 s. gRPC's
+    # default closes the connection for that.
     ("grpc.http2.min_ping_interval_without_data_ms", 300),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 
-UNREAD_BYTES = 512 * 1024  # of one call
-OTHER_FILES = 192  # than connections of callers: probes, metrics, other stages, databases, files
+UNREAD_BYTES = 512 * 1024  # buffered for one call before its handler reads
+OTHER_FILES = 192  # descriptors kept for all but callers' connections: probes, metrics, other stages, databases, files
 
 
 class StageService(NamedTuple):
@@ -60,7 +61,7 @@ class StageService(NamedTuple):
 
 
 def most_connections() -> int | None:
-    """So many that a process has files for all else too; None where the system sets no limit."""
+    """Connections for which the process has file descriptors; None without a limit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if files == resource.RLIM_INFINITY else max(1, files - OTHER_FILES)
 
@@ -71,12 +72,12 @@ def server_options(settings: StageSettings, *, streams_per_connection: int = 0) 
         *KEEPALIVE_OPTIONS,
         ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
-        # A message that no handler has asked for yet is not taken in beyond this. By default gRPC measures the
-        # bandwidth and buffers that much. On a fast line that is every message whole.
+        # How much of a message is buffered before a handler reads it. By default gRPC buffers as much as the bandwidth
+        # allows, which on a fast line is the whole message.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
-    if (most := most_connections()) is not None:  # else a flood of them closes the health port and the metrics too
+    if (most := most_connections()) is not None:  # else a flood also blocks the health port and the metrics
         options.append(("grpc.max_allowed_incoming_connections", min(most, 2**31 - 1)))
     if streams_per_connection:
         options.append(("grpc.max_concurrent_streams", streams_per_connection))
@@ -101,12 +102,12 @@ class StageServer:
         streams_per_connection: int = 0,
         guard: MemoryGuard = UNGUARDED,
     ) -> None:
-        """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
+        """admit: authenticates calls of the API port, None admits all; tracer: stopped at the end of the drain
 
-        for_gateways: the callers are gateways, which follow the health on the API port
-        private_address: where the API answers as well, without TLS, such as "unix:/run/private/socket"
-        streams_per_connection: calls at once on one connection; 0 is no limit. A gateway takes a call that waits for
-        room on its connection for one of a frozen stage, so stages have none
+        for_gateways: the callers are gateways, which watch the health on the API port
+        private_address: a second address of the API, without TLS, such as "unix:/run/private/socket"
+        streams_per_connection: concurrent calls of one connection; 0 is no limit. Engine and codec have none: a gateway
+        would take a call that waits for room on its connection for one to a frozen stage.
         """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
@@ -184,7 +185,7 @@ class StageServer:
             self._set_readiness(_SERVING if self.is_ready else _NOT_SERVING)
 
     async def set_stalled(self, thread: str, stalled: bool) -> None:
-        """That thread makes no progress: the stage is neither live nor ready until it does again."""
+        """Whether a thread makes no progress. While one does not, the stage is neither live nor ready."""
         if stalled:
             self._stalled.add(thread)
         else:
@@ -207,7 +208,9 @@ class StageServer:
         return error
 
     async def drain(self, grace_s: float | None = None) -> None:
-        """NOT_SERVING, no new calls, running calls get `grace_s` (settings.drain_seconds) to end. Then all stops.
+        """Reports NOT_SERVING, refuses new calls, gives running calls `grace_s` to end, then stops everything.
+
+        grace_s: None is settings.drain_seconds.
 
         Calls that wait for their caller's next message end sooner (lingering.py), and so do those without a handler.
         """
@@ -232,7 +235,7 @@ class StageServer:
         self._calls.drain()
         stopping = asyncio.create_task(self._api_server.stop(grace_s))
         while not (await asyncio.wait({stopping}, timeout=DRAIN_QUIET_S))[0]:
-            if not self._calls.num_running:  # what is left has not sent its request: the library waits for it
+            if not self._calls.num_running:  # the remaining calls have not sent their request yet, for which gRPC waits
                 stopping.cancel()
                 await asyncio.wait({stopping})
                 await self._api_server.stop(0)

@@ -22,8 +22,8 @@ from services.common.values import seconds
 
 DOMAIN = "csm"
 
-# Clients take 8 KiB of trailers by default, and a larger status is lost to them altogether. The message goes out twice,
-# once with three bytes for each that is not ASCII.
+# Clients accept 8 KiB of trailers by default, and lose a larger status entirely. The message is sent twice, once with
+# three bytes for each byte that is not ASCII.
 MOST_MESSAGE_BYTES = 1000
 MOST_VIOLATION_BYTES = 2500
 MOST_NAME_BYTES = 200
@@ -85,9 +85,9 @@ class StatusError(Exception):
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:
-    """Ends the call with `error` and its details, beside the trailing metadata that the handler has set.
+    """Ends the call with `error`, its details, and the trailing metadata that the handler has set.
 
-    Raises grpc's AbortError, which must be let through.
+    Raises gRPC's AbortError, which must not be caught.
     """
     status = rpc_status.to_status(_to_proto(error))
     trailers = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
@@ -151,7 +151,7 @@ def _pack(detail: message.Message) -> any_pb2.Any:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> StatusError:
-    """What a stage answered, with the details it sent; without details the reason is the code's name."""
+    """The error of a failed call. Without details its reason is the code's name."""
     plain = StatusError(error.code(), error.code().name, error.details() or error.code().name)
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
@@ -225,7 +225,7 @@ def message_of(violations: Sequence[FieldViolation]) -> str:
 
 
 def internal() -> StatusError:
-    """An internal failure. The caller gets only the request id under which it is logged."""
+    """An internal failure, whose cause is only logged, with the request id."""
     return StatusError(
         grpc.StatusCode.INTERNAL,
         "INTERNAL",

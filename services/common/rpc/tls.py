@@ -1,8 +1,8 @@
 """TLS between stages and their callers: certificate, key and authorities, read from files.
 
-It knows no stage. A server uses a replaced file from the next handshake on, a caller of other stages from the next call
-on. When a file is wrong, the last good ones stay in use. gRPC for Python either requires client certificates or does
-not ask for them, so they cannot be optional.
+It knows no stage. Replaced files take effect at the next handshake of a server, and at the next call of a client. If a
+file is invalid, the last valid ones stay in use. Client certificates cannot be optional: gRPC for Python either
+requires them or does not ask for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.common.watched_files import FollowedFiles
 
 T = TypeVar("T")
 
-Show = Callable[[Callable[[], float]], None]  # is told what gives the end of the certificate in use, as Unix time
+Show = Callable[[Callable[[], float]], None]  # takes a function that returns the certificate's expiry as Unix time
 
 
 class TlsFileError(OSError):
@@ -28,7 +28,7 @@ class TlsFileError(OSError):
 
 
 class Loaded(NamedTuple, Generic[T]):
-    """What the files have given."""
+    """The content of the files."""
 
     credentials: T
     certificate_end_s: float  # Unix time; NaN without a certificate of its own
@@ -37,7 +37,7 @@ class Loaded(NamedTuple, Generic[T]):
 def server_credentials(
     certificate: Path, key: Path, client_ca: Path | None, on_reload: Callable[[bool], None], show_end: Show
 ) -> grpc.ServerCredentials:
-    """Credentials that follow the files. on_reload: see FollowedFiles. Raises TlsFileError."""
+    """Credentials that reload changed files. on_reload: see FollowedFiles. Raises TlsFileError."""
 
     def load() -> Loaded[grpc.ServerCertificateConfiguration]:
         pair = _read_pair("--tls-certificate", certificate, "--tls-key", key)
@@ -90,7 +90,7 @@ def stage_credentials(
 
 
 def read_end_s(flag: str, path: Path, pem: bytes) -> float:
-    """When the first certificate of `pem`, which `path` held, ends, as Unix time. Raises TlsFileError."""
+    """The expiry of the first certificate of `pem`, the content of `path`, as Unix time. Raises TlsFileError."""
     try:
         return certificate_end_s(pem)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Log lines as text or JSON, each with the id of the request it belongs to, and of its trace where there is one.
+"""Log lines as text or JSON, with the ids of the request and of its trace, if there are any.
 
-Text and audio of requests never go in. `request_id` and `trace_id` follow a call through asyncio tasks by themselves.
-`annotate` adds numbers to the one line that is written when a call ends. This module knows no RPC.
+Text and audio of requests are never logged. `request_id` and `trace_id` are context variables, so they follow a call
+through asyncio tasks. `annotate` adds fields to the line that is written when a call ends. This module knows no RPC.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TALK_AT_IMPORT = ("torch.utils._pytree", "alembic.runtime.plugins")  # of things
 
 
 def begin_call_fields() -> dict[str, LogValue]:
-    """Opens the collection that `annotate` fills for the call that runs in this context."""
+    """Returns the dictionary that `annotate` fills for the call of this context."""
     fields: dict[str, LogValue] = {}
     _call_fields.set(fields)
     return fields
@@ -91,19 +91,19 @@ class TextFormatter(JsonFormatter):
 
 
 def _printable(value: LogValue) -> str:
-    """A caller's words begin no line of their own."""
+    """Escapes line breaks, so that a caller's text cannot begin a line."""
     text = str(value)
     return text if text.isprintable() else json.dumps(text)
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:
-    """Those that the record has."""
+    """The ids that the record has."""
     return {name: record.__dict__[name] for name in ("request_id", "trace_id") if record.__dict__.get(name)}
 
 
 class GrpcFilter(logging.Filter):
-    """Makes a line of what the library takes for a fault and logs with a traceback: metadata that is not UTF-8, whose
-    bytes it writes as they are, and an answer to a caller that has left.
+    """Shortens gRPC's tracebacks for faults of callers: metadata that is not UTF-8, which it would log raw, and answers
+    to callers that have left.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

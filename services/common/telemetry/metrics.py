@@ -52,7 +52,7 @@ def counted_background(registry: CollectorRegistry) -> Background:
 
 
 class FileReloads:
-    """Counts the changes of files that are followed."""
+    """Counts reloads of watched files."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = Counter(
@@ -71,7 +71,7 @@ class FileReloads:
         )
 
     def __call__(self, setting: str) -> Callable[[bool], None]:
-        """Counts the changes of one file; the result is called with whether a change could be used."""
+        """The `on_reload` of FollowedFiles for one file."""
         outcomes = {usable: self._counter.labels(setting, "used" if usable else "refused") for usable in (True, False)}
         refused = self._refused.labels(setting)
 
@@ -83,7 +83,7 @@ class FileReloads:
 
 
 class CertificateEnds:
-    """Shows when the certificates in use end."""
+    """Shows when the certificates in use expire."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._gauge = Gauge(
@@ -94,5 +94,5 @@ class CertificateEnds:
         )
 
     def __call__(self, setting: str) -> Callable[[Callable[[], float]], None]:
-        """The result is called with what gives the end of one certificate; that is asked at each scrape."""
+        """The result takes a function that returns the expiry of one certificate, called at each scrape."""
         return lambda end_s: self._gauge.labels(setting).set_function(end_s)

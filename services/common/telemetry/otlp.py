@@ -1,7 +1,7 @@
 """Spans by OpenTelemetry, sent to a collector over OTLP/gRPC. The only module of the stages that imports it.
 
-Each stage has its own provider and none is global, so three stages in one process are three services. A thread sends
-the spans: a slow or lost collector costs spans, never calls.
+Each stage has its own provider, so three stages in one process are three services. A thread sends the spans, so a slow
+or lost collector loses spans but delays no call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The span of the running call, as handlers and callers of other stages see it. It knows no tracing library.
+"""The span of the current call. It knows no tracing library.
 
-`event` marks a moment of the running call, `outgoing_metadata` makes the next stage's span a child of this one. Without
-tracing both do nothing. Text and audio of requests never go into a span.
+`event` adds an event to it, `outgoing_metadata` makes the next stage's span its child. Without tracing both do nothing.
+Spans never contain text or audio of requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TextMetadata = tuple[tuple[str, str], ...]
 
 
 class CallSpan(Protocol):
-    """The part of a trace that one RPC is, at the stage that answers it."""
+    """The server span of one RPC."""
 
     @property
     def trace_id(self) -> str:
@@ -29,23 +29,23 @@ class CallSpan(Protocol):
     def event(self, name: str, attributes: Mapping[str, SpanValue]) -> None: ...
 
     def end(self, code: grpc.StatusCode, reason: str, fields: Mapping[str, logs.LogValue]) -> None:
-        """reason: of a failure, else ""; fields: what the log line says of the call"""
+        """reason: of a failure, else ""; fields: those of the call's log line"""
 
     def outgoing_metadata(self) -> TextMetadata: ...
 
 
 class Tracer(Protocol):
-    """Makes the spans of one stage and sends them away."""
+    """Makes and exports the spans of one stage."""
 
     @property
     def provider(self) -> Any:
-        """OpenTelemetry's TracerProvider, for libraries that make spans themselves."""
+        """OpenTelemetry's TracerProvider, for libraries that make their own spans."""
 
     def begin(self, service: str, method: str, metadata: CallMetadata) -> CallSpan:
-        """The span of a call that has just come; a trace in its metadata is continued."""
+        """The span of a new call. Continues a trace in its metadata."""
 
     async def stop(self) -> None:
-        """Sends what has not been sent yet, for a few seconds at most."""
+        """Exports the remaining spans, for at most a few seconds."""
 
 
 class _NoSpan:
@@ -66,16 +66,16 @@ _running: ContextVar[CallSpan] = ContextVar("call_span", default=NO_SPAN)
 
 
 def enter(span: CallSpan) -> None:
-    """Sets the span of the call that runs in this context."""
+    """Sets the span of the current context."""
     _running.set(span)
     logs.trace_id.set(span.trace_id)
 
 
 def event(name: str, **attributes: SpanValue) -> None:
-    """Marks a moment of the running call."""
+    """Adds an event to the current span."""
     _running.get().event(name, attributes)
 
 
 def outgoing_metadata() -> TextMetadata:
-    """Metadata by which another stage continues the trace of the running call."""
+    """Metadata with which another stage continues the current trace."""
     return _running.get().outgoing_metadata()

@@ -70,7 +70,7 @@ def mono_pieces(frames: Iterable[AudioFrame], to_format: str) -> Iterator[bytes]
             graph = ConversionGraph(rate, frame.format.name, layout, rate, to_format, rematrix_maxval="1.0")
             first = frame
         if (frame.layout.name, frame.sample_rate) != (first.layout.name, first.sample_rate):
-            raise UnreadableAudioError("changes its channels or its sample rate on the way.")
+            raise UnreadableAudioError("changes its channels or its sample rate; both must stay the same.")
         yield graph.push(frame)
     if graph is not None:
         yield graph.push(None)

@@ -1,4 +1,4 @@
-"""What every encoder gives: bytes, and how much sound they hold."""
+"""The interface of encoders."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """The next bytes of a stream; both are zero when there is nothing to give yet."""
+    """The next bytes of a stream, possibly none."""
 
     content: bytes
-    sample_count: int  # samples, at the rate of the encoding, that these bytes add
+    sample_count: int  # samples that these bytes add, at the rate of the encoding
 
 
 class AudioEncoder(Protocol):
-    """Takes the mono 16-bit samples of one utterance in any pieces; how they are cut changes nothing in the bytes."""
+    """Encodes the mono 16-bit samples of one stream. The bytes do not depend on how the samples are cut into pieces."""
 
     def push(self, samples: bytes) -> EncodedAudio: ...
 
     def finish(self) -> EncodedAudio:
-        """The rest. Once, at the end."""
+        """The rest. To be called once, at the end."""

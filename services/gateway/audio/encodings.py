@@ -1,6 +1,6 @@
-"""THE table of encodings: content type, files, sample rates, size, encoder and decoder of each.
+"""The table of encodings: content type, file suffixes, sample rates, size, encoder and decoder of each.
 
-Validation and encoding use it. Tests compare docs/requests.md and the Python client's table with it.
+Everything about encodings is read from it. Tests compare docs/requests.md and the Python client's table with it.
 """
 
 from __future__ import annotations
@@ -70,16 +70,15 @@ class Encoding:
     bytes_per_second: Callable[[int], int]  # from a sample rate; an upper bound over one second or more
     open_encoder: Callable[[Resampler, int, int], AudioEncoder]  # from a resampler, its rate and a serial number
     open_pieces: Callable[[ReadableFile, int, int], Iterator[Recording]]  # from a file, its channels and its rate
-    # From content, channels and rate: the layout of a whole recording, read without decoding.
+    # From content, channels and rate: the layout of a whole recording, without decoding it.
     read_layout: Callable[[bytes, int, int], WavHeader | None] = _unknown_layout
-    header: Callable[[int, int | None], bytes] = (
-        _no_header  # from a rate and a number of samples; written before the samples
-    )
+    # From a rate and a number of samples, None if unknown: the container header.
+    header: Callable[[int, int | None], bytes] = _no_header
     sample_rates_hz: tuple[int, ...] | None = None  # None: any of SAMPLE_RATES_HZ, and the model's own
-    is_headerless: bool = False  # a recording needs its rate and channels stated
-    # From a new encoder and the number of samples that another one has encoded: it goes on bit for bit. None: none can.
+    is_headerless: bool = False  # the caller must state rate and channels of a recording
+    # Makes a new encoder continue after so many samples of another one, bit for bit; None: the encoding cannot resume.
     skip: Callable[[AudioEncoder, int], None] | None = None
-    lag_s: float = 0.0  # of audio that such an encoder may hold back, beside the resampler
+    lag_s: float = 0.0  # most audio that a resumable encoder holds back, in addition to the resampler
 
 
 def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **names: object) -> Encoding:
@@ -171,19 +170,19 @@ def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> in
     return ENCODINGS[encoding].bytes_per_second(sample_rate_hz)
 
 
-def can_go_on(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
-    """Whether an encoder can be opened at a place. The rates are those of `open_encoder`."""
+def can_resume(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
+    """Whether an encoder can continue at a place in a stream. The rates are those of `open_encoder`."""
     row = ENCODINGS[encoding]
     return row.skip is not None and can_continue(from_hz, to_hz, row.lag_s)
 
 
 def samples_before(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> int:
-    """Samples before a place that an encoder needs to go on there. The arguments are those of `open_encoder`."""
+    """Samples before a place that an encoder needs to continue there. The arguments are those of `open_encoder`."""
     return kept_samples(from_hz, to_hz, ENCODINGS[encoding].lag_s)
 
 
 def open_last_samples(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, place: Place | None) -> LastSamples:
-    """Keeps what a place in the stream of an encoder needs. The arguments are those of `open_encoder`."""
+    """Keeps the samples that a Place needs. The arguments are those of `open_encoder`."""
     return LastSamples(from_hz, to_hz, ENCODINGS[encoding].lag_s, b"" if place is None else place.last_samples)
 
 
@@ -193,7 +192,7 @@ def open_encoder(
     """An encoder for one utterance. It writes no container header: that depends on where the audio goes.
 
     from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: differs between streams
-    that may be joined. place: where it goes on after another encoder, if it `can_go_on`; None is the start
+    that may be joined. place: where it continues after another encoder, if it `can_resume`; None is the start
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"There is no encoder for {encoding}.")

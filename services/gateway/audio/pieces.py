@@ -1,6 +1,6 @@
-"""A recording of any format as a sequence of short pieces of samples: memory does not grow with its length.
+"""Decodes a recording of any format piece by piece, in constant memory.
 
-It reads from a file that may block, in the caller's thread. What is wrong raises UnreadableAudioError.
+The file may block, so these run in a thread. Invalid content raises UnreadableAudioError.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from services.gateway.audio.decoders import (
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile, read_wav_header
 
-PIECE_BYTES = 48_000  # of content, read at once: a multiple of every block of samples
-_LEAST_SAMPLES = 4800  # of a piece of compressed audio, whose frames are short
+PIECE_BYTES = 48_000  # read at once; a multiple of the size of a sample of all channels
+_MIN_SAMPLES = 4800  # of a piece, into which the short frames of compressed audio are gathered
 
 
 def sample_pieces(codec: str, file: ReadableFile, channel_count: int, sample_rate_hz: int) -> Iterator[Recording]:
@@ -78,7 +78,7 @@ def gathered(frames: Iterable[AudioFrame]) -> Iterator[Recording]:
     joined = bytearray()
     for samples in mono_pieces(chain((first,), frames), "s16"):
         joined += samples
-        if len(joined) >= 2 * _LEAST_SAMPLES:
+        if len(joined) >= 2 * _MIN_SAMPLES:
             yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, first.sample_rate)
             joined.clear()
     if joined:
@@ -97,7 +97,7 @@ def _block(codec: str, channel_count: int) -> int:
 
 
 def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
-    """One recording of all pieces. Raises AudioTooLongError when they last longer; what follows is not decoded."""
+    """All pieces as one recording. Raises AudioTooLongError beyond `max_seconds`, without decoding the rest."""
     whole = list(limited(pieces, max_seconds))
     if not whole:
         return Recording(b"", codec_pb2.SAMPLE_FORMAT_S16LE, 0)
@@ -105,7 +105,7 @@ def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
 
 
 def up_to(pieces: Iterable[Recording], seconds: float) -> Iterator[Recording]:
-    """The pieces up to the first one that goes beyond `seconds`; what follows is not decoded."""
+    """The pieces up to the first one that goes beyond `seconds`. The rest is not decoded."""
     num_samples = 0
     for piece in pieces:
         yield piece

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from csm.codec.v1 import codec_pb2
 
-PIECE_BYTES = 128 * 1024  # of a larger one the copies cost more, of a smaller one the messages
+PIECE_BYTES = 128 * 1024  # of one message: larger ones cost more copying, smaller ones more messages
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Mono samples as the codec takes them."""
+    """Mono samples."""
 
     samples: bytes
     sample_format: codec_pb2.SampleFormat
@@ -28,6 +28,6 @@ class Recording:
         return len(self.samples) / (self.sample_size * self.sample_rate_hz)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The samples as they are sent. Until the last one is taken the generator holds the recording."""
+        """The samples in messages. The generator keeps the recording in memory until the last one."""
         for start in range(0, len(self.samples), PIECE_BYTES):
             yield self.samples[start : start + PIECE_BYTES]

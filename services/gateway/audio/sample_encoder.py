@@ -1,4 +1,4 @@
-"""Encodings that pack every sample by itself: resampled first, then packed."""
+"""The encoder of PCM and G.711: resamples, then packs every sample by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SampleEncoder:
     """One utterance, without a header."""
 
     def __init__(self, resampler: Resampler, pack: Callable[[bytes], bytes]) -> None:
-        """pack: from 16-bit samples to what is sent"""
+        """pack: converts 16-bit samples to the encoding"""
         self._resampler = resampler
         self._pack = pack
 

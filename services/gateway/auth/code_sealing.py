@@ -1,12 +1,12 @@
-"""Seals the codes that leave the gateway: only gateways with the same keys can open them. It knows no request.
+"""Encrypts the codes that leave the gateway, so that only gateways with the same keys can read them.
 
-Codes are unmarked audio: a reader can decode them with the public Mimi and gets speech without a watermark.
-AES-GCM-SIV (RFC 8452) seals them: many gateways may share one key without counting nonces. A sealed message is
+Codes are audio without a watermark: anyone can decode them with the public Mimi. The cipher is AES-GCM-SIV (RFC 8452),
+with which many gateways can share a key without coordinating nonces. A sealed message is
 
     "CSMS" version key-id-length key-id codec-tag nonce ciphertext
 
-Everything before the ciphertext is authenticated with it. The tag identifies the codec of the codes. A state, of which
-codes are a part, is sealed alike after "CSMT"; it says itself what it belongs to, and its tag is empty.
+Everything before the ciphertext is authenticated with it. The tag identifies the codec of the codes. Checkpoints, which
+contain codes, are sealed alike, with "CSMT" and an empty tag. It knows no request.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Keys:
 
 
 class CodeSeal:
-    """Seals with the active key, and opens with any key of the file, as it is when the codes leave or come back."""
+    """Seals with the active key of the file, and opens with any of its keys. The file may change meanwhile."""
 
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """Raises KeyringError. on_reload: see FollowedFiles"""
@@ -75,7 +75,7 @@ class CodeSeal:
             raise SealError("SEALED_CODES_CHANGED", _CHANGED) from None
 
     def seal_state(self, state: bytes) -> bytes:
-        """Seals a state that is no codes alone. Neither kind can be opened as the other."""
+        """Seals a checkpoint. It cannot be opened as codes, nor codes as a checkpoint."""
         return self._sealed(STATE_MAGIC, bytes(_TAG_BYTES), state)
 
     def open_state(self, sealed: bytes) -> bytes:
@@ -99,7 +99,7 @@ class CodeSeal:
         key_id, tag = sealed[begin:end], sealed[end : end + _TAG_BYTES]
         start = end + _TAG_BYTES + _NONCE_BYTES
         if len(sealed) <= start:
-            raise SealError("SEALED_CODES_MALFORMED", "end before their first code.")
+            raise SealError("SEALED_CODES_MALFORMED", "are cut off: they hold no code.")
         cipher = self._file.get().ciphers.get(key_id.decode("ascii", "replace"))
         if cipher is None:
             raise SealError(

@@ -12,14 +12,14 @@ import grpc
 from services.common.rpc.status import QuotaViolation, StatusError
 
 EXCEEDED = "QUOTA_EXCEEDED"
-_RETRY_S = 1.0  # a guess: it is unknown when one of the caller's streams ends
-_LEAVING_S = 2.0  # a call that was cancelled ends within milliseconds; longest wait for it
-_NOTICE_S = 0.05  # a cancel may be noticed after the next call
+_RETRY_S = 1.0  # a guess: the end of the caller's streams is not known
+_CANCEL_WAIT_S = 2.0  # longest wait for the end of a cancelled call, which takes milliseconds
+_NOTICE_S = 0.05  # a cancellation may arrive this long after the next call
 
 
 @dataclass(frozen=True, slots=True)
 class _Synthesis:
-    task: asyncio.Task[object]  # its call's
+    task: asyncio.Task[object]  # of the call
     ended: asyncio.Future[None]
 
 
@@ -31,18 +31,19 @@ class StreamQuotas:
         self._limit_of = limit_of
         self._on_refusal = on_refusal
         self._running: dict[str, list[_Synthesis]] = {}
-        self._waiting: dict[str, list[object]] = {}  # the longest wait first
+        self._waiting: dict[str, list[object]] = {}  # by caller, in order of arrival
 
     @asynccontextmanager
     async def one_more(self, caller: str) -> AsyncIterator[None]:
-        """Counts one synthesis of the current task while it runs. At the caller's limit it waits for those that have
-        been cancelled, so that who cancels one can begin the next at once. As many may wait as may run,
-        and get their places in turn.
+        """Counts a synthesis of the current task while the block runs.
 
-        Raises StatusError RESOURCE_EXHAUSTED when no place is left.
+        At the caller's limit it waits for calls that were cancelled, so that a caller can cancel one and begin the next
+        at once. As many may wait as may run; they are admitted in order.
+
+        Raises StatusError RESOURCE_EXHAUSTED when the limit is reached.
         """
         limit = self._limit_of(caller)
-        if limit and not await self._has_place(caller, limit):
+        if limit and not await self._admitted(caller, limit):
             self._on_refusal()
             raise _refusal(caller, limit)
         task = asyncio.current_task()
@@ -58,26 +59,27 @@ class StreamQuotas:
                 del self._running[caller]
             synthesis.ended.set_result(None)
 
-    async def _has_place(self, caller: str, limit: int) -> bool:
+    async def _admitted(self, caller: str, limit: int) -> bool:
         waiting = self._waiting.get(caller, [])
         if self._has_room(caller, limit, len(waiting)):
             return True
         if len(waiting) >= limit:
             return False
-        turn = object()
+        ticket = object()
         waiting = self._waiting.setdefault(caller, waiting)
-        waiting.append(turn)
+        waiting.append(ticket)
         try:
-            return await self._gets_place(caller, limit, turn)
+            return await self._wait(caller, limit, ticket)
         finally:
-            waiting.remove(turn)
+            waiting.remove(ticket)
             if not waiting:
                 del self._waiting[caller]
 
-    async def _gets_place(self, caller: str, limit: int, turn: object) -> bool:
+    async def _wait(self, caller: str, limit: int, ticket: object) -> bool:
+        """Waits for the end of cancelled calls. Returns whether there is room then."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + _LEAVING_S
-        while not self._has_room(caller, limit, self._waiting[caller].index(turn)):
+        until_s = loop.time() + _CANCEL_WAIT_S
+        while not self._has_room(caller, limit, self._waiting[caller].index(ticket)):
             running = self._running[caller]
             left_s = until_s - loop.time()
             if left_s <= 0:
@@ -86,12 +88,12 @@ class StreamQuotas:
                 [each.ended for each in running], timeout=min(_NOTICE_S, left_s), return_when=asyncio.FIRST_COMPLETED
             )
             if not done and not any(each.task.cancelling() for each in running):
-                return self._has_room(caller, limit, self._waiting[caller].index(turn))
+                return self._has_room(caller, limit, self._waiting[caller].index(ticket))
         return True
 
-    def _has_room(self, caller: str, limit: int, num_before: int) -> bool:
-        """num_before: calls that have waited for longer"""
-        return len(self._running.get(caller, [])) + num_before < limit
+    def _has_room(self, caller: str, limit: int, num_ahead: int) -> bool:
+        """num_ahead: earlier calls that wait"""
+        return len(self._running.get(caller, [])) + num_ahead < limit
 
 
 def _refusal(caller: str, limit: int) -> StatusError:

@@ -1,8 +1,8 @@
-"""Checks the bearer tokens of calls. It holds digests of tokens, never a token, and knows one method: reflection.
+"""Checks the bearer tokens of calls. It stores digests of tokens only. The one method that it knows is reflection.
 
 The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}; "max_streams" is optional. A name may have
-several tokens, for example while one replaces another. A changed file is read again. When it is wrong, the last good
-one stays in use.
+several tokens, for example while one replaces another. A changed file is reloaded. If it is invalid, the last valid one
+stays in use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from services.gateway.metrics import GatewayMetrics
 HEADER = "authorization"
 MISSING = "CREDENTIAL_MISSING"
 INVALID = "CREDENTIAL_INVALID"
-OPEN_TO_ALL = "/grpc.reflection."  # returns the protos, which are public; --no-reflection turns it off
+OPEN_TO_ALL = "/grpc.reflection."  # the protos are public; --no-reflection turns it off
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _CallerName = Annotated[
@@ -85,7 +85,7 @@ class BearerTokens:
         return next((entry.max_streams for entry in self._file.get() if entry.name == name), None)
 
     def _name_of(self, token: str) -> str | None:
-        """Compares with every entry, so that the time taken reveals nothing."""
+        """Compares with every entry in constant time, so that timing reveals nothing."""
         digest = digest_of(token)
         found = None
         for entry in self._file.get():
@@ -102,7 +102,7 @@ def load_entries(path: Path) -> list[TokenEntry]:
     """Raises TokensFileError."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=named_once)
-    except RepeatedKeyError:  # which may be a token
+    except RepeatedKeyError:  # without the key, which may be a token
         raise TokensFileError(f"--auth-tokens-file {path} has a key twice in one object.") from None
     except (OSError, *NOT_JSON) as error:
         raise TokensFileError(f"--auth-tokens-file {path} cannot be read: {error}") from None
@@ -119,7 +119,7 @@ def load_entries(path: Path) -> list[TokenEntry]:
 
 
 def _without_value(problem: Problem) -> str:
-    """The place of an error, without the wrong value: it may be a token in place of its digest."""
+    """Describes an error without the invalid value, which may be a token instead of its digest."""
     match problem.path:
         case ():
             return " must be a list of objects with name and sha256"
@@ -143,7 +143,7 @@ def is_name(text: str) -> bool:
 
 
 def new_token() -> str:
-    """256 random bits, for metadata and environment variables as they are."""
+    """256 random bits in characters that metadata and environment variables can hold."""
     return secrets.token_urlsafe(32)
 
 

@@ -1,1 +1,1 @@
-"""What a caller asks for: checked, and turned into a plan. It calls no stage."""
+"""Checks requests and turns them into plans. It calls no stage."""

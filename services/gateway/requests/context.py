@@ -1,4 +1,4 @@
-"""Reads the context of a request: turns, their recordings and their codes, open or sealed."""
+"""Reads the context of a request: turns with their recordings, or codes that are open or sealed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_prompt(turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings,
 
 
 class ContextReader:
-    """Reads turns, and adds what is wrong with them to the violations."""
+    """Reads turns. What is wrong with them is added to the violations."""
 
     def __init__(
         self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, violations: Violations
@@ -40,14 +40,14 @@ class ContextReader:
         self._wrong = violations.wrong
 
     def text(self, field: str, text: str, *, is_spoken: bool = False) -> str:
-        """The text; "" where it is refused. is_spoken: it is to be made into speech, and not one of the conversation so
-        far
+        """The text; "" if it is refused. is_spoken: it is the text to speak, which must have words; not one of the
+        context.
         """
-        longest = self._settings.max_text_length
+        max_length = self._settings.max_text_length
         if not text.strip():
             self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
-        elif len(text) > longest:  # before words are looked for: in megabytes that takes a second
-            self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+        elif len(text) > max_length:  # checked before `has_words`, which takes a second for megabytes
+            self._wrong(field, f"has {len(text)} characters; at most {max_length} are allowed.", "TEXT_TOO_LONG")
         elif is_spoken and not has_words(text):
             self._wrong(field, NO_WORDS, "TEXT_EMPTY")
         else:
@@ -73,15 +73,15 @@ class ContextReader:
             if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
                 self._wrong(
                     "context.turns",
-                    f"hold more than {longest_s:g} s of audio in the first {index + 1} of them; at most"
-                    f" {longest_s:g} s are allowed.",
+                    f"have more than {longest_s:g} s of audio in the first {index + 1} turns; all turns together may"
+                    f" have {longest_s:g} s.",
                     "CONTEXT_TOO_LONG",
                 )
                 break
         return tuple(turns)
 
     def turn(self, field: str, turn: tts_pb2.Turn, until_seconds: float = math.inf) -> ContextTurn:
-        """until_seconds: a recording is not decoded beyond"""
+        """until_seconds: where decoding of a recording stops"""
         speaker = self.speaker(f"{field}.speaker", turn.speaker)
         text = self.text(f"{field}.text", turn.text)
         recording: Recording | None = None
@@ -101,7 +101,7 @@ class ContextReader:
                 case "sealed_codes":
                     codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
                 case _:
-                    self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+                    self._wrong(f"{field}.audio", "is empty; it must hold a recording or codes.")
         if codes is not None and not is_said_as([each.text for each in codes.utterances], text):
             codes.ClearField("utterances")
         return ContextTurn(speaker, text, recording, codes)
@@ -112,17 +112,17 @@ class ContextReader:
                 return self._codes(field, codes)
             case "sealed":
                 why = (
-                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
+                    "holds open codes, but this server takes only sealed ones: send `sealed_codes` as they were"
                     " returned, or the turn's audio as a recording."
                 )
                 self._wrong(field, why, "CODES_NOT_SEALED")
             case _:
-                self._wrong(field, "holds codes, and this server takes none: send a recording.", "CODES_OFF")
+                self._wrong(field, "holds codes, but this server takes none: send a recording.", "CODES_OFF")
         return None
 
     def _sealed_codes(self, field: str, sealed: bytes) -> rvq_pb2.CodeFrames | None:
         if self._seal is None:
-            why = "holds sealed codes, and this server has no keys to open them: send a recording."
+            why = "holds sealed codes, but this server has no keys to open them: send a recording."
             self._wrong(field, why, "CODES_OFF" if self._settings.code_sealing == "off" else "CODES_SEALED")
             return None
         try:
@@ -141,7 +141,7 @@ class ContextReader:
         except frames.MalformedFramesError as error:
             self._wrong(field, str(error), "CODES_MALFORMED")
             return None
-        # A reference to a field keeps the whole request, with its recordings, and a copy all fields that nobody knows.
+        # Copied field by field: a reference would keep the whole request in memory, a copy its unknown fields.
         known = {field.name: value for field, value in codes.ListFields() if field.name != "utterances"}
         utterances = [rvq_pb2.Utterance(text=each.text, frame_count=each.frame_count) for each in codes.utterances]
         return rvq_pb2.CodeFrames(**known, utterances=utterances)

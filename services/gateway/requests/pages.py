@@ -19,7 +19,7 @@ def requested_page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
     if request.page_size < 0:
         violations.wrong("page_size", f"is {request.page_size}; it must not be negative.")
     if not _PAGE_TOKEN.fullmatch(request.page_token):
-        violations.wrong("page_token", "is not a token that an earlier response gave.")
+        violations.wrong("page_token", "is not a `next_page_token` that an earlier response returned.")
     violations.raise_if_any()
     size = min(request.page_size or MAX_VOICES_PER_PAGE, MAX_VOICES_PER_PAGE)
     return int(request.page_token or 0), size

@@ -27,7 +27,7 @@ from services.gateway.requests.violations import Violations
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
-_MOST_HZ = {tts_pb2.AUDIO_ENCODING_OGG_OPUS: 48_000, tts_pb2.AUDIO_ENCODING_MP3: 48_000}  # that it decodes to
+_MAX_HZ = {tts_pb2.AUDIO_ENCODING_OGG_OPUS: 48_000, tts_pb2.AUDIO_ENCODING_MP3: 48_000}  # of the decoded samples
 _STARTS = {
     b"RIFF": tts_pb2.AUDIO_ENCODING_WAV,
     b"OggS": tts_pb2.AUDIO_ENCODING_OGG_OPUS,
@@ -37,7 +37,7 @@ _STARTS = {
 
 
 def encoding_of_file(file: bytes) -> tts_pb2.AudioEncoding | None:
-    """The encoding of a recording by how it begins; None for no file that is read here."""
+    """The encoding of a recording by its first bytes; None if it is no supported file."""
     for start, encoding in _STARTS.items():
         if file.startswith(start):
             return encoding
@@ -47,11 +47,11 @@ def encoding_of_file(file: bytes) -> tts_pb2.AudioEncoding | None:
 
 
 def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds: float) -> int:
-    """Most bytes of samples that they decode to together; nothing is decoded for it.
+    """An upper bound of the decoded bytes of all recordings together, without decoding.
 
-    max_seconds: of all together, where decoding ends. Headerless samples and WAV show their length.
+    max_seconds: of all together, where decoding stops. Headerless samples and WAV show their length.
     """
-    known, most_hz = 0, 0
+    known_bytes, max_hz = 0, 0
     for recording in recordings:
         encoding = recording.audio_format.audio_encoding
         try:
@@ -61,10 +61,12 @@ def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds
             continue
         if layout is not None:
             size, to_format = sample_format_of(layout.codec)
-            known += min(len(content), layout.data_size) // (size * layout.channel_count) * SAMPLE_BYTES[to_format]
+            known_bytes += (
+                min(len(content), layout.data_size) // (size * layout.channel_count) * SAMPLE_BYTES[to_format]
+            )
         elif encoding in ENCODINGS:
-            most_hz = max(most_hz, _MOST_HZ.get(encoding, MAX_SAMPLE_RATE_HZ))
-    return known + int(max_seconds * most_hz) * SAMPLE_BYTES["s16"]
+            max_hz = max(max_hz, _MAX_HZ.get(encoding, MAX_SAMPLE_RATE_HZ))
+    return known_bytes + int(max_seconds * max_hz) * SAMPLE_BYTES["s16"]
 
 
 def read_recording(
@@ -76,10 +78,10 @@ def read_recording(
 ) -> Recording | None:
     """The samples of `recording`; None when it is refused, with the reason added to `violations`.
 
-    max_seconds: longest allowed. until_seconds: decoding ends behind it, and the recording is cut there.
+    max_seconds: longest allowed recording. until_seconds: where decoding stops and the recording is cut.
 
-    A recording that is longer by its size or header is refused before decoding. Minutes of Opus take a second to
-    decode: call it in a worker thread, not on the event loop.
+    A recording that is too long by its size or header is refused without decoding. To be called in a thread, for
+    minutes of Opus take a second to decode.
     """
     violation = check_format(field, recording.audio_format)
     if violation is None:
@@ -112,7 +114,7 @@ def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolatio
         why = f"is {encoding_name(encoding)}; it must be one of {known}."
         return FieldViolation(f"{field}.audio_format.audio_encoding", why, "UNSUPPORTED_ENCODING")
     if audio_format.channel_count not in (0, *LAYOUTS):
-        why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
+        why = f"is {audio_format.channel_count}; it must be 1 (mono), 2 (stereo) or unset."
         return FieldViolation(f"{field}.audio_format.channel_count", why)
     if ENCODINGS[encoding].is_headerless and not is_rate(audio_format.sample_rate_hertz):
         return wrong_rate(field, audio_format.sample_rate_hertz)
@@ -153,7 +155,7 @@ def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float
 
 
 def _layout(audio_format: tts_pb2.AudioFormat, content: bytes) -> WavHeader | None:
-    """None where only decoding shows it. Raises UnreadableAudioError."""
+    """Format and size; None if they are known only after decoding. Raises UnreadableAudioError."""
     encoding = ENCODINGS[audio_format.audio_encoding]
     return encoding.read_layout(content, audio_format.channel_count or 1, audio_format.sample_rate_hertz)
 

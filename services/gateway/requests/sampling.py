@@ -17,11 +17,11 @@ from services.common.values import set_fields
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 
-DRAWN_SEEDS = 2**32  # short enough to type, and exact as a number in every language
+DRAWN_SEEDS = 2**32  # short to type, and an exact number in every language
 
 
 def default_sampling(catalog: Catalog, settings: GatewaySettings) -> tts_pb2.SamplingParams:
-    """The defaults of all fields except the seed, which is drawn for each request."""
+    """The defaults of all fields except the seed, which is random."""
     recommended, library = set_fields(catalog.model.recommended_sampling_params), asdict(SamplingParams())
     defaults = tts_pb2.SamplingParams()
     for name in (field.name for field in fields(RecommendedSampling)):
@@ -37,9 +37,9 @@ def read_sampling(
     wrong: Callable[[str, str], None],
     voice_seed: int | None,
 ) -> SamplingParams:
-    """The sampling of a request. wrong: called with each refused field and the reason
+    """The sampling of a request. wrong: called with each refused field and the reason.
 
-    voice_seed: of a request that sets none; drawn when None
+    voice_seed: the default seed; None draws a random one.
     """
     seed = secrets.randbelow(DRAWN_SEEDS) if voice_seed is None else voice_seed
     values = {"seed": seed, **set_fields(default_sampling(catalog, settings))}

@@ -1,4 +1,4 @@
-"""Whether the utterances of returned codes are the text that came back with them."""
+"""Compares the utterances of codes with the text of their turn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from services.gateway.synthesis.texts.words import has_words
 
 
 def is_said_as(utterances: Sequence[str], text: str) -> bool:
-    """Whether the utterances, in order, are all words of the text. White space does not count, as a text is cut there,
-    nor does what has no words, such as an emoji behind a sentence: it was not said.
+    """Whether the utterances, in order, contain all words of the text. Ignores white space, at which a text is cut, and
+    parts without words, such as an emoji, which are not spoken.
     """
     places = [place for place, character in enumerate(text) if not character.isspace()]
     letters = "".join(text.split())  # letters[i] is text[places[i]]

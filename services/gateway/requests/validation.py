@@ -28,7 +28,7 @@ from services.gateway.voices.voice import ChosenVoice
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
-MAX_LANGUAGE_LENGTH = 35  # that RFC 5646 advises to have room for
+MAX_LANGUAGE_LENGTH = 35  # the buffer size that RFC 5646 recommends
 UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
@@ -47,8 +47,8 @@ def plan_synthesis(
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's. caller: the
-    name of who calls. words_follow: the request is the `config` of StreamSynthesizeText.
+    seal: seals returned codes and opens those of contexts, with --code-sealing=sealed. voice: chosen for the request.
+    caller: name of the caller. words_follow: the request is the `config` of StreamSynthesizeText.
 
     Raises StatusError INVALID_ARGUMENT with every violation.
     """
@@ -68,11 +68,12 @@ def plan_synthesis(
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
     config = tts_pb2.StreamConfig() if isinstance(request, tts_pb2.SynthesizeRequest) else request.stream_config
     if config.speech_checkpoints and not words_follow:
-        violations.wrong("stream_config.speech_checkpoints", "are of a text; those of an utterance are `checkpoints`.")
+        why = "are for StreamSynthesizeText alone; StreamSynthesize takes its own in `checkpoints`."
+        violations.wrong("stream_config.speech_checkpoints", why)
     checks.labels(request)
     checks.language(request.voice.language_code)
-    if complaint := wrong_id(request.conversation_id):
-        violations.wrong("conversation_id", complaint)
+    if problem := wrong_id(request.conversation_id):
+        violations.wrong("conversation_id", problem)
     checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
         context.speaker("input.speaker", request.input.speaker)
@@ -121,7 +122,7 @@ def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
 
 
 def _has_checkpoints(config: tts_pb2.StreamConfig) -> bool:
-    """Whether some are asked for, or came from an earlier call."""
+    """Whether the request wants checkpoints, or has some of an earlier call."""
     return config.send_checkpoints or bool(config.checkpoints or config.speech_checkpoints)
 
 
@@ -133,12 +134,12 @@ def _digest_of(context: tts_pb2.SynthesisContext) -> bytes:
 
 
 def asked_speaker(request: Request) -> int | None:
-    """The speaker that the request sets."""
+    """The speaker that the request asks for; None if it does not."""
     return request.input.speaker if request.input.HasField("speaker") else None
 
 
 class _Checks:
-    """Reads what a request asks for, beside its context and its voice."""
+    """Reads and checks the fields of a request except its context and its voice."""
 
     def __init__(self, catalog: Catalog, settings: GatewaySettings, violations: Violations) -> None:
         self._catalog, self._settings = catalog, settings
@@ -147,12 +148,12 @@ class _Checks:
     def sentences(
         self, given: tts_pb2.SynthesisInput, context: ContextReader, language_code: str, *, words_follow: bool
     ) -> tuple[str, ...]:
-        """The utterances that the text is said as; none while its words follow, where it is refused or is a silence."""
+        """The utterances of the text; none if the words follow later, it is refused, or it is silence."""
         if words_follow:
             if given.text:
                 self.wrong("input.text", "must be empty; the words come in later messages.")
             if given.as_one_utterance:
-                self.wrong("input.as_one_utterance", "is true; it must not be set: the text comes in pieces.")
+                self.wrong("input.as_one_utterance", "is true; it must not be set, because the text comes in pieces.")
             return ()
         is_short = 0 < len(given.text) <= self._settings.max_text_length
         if given.silence_without_words and is_short and not has_words(given.text):
@@ -199,23 +200,21 @@ class _Checks:
         if asked in (0, 1):
             return 1.0
         field = "audio_config.speed"
-        if not MIN_SPEED <= asked <= MAX_SPEED:  # not so with NaN
+        if not MIN_SPEED <= asked <= MAX_SPEED:  # false for NaN too
             self.wrong(
                 field, f"is {asked:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}, or 0 for 1.", "SPEED_OUT_OF_RANGE"
             )
             return 1.0
         if not self._catalog.codec.stretch_sample_count:
-            self.wrong(
-                field, f"is {asked:g}, but this server's codec is of a version that knows no speed.", "SPEED_UNKNOWN"
-            )
+            self.wrong(field, f"is {asked:g}, but this server's codec is too old to change the speed.", "SPEED_UNKNOWN")
             return 1.0
         return asked
 
     def max_frames(self, request: Request, sample_rate_hz: int, speed: float) -> int:
-        """Most frames of the audio. sample_rate_hz, speed: as `audio_format` and `speed` returned them
+        """Most frames of the audio. sample_rate_hz, speed: from `audio_format` and `speed`
 
-        Durations are those of the audio that is sent. What the model speaks is limited as well, so that fast speech
-        takes no more frames than other speech.
+        Durations are those of the audio that is sent. Frames are limited as well, so that fast speech takes no more of
+        them than other speech.
         """
         field, frame_s = "max_audio_duration", self._catalog.frame_s / speed
         longest_s = self._settings.max_stream_audio_seconds / max(1.0, speed)
@@ -234,12 +233,12 @@ class _Checks:
         return whole_frames(min(seconds, longest_s), frame_s)
 
     def max_utterance_frames(self, speed: float) -> int:
-        """Most frames of one utterance, as of `max_frames`; at least one."""
+        """Most frames of one utterance; at least one. speed: as for `max_frames`"""
         longest_s = self._settings.max_utterance_audio_seconds / max(1.0, speed)
         return max(1, whole_frames(longest_s, self._catalog.frame_s / speed))
 
     def chunk_frames(self, request: Request, sample_rate_hz: int) -> int:
-        """Frames per message, so few that it fits gRPC's default receive limit. sample_rate_hz: as for `max_frames`"""
+        """Frames per message, limited to fit gRPC's default receive limit. sample_rate_hz: as for `max_frames`"""
         if isinstance(request, tts_pb2.SynthesizeRequest) or not request.stream_config.HasField("chunk_duration"):
             return 0
         duration = request.stream_config.chunk_duration
@@ -256,7 +255,7 @@ class _Checks:
         return min(math.ceil(seconds / frame_s - 1e-6), max(1, whole_frames(longest_s, frame_s)))
 
     def heard_frames(self, request: Request, sample_rate_hz: int, speed: float) -> int:
-        """Frames behind the samples that the caller has already. sample_rate_hz: as for `max_frames`"""
+        """Number of frames whose samples the caller has already. sample_rate_hz: as for `max_frames`"""
         if isinstance(request, tts_pb2.SynthesizeRequest):
             return 0
         heard_samples = request.stream_config.heard_sample_count
@@ -271,7 +270,9 @@ class _Checks:
             self.wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
         longest = max((len(word) for label in request.labels.items() for word in label), default=0)
         if longest > MAX_LABEL_LENGTH:
-            self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
+            self.wrong(
+                "labels", f"has a name or value of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed."
+            )
 
     def language(self, code: str) -> None:
         if len(code) > MAX_LANGUAGE_LENGTH:

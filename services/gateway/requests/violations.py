@@ -1,4 +1,4 @@
-"""What is wrong with a request, field by field."""
+"""The field violations of a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from services.common.rpc.status import FieldViolation, invalid_argument
 
 
 class Violations:
-    """Collects the wrong fields of one message, so that one answer names them all."""
+    """Collects the violations of one message, so that one error names them all."""
 
     def __init__(self, parent: str = "") -> None:
         """parent: prefix of every field's path, such as "config." """
@@ -17,7 +17,7 @@ class Violations:
         self.found.append(FieldViolation(self._parent + field, description, reason))
 
     def add(self, violation: FieldViolation) -> None:
-        """A violation whose field has no parent yet."""
+        """Adds a violation whose field lacks the prefix."""
         self.wrong(violation.field, violation.description, violation.reason)
 
     def raise_if_any(self) -> None:

@@ -1,17 +1,18 @@
-"""Receives requests that may be large, and bounds how many large ones are in memory. It knows no method.
+"""Receives requests that may be large, and limits how many large ones are in memory. It knows no method.
 
-Before it is there only the caller knows the size of a request, and what is received cannot be put back. A caller that
-announces a large one waits for a place, in the order of arrival, and keeps its request until then. Any other request is
-received in one of a few slots, the newest first. A small one is there at once and leaves. What takes longer, or is
-large, needs a place, and is refused when none is free.
+The size of a request is unknown until it is received, unless the caller announces it. A caller that announces a large
+one waits for a place, in order of arrival, before its request is read. Any other request is read in one of a few slots,
+newest first. A small one is complete at once and frees the slot. One that takes longer, or turns out to be large, needs
+a place too, and is refused if none is free.
 
-What always holds:
-* At most `num_places` + SLOTS requests of more than UNREAD_BYTES are in memory. Of any other call the library holds at
-  most UNREAD_BYTES, and it takes in no request that is larger than the server allows, whatever was announced.
-* However a call ends, its place and its slot are free again.
-* Who waits for a place is served in order, before any who did not announce; who waits for a slot, for PATIENCE_S at
-  most. A request that arrives holds a slot or a place against others for SLICES * SLICE_S and SLOW_AFTER_S at most.
-* A call without a turn ends as RESOURCE_EXHAUSTED, one whose request comes too late as DEADLINE_EXCEEDED.
+Invariants:
+* At most `num_places` + SLOTS requests of more than UNREAD_BYTES are in memory. For every other call gRPC buffers at
+  most UNREAD_BYTES. It never accepts a request larger than the server's limit, whatever was announced.
+* However a call ends, its place and its slot are freed.
+* Places go to waiting callers in order, before calls that have announced nothing. The wait for a slot is at most
+  PATIENCE_S. While others wait, a request keeps a slot for at most SLICES * SLICE_S, and an incomplete request keeps a
+  place for at most SLOW_AFTER_S.
+* A call that gets no slot or place ends as RESOURCE_EXHAUSTED, one whose request comes too late as DEADLINE_EXCEEDED.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 ANNOUNCED_KEY = "csm-request-bytes"  # metadata: the size of a large request
 BUSY = "RECORDINGS_BUSY"
 SLOTS = 2
-SLICE_S, SLICES = 0.01, 5  # a slot is for so long; a busy event loop costs one slice. What comes later counts as large
-PATIENCE_S = 5.0  # of who waits for a slot
-SLOW_AFTER_S = 10.0  # then a request that still arrives gives its place to one that wants it
+# A request may take SLICES waits of SLICE_S, otherwise it counts as large. A stalled event loop costs one slice only.
+SLICE_S, SLICES = 0.01, 5
+PATIENCE_S = 5.0  # longest wait for a slot
+SLOW_AFTER_S = 10.0  # after this an incomplete request gives its place to a waiting one
 
 _SIZE = re.compile(r"[0-9]{1,12}")
 
@@ -54,12 +56,12 @@ class Arrivals:
     """Places for large requests, from their arrival until they are no longer needed."""
 
     def __init__(self, num_places: int, max_waiting: int, on_refusal: Callable[[], None] = lambda: None) -> None:
-        """max_waiting: for a place; on_refusal: called with each request that is refused"""
+        """max_waiting: calls that may wait for a place; on_refusal: called for each refused request"""
         self._places = Turns(num_places, max_waiting, BUSY, "large requests are being received", on_refusal)
         self._slots = Turns(
             SLOTS, sys.maxsize, BUSY, "requests of unknown size are being received", on_refusal, newest_first=True
         )
-        self._wanted_at_s = -math.inf  # when a request last was refused a place
+        self._refused_at_s = -math.inf  # when a place was last refused
 
     @property
     def num_large(self) -> int:
@@ -73,12 +75,12 @@ class Arrivals:
         announced_bytes: int = 0,
         read: Callable[[IncomingMessages], Coroutine[Any, Any, Any]] = one,
     ) -> AsyncIterator[Any]:
-        """The first of the requests, which is to be dropped at the end of the block.
+        """The first request. It must be dropped at the end of the block.
 
-        announced_bytes: its size by the caller's word; 0 says nothing. read: receives it.
+        announced_bytes: its size as announced by the caller; 0 if it is not. read: receives the request.
 
         Raises what `read` raises, and StatusError: INVALID_ARGUMENT when there is no request, RESOURCE_EXHAUSTED when
-        it has no turn, DEADLINE_EXCEEDED.
+        there is no slot or place for it, DEADLINE_EXCEEDED.
         """
         async with AsyncExitStack() as held:
             if announced_bytes > UNREAD_BYTES:
@@ -100,7 +102,7 @@ class Arrivals:
             yield request
 
     async def _came_at_once(self, receiving: asyncio.Future[Any], deadline: Deadline) -> bool:
-        """False for what takes longer. It stays for as long as no place is free and nobody wants the slot."""
+        """False if it takes longer than a slot allows. It may take longer while no place is free and nobody waits."""
         slices = 0
         while not await _done(receiving, SLICE_S if slices < SLICES else SLICES * SLICE_S, deadline):
             slices += 1
@@ -111,21 +113,21 @@ class Arrivals:
     @asynccontextmanager
     async def _place_now(self, deadline: Deadline) -> AsyncIterator[None]:
         if not self._places.has_room:
-            self._wanted_at_s = time.monotonic()
-            raise self._places.busy("none of them is done")
+            self._refused_at_s = time.monotonic()
+            raise self._places.busy("no place is free")
         async with self._places.take(deadline):
             yield
 
     async def _wait_in_place(self, receiving: asyncio.Future[Any], deadline: Deadline) -> None:
-        """Waits until the request is there. A slow one gives way."""
+        """Waits until the request is complete. A slow one is refused when others wait."""
         since_s = time.monotonic()
         while not await _done(receiving, SLOW_AFTER_S, deadline):
-            if self._places.num_waiting or self._wanted_at_s > since_s:
+            if self._places.num_waiting or self._refused_at_s > since_s:
                 raise self._places.busy("this one arrives too slowly")
 
 
 def announced_bytes(context: Context) -> int:
-    """What the caller says about the size of its request; 0 when it says nothing that can be understood."""
+    """The size of the request from the call's metadata; 0 if it is missing or malformed."""
     for key, value in context.invocation_metadata() or ():
         if key == ANNOUNCED_KEY and _SIZE.fullmatch(str(value)):
             return int(value)
@@ -142,7 +144,7 @@ def _running(reading: Coroutine[Any, Any, Any]) -> Iterator[asyncio.Task[Any]]:
 
 
 async def _done(receiving: asyncio.Future[Any], timeout_s: float, deadline: Deadline) -> bool:
-    """Whether it is there within `timeout_s`. Raises StatusError DEADLINE_EXCEEDED."""
+    """Whether the request is complete within `timeout_s`. Raises StatusError DEADLINE_EXCEEDED."""
     if (await asyncio.wait({receiving}, timeout=min(timeout_s, deadline.remaining_s)))[0]:
         return True
     if not deadline.remaining_s:

@@ -7,7 +7,7 @@ import threading
 import time
 
 CAPACITY_BYTES = 256 * 1024
-STEP_SECONDS = 0.01  # between two checks of the event loop for room
+STEP_SECONDS = 0.01  # between two checks for room, on the event loop
 
 
 class PipeTimeoutError(Exception):
@@ -18,7 +18,7 @@ class BytePipe:
     """One writer on the event loop, one reader in a thread."""
 
     def __init__(self, idle_seconds: float, full_seconds: float) -> None:
-        """idle_seconds: longest wait of the reader for content; full_seconds: of the writer for room"""
+        """idle_seconds: longest wait of the reader for content; full_seconds: longest wait of the writer for room"""
         self._idle_seconds, self._full_seconds = idle_seconds, full_seconds
         self._held = bytearray()
         self._changed = threading.Condition()
@@ -26,7 +26,7 @@ class BytePipe:
 
     async def write(self, content: bytes) -> None:
         """Waits while there is no room. Raises PipeTimeoutError."""
-        given_up_at_s = time.monotonic() + self._full_seconds
+        timeout_at_s = time.monotonic() + self._full_seconds
         written = 0
         while True:
             with self._changed:
@@ -38,7 +38,7 @@ class BytePipe:
                 self._changed.notify_all()
                 if written >= len(content):
                     return
-            if time.monotonic() > given_up_at_s:
+            if time.monotonic() > timeout_at_s:
                 raise PipeTimeoutError(f"Nothing was read for {self._full_seconds:g} s.")
             await asyncio.sleep(STEP_SECONDS)
 

@@ -36,7 +36,7 @@ async def instrumented_run(
 ) -> SynthesisResult:
     """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first.
 
-    finish: sends the last message, within the deadline too; the synthesis has succeeded once it returns
+    finish: sends the last message, also within the deadline. Only then the synthesis counts as a success.
     """
     try:
         async with instrumented(metrics, deadline, lambda: synthesis.phase):
@@ -63,7 +63,10 @@ async def instrumented_run(
 
 @asynccontextmanager
 async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Callable[[], str]) -> AsyncIterator[None]:
-    """Counts what ends the block early. Raises StatusError DEADLINE_EXCEEDED. phase: where it is then"""
+    """Counts failures and cancellations of the block, and enforces the deadline: raises StatusError DEADLINE_EXCEEDED.
+
+    phase: the label of cancellations
+    """
     try:
         with metrics.running_requests.track_inprogress():
             async with deadline.kept():
@@ -72,12 +75,12 @@ async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Calla
         counter = metrics.cancelled.labels(phase()) if error.reason == PASSED else metrics.failed.labels(error.reason)
         counter.inc()
         raise
-    except asyncio.CancelledError:  # the caller left between two writes
+    except asyncio.CancelledError:  # the caller has cancelled between two writes
         metrics.cancelled.labels(phase()).inc()
         raise
     except Exception as error:
-        if is_caller_gone(error):  # during a write
+        if is_caller_gone(error):  # the caller has cancelled during a write
             metrics.cancelled.labels(phase()).inc()
-        else:  # a fault of the server; the caller gets INTERNAL
+        else:  # a bug of the server; the caller gets INTERNAL
             metrics.failed.labels(internal().reason).inc()
         raise

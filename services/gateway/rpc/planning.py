@@ -1,7 +1,8 @@
-"""From the request of a synthesis to its plan, with codes in place of recordings. All synthesis RPCs share it.
+"""Receives the request of a synthesis, and turns it into a plan with codes in place of recordings. All synthesis RPCs
+share it.
 
-Recordings are in memory from the arrival of their request until they are encoded, and no longer. Over all calls the
-large requests are counted, and the decoded samples have a budget of bytes. A running stream holds codes alone.
+Recordings are in memory from the arrival of their request until they are encoded. Over all calls the number of large
+requests is limited, and so are the bytes of decoded samples. A running stream holds codes only.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class RecordingBudget:
-    """What recordings may take of the gateway's memory, over all calls and methods."""
+    """Limits the gateway's memory for recordings, over all calls and methods."""
 
     def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
         self._max_seconds = settings.max_recording_seconds
@@ -68,7 +69,7 @@ class RecordingBudget:
 
     @asynccontextmanager
     async def decode_prompt(self, file: bytes, timeout_s: float) -> AsyncIterator[Recording]:
-        """The samples of a prompt that is a file; the checks are those of a caller's recording.
+        """The samples of a prompt from a file, checked like a caller's recording.
 
         Raises BrokenPromptError, StatusError RESOURCE_EXHAUSTED.
         """
@@ -89,9 +90,9 @@ class RecordingBudget:
 
 
 async def decoded_in_thread(decode: Callable[[], T]) -> T:
-    """Decoding takes too long for the event loop.
+    """Runs `decode` in a thread, for it takes too long for the event loop.
 
-    A thread cannot be cancelled. Each cancel waits for its end, so that its share of the budget is given back after it.
+    A thread cannot be cancelled. A cancelled caller waits for its end, so that its memory stays counted until then.
     """
     decoding = asyncio.ensure_future(asyncio.to_thread(decode))
     decoding.add_done_callback(look_at_outcome)
@@ -104,7 +105,7 @@ async def decoded_in_thread(decode: Callable[[], T]) -> T:
 
 
 class Planner:
-    """Receives requests and plans them."""
+    """Turns requests into plans."""
 
     def __init__(
         self,
@@ -129,28 +130,29 @@ class Planner:
         *,
         words_follow: bool = False,
     ) -> tuple[SynthesisPlan, Catalog]:
-        """requests, announced_bytes, read: see Arrivals. words_follow: it is the `config` of StreamSynthesizeText
+        """requests, announced_bytes, read: see Arrivals.receive. words_follow: the request is a StreamSynthesizeText
+        config.
 
-        Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
+        Raises StatusError, also RESOURCE_EXHAUSTED when memory for recordings is short, and StageError of the codec.
         """
         arrived_at_s = time.monotonic()
         with self._catalogs.forgotten_if_wrong():
-            async with AsyncExitStack() as turn:
+            async with AsyncExitStack() as budget:
                 async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
-                    plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
-                    del request  # with all that arrived
+                    plan, catalog = await self._decoded(request, deadline, budget, words_follow=words_follow)
+                    del request  # frees the recordings as they were sent
                 plan = replace(plan, arrived_at_s=arrived_at_s)
                 turns = list(plan.turns)
                 if any(each.recording is not None for each in turns):
-                    plan = replace(plan, turns=())  # so that nothing but the list holds the samples
+                    plan = replace(plan, turns=())  # so that only the list refers to the samples
                     await self._encode(turns, catalog, deadline, words_follow=words_follow)
                     plan = replace(plan, turns=tuple(turns))
         return plan, catalog
 
     async def _decoded(
-        self, request: Request, deadline: Deadline, turn: AsyncExitStack, *, words_follow: bool
+        self, request: Request, deadline: Deadline, budget: AsyncExitStack, *, words_follow: bool
     ) -> tuple[SynthesisPlan, Catalog]:
-        """turn: holds the bytes of the samples"""
+        """budget: counts the decoded samples until it is closed"""
         if is_uuid(request.request_id):
             logs.request_id.set(request.request_id)
         deadline.require(self._settings.min_first_audio_seconds)
@@ -168,16 +170,16 @@ class Planner:
         recordings = [each.audio.recording for each in request.context.turns if each.audio.HasField("recording")]
         if recordings:
             most = most_decoded_bytes(recordings, self._settings.max_context_audio_seconds)
-            taken = await turn.enter_async_context(self._budget.decoded.take(deadline, most))
+            taken = await budget.enter_async_context(self._budget.decoded.take(deadline, most))
             plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
             taken.shrink(sum(len(each.recording.samples) for each in plan.turns if each.recording is not None))
-        elif len(request.input.text) > BLOCK:  # to cut it may take long
+        elif len(request.input.text) > BLOCK:  # cutting it into sentences may take long
             plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
         else:
             plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
         if plan.conversation:
             logs.annotate(conversation=plan.conversation)
-        if request.labels:  # few and short: the plan has checked them
+        if request.labels:  # plan_synthesis has limited their number and length
             logs.annotate(labels=json.dumps(dict(request.labels)))
         return plan, catalog
 

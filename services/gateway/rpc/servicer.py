@@ -20,8 +20,8 @@ from services.gateway.requests.pages import requested_page
 from services.gateway.requests.sampling import default_sampling
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
-from services.gateway.rpc.checkpoints.texts import Earlier, TextCheckpoints
-from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
+from services.gateway.rpc.checkpoints.texts import ResumedText, TextCheckpoints
+from services.gateway.rpc.checkpoints.utterances import ResumedUtterance, UtteranceCheckpoints
 from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
 from services.gateway.rpc.instrumented_run import Finish, instrumented_run, nothing_more
 from services.gateway.rpc.planning import Planner
@@ -39,13 +39,13 @@ from services.gateway.synthesis.texts.sentences import one_by_one
 from services.gateway.synthesis.texts.text_synthesis import TextSynthesis, field_of_text
 from services.gateway.voices.directory import VoiceDirectory
 
-READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
-_NOTHING_SAID, _NOTHING_BEGUN = Earlier(), Begun()
+READ_LATE = ("Synthesize", "StreamSynthesize")  # see add_to_server
+_NEW_TEXT, _NEW_UTTERANCE = ResumedText(), ResumedUtterance()
 _Stream = tuple[SynthesisPlan, Synthesis | TextSynthesis, Deliver, Finish]  # the plan is without checkpoints
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """The servicer. It is stateless: data of a request lives only as long as its call."""
+    """The servicer. It is stateless: the data of a request lives as long as its call."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         self._seal = seal
 
     async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
-        """requests: the one message of a unary call, received only when it is read."""
+        """requests: an iterator over the one request, which is received when it is read"""
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
@@ -95,29 +95,29 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     def _utterance(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
         checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
-        begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
-        self._report_resumed(plan, "utterance", begun)
+        resumed = _NEW_UTTERANCE if checkpoints is None else checkpoints.open(plan.checkpoints)
+        self._report_resumed(plan, "utterance", resumed)
         plan = plan.without_checkpoints
-        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
+        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, resumed)
         synthesis = self._syntheses.of_utterance(
             plan,
             catalog,
-            begun.clip(),
-            begun.made,
-            has_listener=begun.made is not None,
+            resumed.clip(),
+            resumed.state,
+            has_listener=resumed.state is not None,
             arrived_at_s=plan.arrived_at_s,
         )
-        deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink)
+        deliver = sink.deliver if checkpoints is None else checkpoints.deliver_with_checkpoints(synthesis, sink)
         return plan, synthesis, deliver, sink.finish
 
     def _whole_text(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
         most = self._settings.max_remembered_sentences
         checkpoints = WholeTextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-        earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
-        self._report_resumed(plan, "text", earlier)
+        resumed = _NEW_TEXT if checkpoints is None else checkpoints.open(plan.checkpoints)
+        self._report_resumed(plan, "text", resumed)
         plan = plan.without_checkpoints
-        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, earlier)
-        text = self._syntheses.of_text(plan, catalog, one_by_one(plan.sentences), earlier, sink, checkpoints)
+        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, resumed)
+        text = self._syntheses.of_text(plan, catalog, one_by_one(plan.sentences), resumed, sink, checkpoints)
         return plan, text, sink.deliver, sink.finish
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
@@ -136,13 +136,13 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             )
             most = self._settings.max_remembered_sentences
             checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-            earlier = _NOTHING_SAID
+            resumed = _NEW_TEXT
             if checkpoints is not None:
-                earlier = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
-            self._report_resumed(plan, "text", earlier)
+                resumed = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
+            self._report_resumed(plan, "text", resumed)
             plan = plan.without_checkpoints
-            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
-            text = self._syntheses.of_text(plan, catalog, sentences, earlier, sink, checkpoints, field_of=field_of_text)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, resumed)
+            text = self._syntheses.of_text(plan, catalog, sentences, resumed, sink, checkpoints, field_of=field_of_text)
             await self._run(text, plan, catalog, deadline, sink.deliver, sink.finish)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
@@ -185,14 +185,14 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         )
 
     def _seal_for(self, plan: SynthesisPlan) -> CodeSeal | None:
-        """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
+        """Seals checkpoints. None without keys, and if the request neither has nor wants checkpoints."""
         return self._seal if plan.send_checkpoints or plan.checkpoints or plan.speech_checkpoints else None
 
-    def _report_resumed(self, plan: SynthesisPlan, kind: str, earlier: Earlier | Begun) -> None:
+    def _report_resumed(self, plan: SynthesisPlan, kind: str, resumed: ResumedText | ResumedUtterance) -> None:
         if plan.heard_frames or plan.checkpoints or plan.speech_checkpoints:
-            self._metrics.resumed_streams.labels(kind, earlier.at).inc()
-            logs.annotate(resumed_parts=earlier.parts)
-            spans.event("stream resumed", kind=kind, parts=earlier.parts, at=earlier.at)
+            self._metrics.resumed_streams.labels(kind, resumed.at).inc()
+            logs.annotate(resumed_parts=resumed.parts)
+            spans.event("stream resumed", kind=kind, parts=resumed.parts, at=resumed.at)
 
     def _sink(
         self,
@@ -200,7 +200,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         plan: SynthesisPlan,
         catalog: Catalog,
         response: type[Response],
-        earlier: Earlier | Begun,
+        resumed: ResumedText | ResumedUtterance,
     ) -> StreamSink:
         return StreamSink(
             context,
@@ -209,8 +209,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             self._settings.write_timeout_seconds,
             response,
             least_pace=self._settings.min_listener_pace,
-            place=earlier.place,
-            resumed=earlier.header(),
+            place=resumed.place,
+            resumed=resumed.header(),
         )
 
     async def _run(

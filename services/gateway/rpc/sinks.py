@@ -23,14 +23,14 @@ from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 
 _LAST_WRITE_S = 1.0  # longest wait for a running write when its call is ended
-_PIECE_SIZE = 2 * 4800  # bytes of samples encoded before other calls get a turn
+_PIECE_SIZE = 2 * 4800  # bytes of samples encoded before other tasks run
 
 
 Response = tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
 
 
 class StreamSink:
-    """Writes a stream: header, audio chunks, summary. A sentence is announced before its audio."""
+    """Writes the messages of a stream: header, audio chunks, summary. A sentence is announced before its audio."""
 
     def __init__(
         self,
@@ -44,9 +44,10 @@ class StreamSink:
         place: Place | None = None,
         resumed: tts_pb2.SynthesisHeader | None = None,
     ) -> None:
-        """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of
-        audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit.
-        place: where it goes on; None is the start. resumed: what the header says of it
+        """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: the waits of
+        all writes, beyond one of `write_timeout_s`, may take 1 s for each `least_pace` seconds of audio that the client
+        has taken; 0 is no limit. place: where the audio resumes; None is the start. resumed: further fields of the
+        header.
         """
         self._context = context
         self._plan = plan
@@ -55,15 +56,15 @@ class StreamSink:
         self._waited_s = 0.0  # for the client, in all writes
         self._response = response
         self._begun = False
-        self._first_words = plan.text  # of a text in pieces, its first sentence
-        self._sentences: list[tts_pb2.Sentence] = []  # begun, not sent yet
+        self._first_words = plan.text  # or the first sentence of a text in pieces
+        self._sentences: list[tts_pb2.Sentence] = []  # to be announced
         self._begins_at, self._resumed = place, resumed
         self._last_samples = open_last_samples(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, place)
         self.taken_samples = 0 if place is None else place.decoded_samples  # at the codec's rate
         self.sent_samples = self._had_samples = 0 if place is None else place.sent_samples  # at the caller's rate
 
     def begin_sentence(self, text: str) -> None:
-        """Starts a sentence: the next samples belong to it. Where the text came whole, the caller is not told."""
+        """The next samples belong to this sentence. It is announced only in StreamSynthesizeText."""
         if self._response is tts_pb2.StreamSynthesizeResponse:
             return
         self._first_words = self._first_words or text
@@ -83,7 +84,7 @@ class StreamSink:
 
     async def end_sentence(self, checkpoint: Callable[[Place], bytes]) -> None:
         """Sends the checkpoint of the sentence whose last samples were delivered. checkpoint: makes it for a place"""
-        await self._send(EncodedAudio(b"", 0))  # of a sentence without audio, that it has begun
+        await self._send(EncodedAudio(b"", 0))  # announces a sentence without audio
         state = checkpoint(self._last_samples.place(self.taken_samples, self.sent_samples))
         if self._response is tts_pb2.StreamSynthesizeResponse:
             await self.send_checkpoint(state)
@@ -91,7 +92,7 @@ class StreamSink:
             await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
 
     async def send_checkpoint(self, state: bytes) -> None:
-        """Of an utterance or a sentence, behind samples that were delivered."""
+        """Sends a checkpoint of the utterance or sentence whose samples were delivered last."""
         checkpoint = tts_pb2.SpeechCheckpoint(state=state)
         if self._response is tts_pb2.StreamSynthesizeResponse:
             await self._write(tts_pb2.StreamSynthesizeResponse(checkpoint=checkpoint))
@@ -137,7 +138,7 @@ class StreamSink:
             # grpc.aio can lose the status of a call that ends after a cancelled write: the caller would wait for ever.
             await asyncio.wait({write}, timeout=_LAST_WRITE_S)
             raise
-        if not write.done():  # both may come at once, after a pause of the whole process
+        if not write.done():  # after a pause of the whole process it may be done although the wait timed out
             write.cancel()
             raise self._too_slow(patience_s)
         write.result()
@@ -201,10 +202,10 @@ class WholeSink:
 
 
 def encoder_of(plan: SynthesisPlan, catalog: Catalog, words: str, place: Place | None = None) -> AudioEncoder:
-    """words: those that the stream begins with. place: where it goes on; None is the start
+    """The encoder of a stream. words: its first words. place: where the audio resumes; None is the start.
 
-    Streams that may be joined have serial numbers of their own, though a voice may give each utterance its seed, and
-    the answers of a conversation may begin with the same sentence.
+    Ogg streams that may be joined need different serial numbers. The seed is not enough, for a voice may fix it; nor
+    are the first words, for the answers of a conversation may begin alike.
     """
     serial = plan.sampling.seed % 2**32
     for text in (words, *(turn.text for turn in plan.turns)):
@@ -213,7 +214,7 @@ def encoder_of(plan: SynthesisPlan, catalog: Catalog, words: str, place: Place |
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
-    """Encodes in pieces and lets other calls run in between: a minute of Opus takes a second to encode."""
+    """Encodes in pieces and lets other tasks run in between: a minute of Opus takes a second to encode."""
     pieces: list[EncodedAudio] = []
     for at in range(0, len(samples), _PIECE_SIZE):
         pieces.append(encoder.push(samples[at : at + _PIECE_SIZE]))

@@ -1,4 +1,4 @@
-"""Puts together the synthesis of a plan: of one utterance, or of a text whose sentences follow each other."""
+"""Builds the synthesis of a plan: of one utterance, or of a text of several sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from csm.codec.v1 import codec_pb2
 
 from services.common.rpc.status import wrong_field
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.rpc.checkpoints.texts import Earlier
+from services.gateway.rpc.checkpoints.texts import ResumedText
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
@@ -19,31 +19,35 @@ from services.gateway.synthesis.codec_stream import Codec, CodecStream
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
-from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.resume_state import ResumeState
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
-from services.gateway.synthesis.texts.said import Said
 from services.gateway.synthesis.texts.silence import deliver_silence
+from services.gateway.synthesis.texts.spoken import SpokenSentence
 from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextClip, TextSynthesis
 from services.gateway.synthesis.texts.words import NO_WORDS
 
-_NOTHING_SAID = Earlier()
+_NEW_TEXT = ResumedText()
 
 
 class SentenceCheckpoints(Protocol):
     """Makes the checkpoints of a text."""
 
-    def between(self, synthesis: Synthesis, text: str, sink: StreamSink, is_inside: bool) -> Deliver:
-        """Delivers the samples of the next sentence, with checkpoints between them. is_inside: it goes on there"""
+    def deliver_with_checkpoints(
+        self, synthesis: Synthesis, text: str, sink: StreamSink, *, resumes_inside: bool
+    ) -> Deliver:
+        """Delivers the next sentence to the sink, with checkpoints between its audio. resumes_inside: not from its
+        start
+        """
 
-    async def end_sentence(self, said: Said, sink: StreamSink) -> None:
-        """Sends the checkpoint behind the sentence that was said last, if the caller asks for it."""
+    async def end_sentence(self, sentence: SpokenSentence, sink: StreamSink) -> None:
+        """Sends the checkpoint after the newest sentence, if the caller asks for it."""
 
 
 class Syntheses:
-    """Makes syntheses that are not running yet, with the stages and the settings of this gateway."""
+    """Builds syntheses with the stages and the settings of this gateway. It does not run them."""
 
     def __init__(self, settings: GatewaySettings, engine: Engine, codec: Codec, metrics: GatewayMetrics) -> None:
         self._settings, self._engine, self._codec, self._metrics = settings, engine, codec, metrics
@@ -53,13 +57,13 @@ class Syntheses:
         plan: SynthesisPlan,
         catalog: Catalog,
         clip: Clip | None = None,
-        made: Made | None = None,
+        resume_from: ResumeState | None = None,
         before_decoding: BeforeDecoding | None = None,
         *,
         has_listener: bool = False,
         arrived_at_s: float | None = None,
     ) -> Synthesis:
-        """has_listener: the caller has audio already. The others are as for Synthesis"""
+        """has_listener: the caller has audio already. The other arguments are those of Synthesis."""
         return Synthesis(
             plan,
             catalog,
@@ -70,7 +74,7 @@ class Syntheses:
             before_decoding,
             clip,
             arrived_at_s,
-            made,
+            resume_from,
         )
 
     def of_text(
@@ -78,28 +82,28 @@ class Syntheses:
         plan: SynthesisPlan,
         catalog: Catalog,
         sentences: AsyncIterator[str],
-        earlier: Earlier = _NOTHING_SAID,
+        resumed: ResumedText = _NEW_TEXT,
         sink: StreamSink | None = None,
         checkpoints: SentenceCheckpoints | None = None,
         field_of: Callable[[str], str] = str,
     ) -> TextSynthesis:
-        """earlier: what another gateway has said. sink: of the stream that tells of the sentences. field_of: as for
-        TextSynthesis
+        """resumed: what another gateway has spoken. sink: of a stream that announces sentences or sends checkpoints.
+        field_of: see TextSynthesis
         """
         return TextSynthesis(
             plan,
             sentences,
-            _TextClip(self, plan, catalog, earlier.clip(), sink, checkpoints),
+            _TextClip(self, plan, catalog, resumed.clip(), sink, checkpoints),
             RememberedSentences(self._settings.max_remembered_sentences),
-            earlier.sentences,
+            resumed.sentences,
             field_of,
         )
 
     async def close_clip(
         self, request_id: str, catalog: Catalog, clip: Clip, deadline: Deadline
     ) -> codec_pb2.WatermarkResult | None:
-        """The watermark of a clip that no utterance follows. None: the codec is an older one, which reports each by
-        itself. Raises StageError.
+        """Ends a clip after its last utterance and returns its watermark; None if the codec is of an older version,
+        which reports one for each utterance. Raises StageError.
         """
         if not clip.resume:
             return None
@@ -131,7 +135,7 @@ class Syntheses:
 
 @dataclass(frozen=True, slots=True)
 class _TextClip(TextClip):
-    """Made with the stages of this gateway, and told of by a sink and its checkpoints, if there are any."""
+    """Builds the sentences' syntheses, and passes their beginnings and ends to the sink and the checkpoints, if any."""
 
     syntheses: Syntheses
     plan: SynthesisPlan
@@ -141,15 +145,20 @@ class _TextClip(TextClip):
     checkpoints: SentenceCheckpoints | None
 
     def synthesis_of(
-        self, sentence: SynthesisPlan, before_decoding: BeforeDecoding, made: Made | None, *, is_first: bool
+        self,
+        sentence: SynthesisPlan,
+        before_decoding: BeforeDecoding,
+        resume_from: ResumeState | None,
+        *,
+        is_first: bool,
     ) -> Synthesis:
-        # The writer of a text may take as long as they like; one that came whole is waited for from its arrival.
+        # A text that came whole is timed from its arrival, each sentence of a text in pieces from the sentence's.
         arrived_at_s = self.plan.arrived_at_s if self.plan.sentences else None
         return self.syntheses.of_utterance(
             sentence,
             self.catalog,
             self.clip,
-            made,
+            resume_from,
             before_decoding,
             has_listener=not is_first,
             arrived_at_s=arrived_at_s,
@@ -159,14 +168,14 @@ class _TextClip(TextClip):
         if self.sink is not None:
             self.sink.begin_sentence(text)
 
-    def deliver_of(self, synthesis: Synthesis, text: str, *, is_inside: bool) -> Deliver | None:
+    def deliver_of(self, synthesis: Synthesis, text: str, *, resumes_inside: bool) -> Deliver | None:
         if self.sink is None or self.checkpoints is None:
             return None
-        return self.checkpoints.between(synthesis, text, self.sink, is_inside)
+        return self.checkpoints.deliver_with_checkpoints(synthesis, text, self.sink, resumes_inside=resumes_inside)
 
     async def end_sentence(self, text: str, result: SynthesisResult) -> None:
         if self.sink is not None and self.checkpoints is not None:
-            await self.checkpoints.end_sentence(Said(text, result, self.clip.resume), self.sink)
+            await self.checkpoints.end_sentence(SpokenSentence(text, result, self.clip.resume), self.sink)
 
     async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
         if not self.plan.silence_without_words:

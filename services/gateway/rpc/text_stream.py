@@ -43,7 +43,7 @@ async def read_sentences(
         for block in blocks(text):
             for sentence in cutter.push(block):
                 yield sentence
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # lets other tasks run
         if is_flush:
             for sentence in cutter.flush():
                 yield sentence
@@ -54,8 +54,8 @@ async def read_sentences(
 async def _next_piece(
     requests: Requests, max_length: int, idle_s: float, is_speaking: Callable[[], bool]
 ) -> tuple[str, bool] | None:
-    """Text and flush of the next message, None at the half-close. The message, which may be large by fields that nobody
-    reads, goes with the return: what it completes may be spoken for long.
+    """Text and flush of the next message, None at the half-close. The message itself is dropped: it may be large, and
+    the caller keeps the result for as long as the text is spoken.
     """
     request = await _next(requests, idle_s, is_speaking)
     if request is None:

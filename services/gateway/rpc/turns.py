@@ -1,4 +1,6 @@
-"""A limit on work of one kind, over all callers: how much runs at once and how many calls wait. It knows no method."""
+"""An admission queue for work of one kind, over all callers: a limit on what runs and on what waits. It knows no
+method.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from services.common.rpc.status import StatusError
 from services.gateway.synthesis.deadline import Deadline
 
 BUSY = "DETECTION_BUSY"
-RETRY_S, PACE_S, MOST_RETRY_S = 5.0, 0.5, 60.0  # refused calls shall come again one after the other
+RETRY_S, PACE_S, MOST_RETRY_S = 5.0, 0.5, 60.0  # retry delays of refused calls, PACE_S apart so that they spread
 
 
 class Turns:
-    """Turns in the order of arrival, each of a size: 1 where calls are counted, or bytes.
+    """A queue of calls for a limited capacity. A turn takes some of it: its size, in calls (1) or in bytes.
 
-    What runs never has more than `at_once` together, a call that leaves gives back what it had or waited for, and none
-    is passed over: the first in the order runs as soon as its size is free.
+    The sizes of running turns never exceed `at_once`. The queue is strict: the first call in it is admitted as soon as
+    its size is free, and no smaller call overtakes it.
     """
 
     def __init__(
@@ -35,16 +37,16 @@ class Turns:
         *,
         newest_first: bool = False,
     ) -> None:
-        """at_once: sum of the sizes; reason: of the error when too many wait; doing: what runs, for its message
+        """at_once: capacity; reason: of the error when too many wait; doing: what runs, for the error's message.
 
-        newest_first: the order. When more come than can be served, those that came last are served at once
+        newest_first: last in, first out. Under overload the newest calls are then served at once.
         """
         self._on_refusal = on_refusal
         self._at_once, self._free, self._max_waiting = at_once, at_once, max_waiting
         self._reason, self._doing = reason, doing
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # the first in the order is at the left
-        self._add = self._waiting.appendleft if newest_first else self._waiting.append
-        self._retried_at_s = -math.inf  # by the call that was refused last
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # (size, granted); the next one is at the left
+        self._enqueue = self._waiting.appendleft if newest_first else self._waiting.append
+        self._last_retry_at_s = -math.inf  # when the call that was refused last is to come again
 
     @property
     def num_waiting(self) -> int:
@@ -52,19 +54,19 @@ class Turns:
 
     @property
     def taken(self) -> int:
-        """Sum of the sizes of what runs."""
+        """Sum of the sizes of running turns."""
         return self._at_once - self._free
 
     @property
     def has_room(self) -> bool:
-        """Whether a turn of size 1 comes at once."""
+        """Whether a call of size 1 would not wait."""
         return self._free > 0 and not self._waiting
 
     @asynccontextmanager
     async def take(self, deadline: Deadline, size: int = 1) -> AsyncIterator[Turn]:
-        """Waits for a turn. What is larger than all that may run at once runs alone.
+        """Waits for a turn. A size above the capacity runs alone.
 
-        Raises StatusError RESOURCE_EXHAUSTED when too many wait, or when it does not come before the deadline.
+        Raises StatusError RESOURCE_EXHAUSTED when too many wait, or the turn does not come before the deadline.
         """
         size = min(size, self._at_once)
         if self._waiting or size > self._free:
@@ -88,46 +90,46 @@ class Turns:
         if len(self._waiting) >= self._max_waiting:
             raise self.busy(f"at most {self._max_waiting} may wait")
         waiting = (size, asyncio.get_running_loop().create_future())
-        self._add(waiting)
-        self.give_back(0)  # it may be the first, and fit
+        self._enqueue(waiting)
+        self.give_back(0)  # admits it if it is the first and fits
         try:
             done, _ = await asyncio.wait({waiting[1]}, timeout=deadline.remaining_s)
         except BaseException:
-            self._leave(waiting)
+            self._cancel(waiting)
             raise
         if not done:
-            self._leave(waiting)
+            self._cancel(waiting)
             raise self.busy("its turn did not come in time")
 
-    def _leave(self, waiting: tuple[int, asyncio.Future[None]]) -> None:
+    def _cancel(self, waiting: tuple[int, asyncio.Future[None]]) -> None:
         size, granted = waiting
         if granted.done():
             self.give_back(size)
         else:
             self._waiting.remove(waiting)
-            self.give_back(0)  # those behind it may be smaller
+            self.give_back(0)  # the next ones may be smaller
 
     def busy(self, why: str) -> StatusError:
         """The error of a call that gets no turn."""
         self._on_refusal()
         now_s = time.monotonic()
-        self._retried_at_s = min(max(self._retried_at_s + PACE_S, now_s + RETRY_S), now_s + MOST_RETRY_S)
+        self._last_retry_at_s = min(max(self._last_retry_at_s + PACE_S, now_s + RETRY_S), now_s + MOST_RETRY_S)
         return StatusError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             self._reason,
             f"{self._at_once} {self._doing}, and others wait: {why}.",
-            retry_delay_s=self._retried_at_s - now_s,
+            retry_delay_s=self._last_retry_at_s - now_s,
         )
 
 
 class Turn:
-    """A turn that was taken."""
+    """A running turn."""
 
     def __init__(self, turns: Turns, size: int) -> None:
         self._turns, self._size = turns, size
 
     def shrink(self, size: int) -> None:
-        """Gives back what is not needed. It never grows."""
+        """Gives back what is not needed. A larger size has no effect."""
         if size < self._size:
             given_back, self._size = self._size - size, size
             self._turns.give_back(given_back)

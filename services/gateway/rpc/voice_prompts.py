@@ -1,4 +1,4 @@
-"""Makes the prompt of a voice that a caller keeps: decoded, encoded, measured and searched for our own mark."""
+"""Makes the prompt of a voice that a caller stores: decodes, encodes and measures it, and looks for our own mark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servicer of csm.v1.VoiceService: keeps, describes and deletes voices of callers."""
+"""The servicer of csm.v1.VoiceService: creates, describes and deletes voices of callers."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from services.gateway.voices.voice import (
 if TYPE_CHECKING:
     from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB, also where no voices are kept
 
-READ_LATE = ("CreateVoice",)  # methods of one request, which they receive when they read it
-AT_ONCE, MAX_WAITING = 2, 16  # voices that are made
+READ_LATE = ("CreateVoice",)  # see add_to_server
+AT_ONCE, MAX_WAITING = 2, 16  # voices being created, and waiting calls
 LONGEST = {"description": 1000, "consent.id": 200, "consent.text": 4000, "prompt.text": sys.maxsize}  # characters
-LONGEST_NAME = 64  # characters; what is longer is no name, and in the log by its beginning
+LONGEST_NAME = 64  # characters of a valid name; longer ones are cut in the log
 MAX_CALLERS, MAX_LANGUAGES = 100, 16
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 
@@ -63,7 +63,7 @@ _AUDIENCE_VALUES = {audience: value for value, audience in _AUDIENCES.items()}
 
 
 class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
-    """The servicer. Voices are in the database alone."""
+    """The servicer. Voices are stored only in the database."""
 
     def __init__(
         self,
@@ -77,20 +77,20 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         seal: CodeSeal | None,
         budget: RecordingBudget,
     ) -> None:
-        """store: None keeps no voices; seal: with --code-sealing=sealed"""
+        """store: None turns the service off; seal: with --code-sealing=sealed"""
         self._settings, self._catalogs, self._voices, self._budget = settings, catalogs, voices, budget
         self._store_or_none, self._metrics, self._quotas = store, metrics, quotas
         self._prompts = VoicePrompts(settings, codec, catalogs, seal, budget)
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
     async def count(self) -> None:
-        """Sets the metric of kept voices. A database that cannot be reached is logged, and the metric stays."""
+        """Updates the metric of stored voices. If the database cannot be reached, that is only logged."""
         if self._store_or_none is not None:
             with suppress(StatusError):
                 self._metrics.voices.labels("kept").set(await self._store_or_none.count())
 
     async def CreateVoice(self, requests: IncomingMessages, context: Context) -> voices_pb2.CreateVoiceResponse:
-        """requests: the one message of a unary call, received only when it is read."""
+        """requests: an iterator over the one request, which is received when it is read"""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(owner):
@@ -192,7 +192,7 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
         if len(text) > most:
             wrong(field, f"has {len(text)} characters; at most {most} are allowed.")
         if "\0" in text:
-            wrong(field, "has the character U+0000, which is not kept.")
+            wrong(field, "has the character U+0000, which is not allowed.")
     if request.HasField("seed") and not LIMITS["seed"].allow(request.seed):
         wrong("seed", f"is {request.seed}; it must be {LIMITS['seed']}.")
     if request.HasField("prompt"):
@@ -200,22 +200,22 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
             if not getattr(request.consent, part).strip():
                 wrong(f"consent.{part}", "is empty; a voice with a prompt needs the speaker's consent.", "NO_CONSENT")
         if not request.prompt.text.strip():
-            wrong("prompt.text", "is empty; it must be what is said in the recording.", "TEXT_EMPTY")
+            wrong("prompt.text", "is empty; it must be what is said in the audio.", "TEXT_EMPTY")
         if request.prompt.audio.WhichOneof("source") is None:
-            wrong("prompt.audio", "holds neither a recording nor codes.")
+            wrong("prompt.audio", "is empty; it must hold a recording or codes.")
     elif not request.HasField("seed"):
-        wrong("prompt", "is missing, and so is a seed; a voice needs one of them.", "VOICE_EMPTY")
+        wrong("prompt", "is missing, and so is `seed`; a voice needs a prompt, a seed, or both.", "VOICE_EMPTY")
     if request.audience not in _AUDIENCES:
-        wrong("audience", f"is {request.audience}, which this server does not know.")
+        wrong("audience", f"is {request.audience}; it must be 0 to {max(_AUDIENCES)}.")
     elif (_AUDIENCES[request.audience] is Audience.CALLERS) != bool(request.callers):
-        wrong("callers", "must be given with VOICE_AUDIENCE_CALLERS, and only with it.")
+        wrong("callers", "must be set with VOICE_AUDIENCE_CALLERS, and only with it.")
     if len(request.callers) > MAX_CALLERS or not all(map(is_name, request.callers)):
         wrong("callers", f"must be at most {MAX_CALLERS} names of tokens.")
     violations.raise_if_any()
 
 
 def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.KeptVoice:
-    """What `caller` may see of a kept voice."""
+    """The fields of a stored voice that `caller` may see."""
     described = _seen_by_all(listed_kept(voice), catalog)
     described.create_time.seconds = voice.created_at
     described.model_version = voice.model_version
@@ -233,7 +233,7 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
 
 
 def _seen_by_all(voice: ListedVoice, catalog: Catalog) -> voices_pb2.KeptVoice:
-    """What every caller that may use a voice sees of it."""
+    """The fields that every caller who may use the voice can see."""
     return voices_pb2.KeptVoice(
         voice=convert.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
     )

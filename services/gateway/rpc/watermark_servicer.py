@@ -1,7 +1,7 @@
-"""The servicer of csm.v1.WatermarkService: finds the marked parts of a recording. Keys never leave the codec.
+"""The servicer of csm.v1.WatermarkService: finds watermarked parts of recordings. Keys never leave the codec.
 
-A recording is decoded and sent to the codec in pieces, so the memory of a search does not grow with its length. A
-search takes its turn before its request is read, so waiting recordings stay with their senders.
+A recording is decoded and sent to the codec in pieces, so a search needs constant memory. A search is admitted before
+its request is read, so waiting recordings use no memory here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
-READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
+READ_LATE = ("DetectWatermark",)  # see add_to_server
 IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
-SLOW_SECONDS = 30.0  # of waits for a sender, together; one slower than the next figure then gives way to others
-SLOW_BYTES_A_SECOND = 500  # of that waiting; a live sender of Opus at 6 kbit/s, its least, has 750
-REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is still read and dropped
+SLOW_SECONDS = 30.0  # total wait for a sender, after which one below SLOW_BYTES_A_SECOND gives way to waiting calls
+SLOW_BYTES_A_SECOND = 500  # Opus at its lowest rate, 6 kbit/s, sent live, has 750
+REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is read and dropped
 
 _Unary = AsyncIterator[watermark_pb2.DetectWatermarkRequest]
 _Pieces = AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]
@@ -52,7 +52,7 @@ class WatermarkServicer:
         self._threads = ThreadPoolExecutor(settings.max_detections, thread_name_prefix="detection")
 
     async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:
-        """requests: the one message of a unary call, received only when it is read."""
+        """requests: an iterator over the one request, which is received when it is read"""
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline), deadline.kept():
@@ -64,7 +64,7 @@ class WatermarkServicer:
                 _check(check_size("recording", recording, longest_s))
                 file = io.BytesIO(recording.audio_content)
                 audio_format, key_ids = _copied(recording.audio_format), list(request.key_ids)
-                del request, recording  # so that the bytes are in memory once
+                del request, recording  # frees the encoded bytes
                 found = await self._detect("recording", audio_format, file, key_ids, longest_s, deadline)
         return watermark_pb2.DetectWatermarkResponse(**_fields(found))
 
@@ -105,7 +105,7 @@ class WatermarkServicer:
         return watermark_pb2.StreamDetectWatermarkResponse(**_fields(found))
 
     async def stop(self) -> None:
-        """Frees the threads. Call it after the last call has ended."""
+        """Frees the threads. To be called after the last call has ended."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _detect(
@@ -140,7 +140,7 @@ class WatermarkServicer:
     async def _feed(self, requests: _Pieces, pipe: BytePipe) -> None:
         """Writes the bytes of a recording into the pipe, as room allows.
 
-        Raises StatusError DETECTION_BUSY for a sender that keeps a turn with little, while others wait for one.
+        Raises StatusError DETECTION_BUSY for a slow sender while others wait for a turn.
         """
         waited_s, received = 0.0, 0
         try:
@@ -181,7 +181,7 @@ async def _next(requests: AsyncIterator[Any]) -> Any:
 
 
 async def _next_content(requests: _Pieces) -> bytes | None:
-    """The bytes of the next message, None at the half-close; of the message nothing is kept."""
+    """The bytes of the next message, None at the half-close. The message itself is dropped."""
     request = await _next(requests)
     if request is not None and request.WhichOneof("part") != "audio_content":
         raise wrong_field("part", "must be audio_content after the first message.")
@@ -197,7 +197,7 @@ def _stalled() -> StatusError:
 
 
 def _copied(audio_format: tts_pb2.AudioFormat) -> tts_pb2.AudioFormat:
-    """A reference to a field keeps the whole message."""
+    """A copy, because a reference to the field would keep the whole message."""
     return tts_pb2.AudioFormat(
         audio_encoding=audio_format.audio_encoding,
         sample_rate_hertz=audio_format.sample_rate_hertz,
@@ -225,7 +225,7 @@ def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:
 
 
 def _public_field(of_codec: str, field: str) -> str:
-    """The caller's path of a field of the codec's request. field: see `_detect`"""
+    """Translates a field of the codec's request into the caller's. field: see `_detect`"""
     match of_codec:
         case "key_ids":
             return "key_ids" if field else "config.key_ids"

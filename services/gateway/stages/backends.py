@@ -25,8 +25,8 @@ from services.gateway.stages.errors import FULL, StageError, broken, checked, is
 from services.gateway.stages.full_replicas import FullReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
-END_S = 1.0  # from the answer of a codec until its status
-Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
+END_S = 1.0  # longest wait for a codec's status after its answer
+Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; the sender closes it
 
 
 class Generates(Protocol):
@@ -91,10 +91,11 @@ class GrpcEngine:
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
         """The events of Generate, without progress messages.
 
-        conversation: key of the conversation that the request continues; "" goes to the least loaded replica. A replica
-        that is full has made nothing of the request, so it goes on to another one. The keys of several attempts may
-        belong to one replica; so the last attempt is made by load. is_asking: all were full a moment ago, so one alone
-        is asked, by load
+        A full replica has generated nothing, so the call is made again to another one. The keys of several attempts may
+        lead to the same replica, so the last attempt is balanced by load.
+
+        conversation: key of the conversation that the request continues; "" goes to the least loaded replica.
+        is_asking: all replicas were full a moment ago, so only one is tried, chosen by load.
         """
         most_full = 0 if is_asking else self._max_full
         if is_asking and self._max_full:
@@ -126,10 +127,10 @@ class GrpcEngine:
         return messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
 
     def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
-        """By load without a conversation, and for a while after a replica was silent.
+        """The channel by load without a conversation, and for a while after a replica was silent.
 
-        The new connections to it are still being tried then, and the ring holds its calls back meanwhile. The channel
-        by load gets new connections too, and uses those that are open.
+        Meanwhile the ring-hash channel tries to connect to the silent replica again, and holds back the calls with its
+        keys. The channel by load is reconnected too, but uses the connections that are open.
         """
         if not conversation:
             return self._channel
@@ -143,7 +144,7 @@ class GrpcEngine:
     async def model_info(
         self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
     ) -> engine_pb2.GetModelInfoResponse:
-        """wait_for_ready: waits for a replica when none is available. conversation: asks the replica of this one."""
+        """wait_for_ready: waits for a replica when none is available. conversation: asks its replica."""
         metadata = (*call_metadata(), *conversation_metadata(conversation, 0))
 
         def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
@@ -214,7 +215,7 @@ class GrpcCodec:
     async def _send(
         self, method: Callable[[Any], Any], message: Any, config: Any, samples: Samples, timeout_s: float
     ) -> Any:
-        """A codec that is lost or full before it has started has taken no samples: another one is asked."""
+        """Sends a recording. If a codec is lost or full before it has read samples, another one is tried."""
         until_s, losses = time.monotonic() + timeout_s, 0
         full = FullReplicas(
             self._max_full, lambda what: self._metrics.full_replicas.labels("codec", "load", what).inc()
@@ -251,7 +252,7 @@ class GrpcCodec:
 
 
 async def _sent(call: Any, message: Any, config: Any, samples: Samples, started: asyncio.Event) -> Any:
-    """The last message of a call. Sends no samples before the codec has started: writes would hide the status of a
+    """The response of one call. Sends no samples before the codec has started, for writes could hide the status of a
     refusal.
     """
     try:
@@ -267,7 +268,7 @@ async def _sent(call: Any, message: Any, config: Any, samples: Samples, started:
         answer = await call.read()
         with suppress(TimeoutError, grpc.aio.AioRpcError):
             async with asyncio.timeout(END_S):
-                await call.read()  # the end: to the codec, a call that is cancelled before it is one that failed
+                await call.read()  # the status: a call cancelled before it would count as failed in the codec
     except asyncio.InvalidStateError:  # a write came after the end of the call
         answer = await call.read()
     finally:

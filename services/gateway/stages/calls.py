@@ -1,4 +1,4 @@
-"""One call to a stage: a stream whose silence is a loss, and a short call that is made again. It knows no method."""
+"""Calls to a stage: streams with a timeout on silence, and short calls with retries. It knows no method."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from services.gateway.stages.silence import SilenceWatch
 
 log = logging.getLogger("csm.gateway")
 
-MOST_LOSSES = 2  # of a call that is made again after each
+MOST_LOSSES = 2  # after which a call is still retried
 
 
 async def messages(
     stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
 ) -> AsyncGenerator[Any, None]:
-    """The messages of a stream, without progress. A silent replica counts as lost; later calls go to others."""
+    """The messages of a stream, without progress. A silent replica counts as lost, and later calls avoid it."""
     async with calling(stage, channel) as stub:
         call = open_call(stub)
         watch = SilenceWatch(call, silence_s)
@@ -51,7 +51,7 @@ async def ask(
     timeout_s: float,
     silence_s: float,
 ) -> Any:
-    """The response of a short call. It is made again when its replica is lost, over a new channel when it is silent."""
+    """The response of a short call. Retried when its replica is lost, over a new channel when it is silent."""
     until_s, losses = time.monotonic() + timeout_s, 0
     while True:
         left_s = max(0.0, until_s - time.monotonic())

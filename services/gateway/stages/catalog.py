@@ -17,7 +17,7 @@ from services.common.rpc.status import FieldViolation, Resource, StatusError
 from services.gateway.stages.backends import DescribesCodec, DescribesModel
 from services.gateway.stages.errors import CODEC_CHANGED
 
-MAX_AGE_S = 30.0  # later, replicas of a new version may answer
+MAX_AGE_S = 30.0  # after that the stages are asked again, for they may have been upgraded
 _OTHER_BUNDLE = (CODEC_CHANGED, "CODEC_MISMATCH", "ENGINE_MISMATCH")
 
 
@@ -98,16 +98,16 @@ class CatalogSource:
         self._codec = codec
         self._catalog: Catalog | None = None
         self._asked_at_s = 0.0
-        self._forgotten = 0  # count of calls of `forget`
+        self._num_forgotten = 0  # calls of `forget`
 
     def forget(self) -> None:
-        """Makes the next `get` ask again. An answer still under way is not cached."""
+        """Makes the next `get` ask the stages again. Answers still under way are not cached."""
         self._catalog = None
-        self._forgotten += 1
+        self._num_forgotten += 1
 
     @contextmanager
     def forgotten_if_wrong(self) -> Iterator[None]:
-        """Forgets it when the block ends because a stage is of another bundle, so that the next call sees that one."""
+        """Forgets the catalog if the block fails because a stage is of another bundle."""
         try:
             yield
         except StatusError as error:
@@ -120,11 +120,11 @@ class CatalogSource:
         now_s = time.monotonic()
         if self._catalog is not None and now_s - self._asked_at_s <= MAX_AGE_S:
             return self._catalog
-        forgotten = self._forgotten
+        num_forgotten = self._num_forgotten
         model, codec = await asyncio.gather(self._engine.model_info(timeout_s), self._codec.codec_info(timeout_s))
         check_same_codec(model.codec, codec.codec)
         catalog = Catalog(model, codec)
-        if forgotten == self._forgotten:
+        if num_forgotten == self._num_forgotten:
             self._catalog, self._asked_at_s = catalog, now_s
         return catalog
 

@@ -23,9 +23,9 @@ Answer = TypeVar("Answer")
 CODEC_CHANGED = "CODEC_CHANGED"
 FULL = "QUEUE_FULL"  # reason of a stage with a full queue
 
-# The messages of gRPC on either side when a server goes away without giving a reason.
+# The codes of gRPC, on either side, when a server goes away without a status.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
-# The message of gRPC when a write met the end of the call. The status of the other side is lost.
+# The message of gRPC for a write after the end of the call. It hides the status of the other side.
 _CUT_OFF_WRITE = "Internal error from Core"
 _PASSED_ON = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,7 +51,7 @@ class StageError(StatusError):
     def __init__(self, stage: StageName, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(code, reason, message)
         self.stage = stage
-        self.why = ""  # no other replica could go on; a sentence, part of the message
+        self.why = ""  # why no other replica took over: a sentence, also part of the message
 
 
 def unreachable(stage: StageName) -> StageError:
@@ -64,17 +64,17 @@ def unreachable(stage: StageName) -> StageError:
 
 
 def is_loss(error: StageError) -> bool:
-    """Whether the replica is gone. Any other status is its answer about the request, and so is a full queue."""
+    """Whether the replica is gone. Any other status is its answer, a full queue included."""
     return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL
 
 
 def is_misfit(error: StageError) -> bool:
-    """Whether the replica is of another bundle than the stream. Others may fit."""
+    """Whether the replica is of another bundle than the stream. Other replicas may fit."""
     return error.reason == f"{error.stage}_MISMATCH"
 
 
 def checked(stage: StageName, answer: Answer | None) -> Answer:
-    """The answer. Raises StageError, which is a loss, when the bytes were no message: gRPC returns None for them."""
+    """The answer, unless it was malformed, for which gRPC returns None: that raises a StageError that is a loss."""
     if answer is None:
         log.warning("the %s has answered with bytes that are no message", stage.lower())
         raise unreachable(stage)
@@ -98,8 +98,8 @@ def other_model(stage: StageName) -> StageError:
 
 
 def check_encoder(answer: codec_pb2.EncodeResponse, codec: rvq_pb2.CodecIdentity) -> None:
-    """Raises StatusError UNAVAILABLE, reason CODEC_CHANGED, for codes of another codec than that one: the two may be
-    equal in shape, and the model would hear noise in place of a voice.
+    """Raises StatusError UNAVAILABLE, reason CODEC_CHANGED, for codes of another codec than `codec`. They may have the
+    same shape, but are noise to the model.
     """
     if answer.codec != codec:
         raise StatusError(

@@ -1,4 +1,4 @@
-"""A call that full replicas refuse is made again at once, so many times in a row: another one may have room.
+"""Counts the full replicas that have refused a call. The call is made again at once, because another one may have room.
 
 It opens no call.
 """
@@ -12,20 +12,20 @@ FullOutcome = Literal["moved", "refused"]
 
 
 class FullReplicas:
-    """Those that have refused one call, one after the other."""
+    """The refusals of one call in a row."""
 
     def __init__(self, most: int, report: Callable[[FullOutcome], None]) -> None:
-        """most: times that the call is made again. report: called for each refusal"""
+        """most: how often the call is made again. report: called for each refusal"""
         self._most, self._report = most, report
         self._count = 0
 
     def moves_on(self) -> bool:
-        """Whether the call that one more has refused is made again."""
+        """Counts one more refusal. Returns whether the call is to be made again."""
         moves = self._count < self._most
         self._count += moves
         self._report("moved" if moves else "refused")
         return moves
 
     def forget(self) -> None:
-        """One has taken the call."""
+        """Starts over: a replica has accepted the call."""
         self._count = 0

@@ -1,6 +1,6 @@
 """The gateway's readiness: it follows the health of engine and codec through Health.Watch.
 
-A stage may have many replicas behind its name. One of them is watched. When it stops serving, another one is watched
+A stage may have many replicas behind its name. One of them is watched. If it stops serving, another one is watched
 after a while.
 """
 
@@ -44,14 +44,14 @@ class StageWatch:
                 await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica answers; it is not unreachable
 
     async def _follow_one_replica(self) -> str:
-        """Returns when the replica has not been serving for a while, or how it has ended the call."""
+        """Returns "" when the replica has not been serving for a while, or else how it has ended the call."""
         request = health_pb2.HealthCheckRequest(service=READINESS)
         call = self._stub.Watch(request, wait_for_ready=True)
         try:
             while True:
                 async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):
                     answer = await call.read()
-                if not answer:  # its end, or None: the library's answer for bytes that are no message
+                if not answer:  # the end of the call, or None, which gRPC returns for a malformed message
                     return "it has ended"
                 await self._set(answer.status == _SERVING)
         except TimeoutError:
@@ -66,5 +66,5 @@ class StageWatch:
             try:
                 await self._on_change()
             except Exception:
-                self.serving = not serving  # so that the next report tells of it again
+                self.serving = not serving  # so that the next report calls `on_change` again
                 raise

@@ -1,6 +1,6 @@
 """A channel to the replicas of one stage that is reopened when its TLS files change. It knows no stage.
 
-gRPC for Python reads a channel's certificates once. So changed files mean a new channel for later calls. The old
+gRPC for Python reads a channel's certificates once, so changed files need a new channel for later calls. The old
 channel is closed when its last call has ended, or with the end of the next call if it has none.
 """
 
@@ -43,7 +43,7 @@ class ReloadingChannel(Generic[Stub]):
         self._loaded = None if tls is None else tls.get()
         self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
-        self.renewed_at_s = -math.inf  # on the monotonic clock, by `renew`
+        self.renewed_at_s = -math.inf  # when `renew` last replaced it, on the monotonic clock
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Stub]:
@@ -57,9 +57,9 @@ class ReloadingChannel(Generic[Stub]):
             await self._close_unused()
 
     def renew(self, stub: Stub | None = None) -> None:
-        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers.
+        """Reports a silent replica: later calls use new connections, to replicas that answer health checks.
 
-        stub: of the call that was silent; a stub of earlier connections changes nothing
+        stub: of the silent call; one of a replaced channel has no effect
         """
         if stub is None or stub is self._connection.stub:
             log.info("connecting anew to %s", self._target)
@@ -72,7 +72,6 @@ class ReloadingChannel(Generic[Stub]):
             await connection.channel.close(None)
 
     async def _close_unused(self) -> None:
-        """Also those that had no call left when they were replaced."""
         for connection in [each for each in self._retired if each.num_calls == 0]:
             self._retired.discard(connection)
             await connection.channel.close(None)

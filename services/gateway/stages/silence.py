@@ -1,8 +1,8 @@
-"""A timeout on the silence of a call to a stage. It knows no stage.
+"""A timeout on the silence of a stream. It knows no stage.
 
 A stage sends progress every second while a call is open. A silent call therefore means that the stage is frozen, or
-that its worker thread hangs behind a port that answers. Only the time in which the reader waits for a message counts.
-It is counted in ticks: a gateway that was frozen itself sees one tick.
+that its worker thread hangs. Only the time in which the reader waits for a message counts. It is counted in ticks of a
+timer, so that a gateway that was frozen itself counts one tick.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ TICKS = 20  # per allowed silence
 
 
 class SilenceWatch:
-    """The messages of a call. When none comes it cancels the call, and the iteration ends with CancelledError."""
+    """Iterates over the messages of a call. Silence cancels the call, and the iteration raises CancelledError."""
 
     def __init__(self, call: Any, silence_s: float) -> None:
         """silence_s: longest silence in seconds; 0 allows any"""
-        self.silent = False  # whether it has cancelled the call
+        self.silent = False  # whether silence has cancelled the call
         self._call = call
         self._tick_s = silence_s / TICKS if silence_s else math.inf
         self._waits = False
@@ -41,7 +41,7 @@ class SilenceWatch:
         return message
 
     def close(self) -> None:
-        """The call has ended."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

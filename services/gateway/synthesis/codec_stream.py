@@ -1,9 +1,9 @@
-"""Decodes the frames of one utterance. It goes on at another codec replica after a loss, and gives its decode slot back
-while the caller takes nothing.
+"""Decodes the frames of one utterance. It fails over to another codec replica after a loss, and gives its decode slot
+back while the caller takes nothing.
 
-It knows no engine and no caller. Both ways the stream continues in a new call: from the codec's last checkpoint that
-does not lie behind the samples received, else from the utterance's first frame. The samples come out the same; those
-already received are dropped.
+Both ways the stream continues in a new call, from the codec's last checkpoint at or before the last sample received,
+else from the utterance's first frame. The samples are the same; those already received are dropped. It knows no engine
+and no caller.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from services.gateway.synthesis.decoding import DecodePacing, DecodeWindow, Fram
 from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.listener import Listener, Take
 
-OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an older version that does not send it
-
-CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
-MOST_PASSED = 32  # checkpoints kept, beside those of the frames that may be decoded ahead of the caller
-OF_ANOTHER_CODEC = (  # the second of codecs before 0.2; the third where it lacks the key of the mark
+OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica is taken for an older version that does not send it
+CHECKPOINT_FRAMES = 5  # between two checkpoints; after a loss up to this many more frames are decoded again
+MAX_PASSED = 32  # checkpoints kept, beside those of the frames that may be decoded ahead of the caller
+MISFIT_REASONS = (  # of a codec of another bundle; the second before version 0.2; the third lacks the watermark key
     "CODEC_MISMATCH",
     "RESUME_INVALID",
     "WATERMARK_KEY_NOT_FOUND",
 )
-MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
+MAX_TAKEN_FRAMES = 10  # passed to the caller at once, so that its progress is seen in pieces of this size
 
 
 class Codec(Decodes, DescribesCodec, Protocol):
@@ -59,22 +58,22 @@ class CodecStream:
         self._request_id, self._catalog, self._codec = request_id, catalog, codec
         self._pacing, self._failovers, self._clip, self._speed = pacing, failovers, clip, speed
         self._checkpoint = codec_pb2.StreamDecodeCheckpoint()  # where the next call begins
-        self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # behind the samples received
-        self._passed: deque[codec_pb2.StreamDecodeCheckpoint] = deque(  # not behind the samples received
-            maxlen=MOST_PASSED + pacing.ahead_frames // CHECKPOINT_FRAMES
+        self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # after the last sample received
+        self._passed: deque[codec_pb2.StreamDecodeCheckpoint] = deque(  # at or before it
+            maxlen=MAX_PASSED + pacing.ahead_frames // CHECKPOINT_FRAMES
         )
-        self._begin_sample = 0  # the first that is wanted
+        self._begin_sample = 0  # first sample to deliver
         self._window = self._new_window()
         self._offset = 0  # of the next sample of the current call
 
-    def go_on_at(self, checkpoint: codec_pb2.StreamDecodeCheckpoint, sample: int) -> None:
-        """Only samples from that one on are wanted; the checkpoint is not behind it. Called before `run`."""
+    def resume_at(self, checkpoint: codec_pb2.StreamDecodeCheckpoint, sample: int) -> None:
+        """Delivers only samples from `sample` on. checkpoint: at or before it. To be called before `run`."""
         self._checkpoint, self._begin_sample = checkpoint, sample
         if checkpoint.state:
             self._passed.append(checkpoint)
 
     def checkpoint_before(self, sample: int) -> codec_pb2.StreamDecodeCheckpoint:
-        """The last one that is not behind that sample; the start where there is none. `sample` never falls."""
+        """The last checkpoint at or before `sample`, else the start. `sample` must not decrease from call to call."""
         while len(self._passed) > 1 and self._passed[1].sample_offset <= sample:
             self._passed.popleft()
         if self._passed and self._passed[0].sample_offset <= sample:
@@ -89,7 +88,7 @@ class CodecStream:
         listener = Listener(
             take,
             self._pacing.patience_s,
-            MOST_TAKEN_FRAMES * self._catalog.frame_samples,
+            MAX_TAKEN_FRAMES * self._catalog.frame_samples,
             lambda: self._window.taken(min(self._offset, listener.taken_samples)),
             self._begin_sample,
         )
@@ -110,7 +109,7 @@ class CodecStream:
         return complete.watermark
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult:
-        """Ends the clip without another utterance: the codec reports its watermark result. Called instead of `run`."""
+        """Ends the clip without another utterance and returns its watermark. To be called instead of `run`."""
         frames = FrameBuffer()
         frames.close()
 
@@ -128,14 +127,14 @@ class CodecStream:
             try:
                 complete = await self._read_while_taken(buffer, deadline, listener)
             except StageError as error:
-                if error.reason in OF_ANOTHER_CODEC:  # its words are for the gateway, not for the caller
+                if error.reason in MISFIT_REASONS:  # its message is for the gateway, not for the caller
                     error = other_model("CODEC")
                 await self._failovers.prepare(error, self._find_replica)
                 continue
             if complete is not None:
                 return complete
             self._pacing.report("given_back")
-            self._failovers.has_listener = True  # it was served already, though it takes nothing for now
+            self._failovers.has_listener = True  # even if the caller has taken nothing so far
             await listener.caught_up(low_samples)
             self._pacing.report("taken_again")
 
@@ -156,13 +155,13 @@ class CodecStream:
 
     async def _find_replica(self, wait_s: float) -> None:
         info = await self._codec.codec_info(wait_s, wait_for_ready=True)
-        if info.codec != self._catalog.identity:  # it would refuse the call, and our writes could hide the refusal
+        if info.codec != self._catalog.identity:  # asked first, for writes into a refused call could hide the refusal
             raise other_model("CODEC")
 
     async def _requests(
         self, buffer: FrameBuffer, window: DecodeWindow, first_frame: asyncio.Future[int]
     ) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
-        """first_frame: set once frames may be sent. A write into a refused call would hide the refusal."""
+        """first_frame: set once frames may be sent. A write into a refused call could hide the refusal."""
         config = codec_pb2.StreamDecodeConfig(
             request_id=self._request_id,
             codec=self._catalog.identity,
@@ -179,7 +178,7 @@ class CodecStream:
             has_listener=self._failovers.has_listener,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
-        if self._checkpoint.state:  # only the codec knows whether it continues from there
+        if self._checkpoint.state:  # the codec may choose to begin earlier
             await asyncio.wait({first_frame})
         elif self._catalog.codec.sends_started:
             with suppress(TimeoutError):
@@ -192,7 +191,7 @@ class CodecStream:
     async def _read(
         self, buffer: FrameBuffer, deadline: Deadline, listener: Listener
     ) -> codec_pb2.StreamDecodeComplete:
-        """One call. Puts only the samples that no earlier call has returned."""
+        """One call. Passes on only samples that no earlier call has returned."""
         self._advance_checkpoint(listener.put_samples)
         self._later_checkpoints.clear()  # this call sends them again
         window = self._window = self._new_window()
@@ -214,7 +213,7 @@ class CodecStream:
                                 raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
                             self._offset += audio.sample_count
                             if audio.HasField("checkpoint"):
-                                # A copy: a part of a message keeps all of it in memory, and so its samples.
+                                # A copy, for a submessage keeps the whole message in memory, its samples included.
                                 checkpoint = codec_pb2.StreamDecodeCheckpoint()
                                 checkpoint.CopyFrom(audio.checkpoint)
                                 self._later_checkpoints.append(checkpoint)
@@ -227,7 +226,7 @@ class CodecStream:
             if not first_frame.done():
                 first_frame.set_result(0)
             window.release()
-            buffer.wake()  # a call that has ended does not cancel the task that writes its requests
+            buffer.wake()  # ends the task that writes requests, which the end of the call does not cancel
         if complete is None:
             raise unreachable("CODEC")
         if complete.frame_count != buffer.frame_count:
@@ -241,13 +240,13 @@ class CodecStream:
 
     @property
     def _held_samples(self) -> float:
-        """Most samples that the codec holds back by design, at the speed at which it sends them."""
+        """Most output samples that the codec holds back by design."""
         codec = self._catalog.codec
         stretch_samples = codec.stretch_sample_count / self._speed if self._speed != 1 else 0
         return codec.latency_sample_count + stretch_samples
 
     def _begin(self, started: codec_pb2.StreamDecodeStarted, window: DecodeWindow, received_samples: int) -> None:
-        """Takes note of where the call begins. A codec of a version without checkpoints begins at 0."""
+        """Records where the call begins. A codec of a version without checkpoints begins at 0."""
         first_frame, offset = started.first_frame_index, started.sample_offset
         if first_frame > self._checkpoint.first_frame_index or offset > received_samples:
             raise broken("CODEC", f"it begins at frame {first_frame} and sample {offset}.")
@@ -255,7 +254,7 @@ class CodecStream:
         window.begin(first_frame, offset)
 
     def _advance_checkpoint(self, received_samples: int) -> None:
-        """Chooses the last checkpoint that does not lie behind the samples received."""
+        """Chooses the last checkpoint at or before the last sample received."""
         later = self._later_checkpoints
         while later and later[0].sample_offset <= received_samples:
             self._checkpoint = later.popleft()

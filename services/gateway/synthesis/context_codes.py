@@ -17,12 +17,12 @@ from services.gateway.synthesis.plan import ContextTurn
 async def put_codes(
     turns: list[ContextTurn], codec: Encodes, identity: rvq_pb2.CodecIdentity, deadline: Deadline
 ) -> None:
-    """Puts codes in place of recordings, each as soon as it is encoded. The codec has one encoder, so one by one.
+    """Replaces the recordings in `turns` by codes, one by one, since a codec encodes one at a time.
 
-    A recording is taken out of its turn, and gone when its last samples are sent. identity: of the codec whose codes
-    the model speaks. Raises StageError, and StatusError CODEC_CHANGED when another one answers.
+    Each recording is released when its last samples are sent. identity: of the codec whose codes the model speaks.
+    Raises StageError, and StatusError CODEC_CHANGED when a codec of another identity answers.
     """
-    for index in range(len(turns)):  # `enumerate` holds the turn that it has given, and so would the recording be held
+    for index in range(len(turns)):  # not `enumerate`, which would keep a reference to the turn and its recording
         turn = turns[index]
         if turn.recording is not None:
             config = codec_pb2.StreamEncodeConfig(

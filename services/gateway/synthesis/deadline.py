@@ -14,7 +14,7 @@ from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.settings import GatewaySettings
 
-PASSED = "DEADLINE_EXCEEDED"  # reason of the error; also of gRPC's own, which has no reason beside its code
+PASSED = "DEADLINE_EXCEEDED"  # reason of the error; that of gRPC's own error is its code
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Deadline:
 
     @classmethod
     def of(cls, context: Context, settings: GatewaySettings) -> Deadline:
-        """That of a call which has just come."""
+        """The deadline of a call that has just arrived."""
         remaining_s = context.time_remaining()
         allowed_s = settings.default_deadline_seconds if remaining_s is None else remaining_s
         return cls(time.monotonic() + min(settings.max_deadline_seconds, allowed_s))
@@ -36,8 +36,8 @@ class Deadline:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Ends the block when it passes, and raises StatusError DEADLINE_EXCEEDED, also where a stage saw it first:
-        calls to stages have the same deadline.
+        """Ends the block at the deadline and raises StatusError DEADLINE_EXCEEDED, also if a stage reported it first,
+        for calls to stages have the same deadline.
         """
         try:
             async with asyncio.timeout(self.remaining_s):

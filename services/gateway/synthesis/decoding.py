@@ -1,8 +1,8 @@
 """The frames between engine and codec: a buffer, a window that paces decoding, and a chunker for the samples.
 
-It knows no RPC. The buffer has no limit of its own, so a slow client never holds up the engine. Such a client costs
-64 bytes a frame and no decoding, because frames are decoded only as fast as the client reads. The buffer keeps every
-frame: after a loss they are sent again to another engine or codec.
+It knows no RPC. The buffer is unbounded, so a slow client never holds up the engine. It costs 64 bytes per frame and no
+decoding, because frames are decoded only as fast as the client reads. The buffer keeps every frame: after a loss they
+are sent again to another engine or codec.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def _ignore(event: SlotEvent) -> None:
 class DecodePacing:
     """How far the codec may run ahead of a caller, and how long a caller that takes nothing keeps its decode slot."""
 
-    ahead_frames: int  # decoded ahead of the caller, beside the codec's own latency
-    patience_s: float = 2.0  # without progress of the caller, until the slot is given back
+    ahead_frames: int  # decoded ahead of the caller, in addition to the codec's own latency
+    patience_s: float = 2.0  # after this long without progress of the caller the slot is given back
     report: Callable[[SlotEvent], None] = _ignore
 
 
@@ -52,30 +52,30 @@ class FrameBuffer:
         self._changed.set()
 
     def joined(self, codebook_count: int, first_frame: int = 0) -> rvq_pb2.CodeFrames:
-        """The frames so far, from that one on, as one message."""
+        """The frames so far, from `first_frame` on, as one message."""
         codes = b"".join(frames.codes for frames in self._messages)
         whole = rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
         return _part(whole, first_frame, self.frame_count) if first_frame else whole
 
     def wake(self) -> None:
-        """Makes every iteration ask again whether it is over."""
+        """Makes every iteration call `is_over` again."""
         self._changed.set()
 
     async def from_frame(
         self, first_frame: int, is_over: Callable[[], bool] = lambda: False
     ) -> AsyncIterator[rvq_pb2.CodeFrames]:
-        """The frames from that one on, those to come included. `first_frame` must be in the buffer, or its end.
+        """All frames from `first_frame` on, waiting for those to come. `first_frame` is at most `frame_count`.
 
-        is_over: asked before and after each wait; ends the iteration
+        is_over: ends the iteration when true; called before and after each wait
         """
         position = 0
         while not is_over():
             for frames in self._messages[position:]:
                 position += 1
-                if (left_out := first_frame - frames.first_frame_index) < frames.frame_count:
-                    yield _part(frames, left_out, frames.frame_count) if left_out > 0 else frames
+                if (skipped := first_frame - frames.first_frame_index) < frames.frame_count:
+                    yield _part(frames, skipped, frames.frame_count) if skipped > 0 else frames
             if position == len(self._messages):
-                if self._closed or is_over():  # asked again: it may have become so during a yield
+                if self._closed or is_over():  # it may have changed during a yield
                     return
                 self._changed.clear()
                 await self._changed.wait()
@@ -88,7 +88,7 @@ def in_messages(frames: rvq_pb2.CodeFrames, size: int) -> Iterator[rvq_pb2.CodeF
 
 
 def _part(frames: rvq_pb2.CodeFrames, start: int, end: int) -> rvq_pb2.CodeFrames:
-    """The frames of a message from `start` to before `end`, counted within it."""
+    """Frames start..end-1 of a message."""
     frame_bytes = frames.codebook_count * BYTES_PER_CODE
     return rvq_pb2.CodeFrames(
         first_frame_index=frames.first_frame_index + start,
@@ -99,11 +99,11 @@ def _part(frames: rvq_pb2.CodeFrames, start: int, end: int) -> rvq_pb2.CodeFrame
 
 
 class DecodeWindow:
-    """Limits the frames that are ahead of the client: sent to the codec, but their audio is not yet taken."""
+    """Limits the frames in flight: sent to the codec, and their audio not yet taken by the client."""
 
     def __init__(self, decode_ahead_frames: int, latency_samples: float, frame_samples: float) -> None:
-        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo). frame_samples:
-        that the codec makes of a frame
+        """latency_samples: most samples that the codec holds back by design (GetCodecInfo). frame_samples: samples that
+        the codec makes of a frame.
         """
         self._held_back_frames = math.ceil(latency_samples / frame_samples)
         self._size: float = decode_ahead_frames + self._held_back_frames
@@ -113,16 +113,13 @@ class DecodeWindow:
         self._moved = asyncio.Event()
 
     def begin(self, first_frame: int, sample_offset: int) -> None:
-        """The call starts at that frame, and its audio at that sample. Both are 0 otherwise.
-
-        Of a call that begins at frame 0, frames may have been sent before it has said so.
-        """
+        """Sets where the call starts; 0 by default. If it starts at frame 0, frames may have been sent before."""
         self._sent_frames, self._taken_samples = max(self._sent_frames, first_frame), sample_offset
 
     async def admit(self, frame_count: int) -> None:
         """Waits until `frame_count` more frames may be sent.
 
-        Returns at once while the codec may be holding back all frames that are ahead: waiting would never end.
+        Returns at once while the codec may be holding back all frames in flight: waiting would never end.
         """
         while self._ahead_frames > self._held_back_frames and self._ahead_frames + frame_count > self._size:
             self._moved.clear()
@@ -135,7 +132,7 @@ class DecodeWindow:
         self._moved.set()
 
     def release(self) -> None:
-        """Ends every wait: the codec call is over, and the next write meets its end."""
+        """Ends every wait, because the codec call is over."""
         self._size = math.inf
         self._moved.set()
 

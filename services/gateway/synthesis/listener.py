@@ -1,7 +1,7 @@
-"""Decoded samples on their way to the caller. It knows no codec and no RPC.
+"""The queue of decoded samples between the codec and the caller. It knows no codec and no RPC.
 
-The codec is read without waiting for the caller, so a decode call never holds samples back. The window of `decoding`
-limits how many samples wait here. The caller takes them at its own pace. When it takes none for a while, it is behind.
+The codec is read without waiting for the caller, so a decode call never holds samples back. DecodeWindow limits how
+many samples wait here. The caller takes them at its own pace. When it takes none for a while, it is behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Take = Callable[[bytes], Awaitable[None]]  # takes the next 16-bit samples; retu
 
 
 class Listener:
-    """The samples of one utterance that wait for the caller. One task puts them in, `run` hands them out."""
+    """The samples of one utterance that wait for the caller. One task puts them in, `run` passes them on."""
 
     def __init__(
         self,
@@ -25,8 +25,9 @@ class Listener:
         on_taken: Callable[[], None],
         begin: int = 0,
     ) -> None:
-        """patience_s: seconds without progress after which the caller is behind. most_samples: most of one `take`.
-        on_taken: called when `taken_samples` has grown. begin: number of the first sample
+        """patience_s: seconds without progress after which the caller is behind. most_samples: most samples of one
+        `take`.
+        on_taken: called when `taken_samples` has grown. begin: index of the first sample.
         """
         self.put_samples = self.taken_samples = begin
         self._take, self._patience_s, self._most_samples = take, patience_s, most_samples
@@ -49,7 +50,7 @@ class Listener:
         await self._notify()
 
     async def run(self) -> None:
-        """Hands all samples to the caller. Raises what `take` raises."""
+        """Passes all samples to the caller. Raises what `take` raises."""
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._pieces or self._ended)
@@ -65,7 +66,7 @@ class Listener:
             await self._notify()
 
     async def behind(self) -> None:
-        """Returns when the caller has taken nothing for `patience_s` though samples waited for it."""
+        """Returns when the caller has taken nothing for `patience_s` while samples waited."""
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._taking_since_s is not None)
@@ -76,9 +77,9 @@ class Listener:
             await asyncio.sleep(left_s)
 
     async def caught_up(self, least_samples: int) -> None:
-        """Returns when the caller has taken what it was given, and fewer than so many samples are left.
+        """Returns when the caller has finished the current `take` and fewer than `least_samples` are left.
 
-        It may have done so before this call, and have nothing left to take.
+        It returns at once if the caller finished it before this call and nothing waits.
         """
         taken_before = self.taken_samples
         async with self._changed:

@@ -25,10 +25,10 @@ class ContextTurn:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisPlan:
-    """One utterance to make, or a text of several."""
+    """One utterance to synthesize, or a text of several."""
 
     request_id: str
-    text: str  # of a text, its first sentence; "" while that is not known
+    text: str  # of a text of several utterances, the first sentence; "" while it is unknown
     speaker: int
     voice: str
     turns: tuple[ContextTurn, ...]
@@ -41,29 +41,29 @@ class SynthesisPlan:
     chunk_frames: int  # frames per message to the client; 0 sends audio as it comes
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
-    live: bool  # the caller plays the audio while it is made; of a text, from `heard_frames` on
-    prompt: ContextTurn | None = None  # of the voice; it is before the turns and never dropped
-    prompt_id: str = ""  # as in ChosenVoice
+    live: bool  # the caller plays the audio while it is generated; in a text, from `heard_frames` on
+    prompt: ContextTurn | None = None  # of the voice; it comes before the turns and is never dropped
+    prompt_id: str = ""  # see ChosenVoice
     language_code: str = ""  # of the request or of the voice; "" when neither says
-    seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
-    conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
+    seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them unsealed
+    conversation: str = ""  # key that leads to the conversation's engine; "" is none
     speed: float = 1.0  # of the speech; 1 is as the model speaks
-    heard_frames: int = 0  # that the caller has from an earlier call
-    send_checkpoints: bool = False  # between the audio, of a text after each sentence
-    checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed; of a text those of whole sentences
-    speech_checkpoints: tuple[bytes, ...] = ()  # of a text, of the sentence behind these
-    sentences: tuple[str, ...] = ()  # of a text that came whole, two or more; each is an utterance
-    silence_without_words: bool = False  # instead of an error, where no sentence has words
-    is_followed: bool = False  # by another utterance of its text, which comes as soon as this one is made
-    context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
+    heard_frames: int = 0  # frames that the caller has from an earlier call
+    send_checkpoints: bool = False  # between the audio; in a text also after each sentence
+    checkpoints: tuple[bytes, ...] = ()  # sealed, of an earlier call; of a text in pieces: of its whole sentences
+    speech_checkpoints: tuple[bytes, ...] = ()  # of a text in pieces: of the sentence after those
+    sentences: tuple[str, ...] = ()  # of a text that came whole: two or more, each an utterance
+    silence_without_words: bool = False  # a text without words gives silence, not an error
+    is_followed: bool = False  # another utterance of the text comes as soon as this one is generated
+    context_digest: bytes = b""  # SHA-256 of the context as it came; b"" without checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock
 
     @property
     def is_text(self) -> bool:
-        """Whether what came whole is said as a text: of several sentences, or of none, which is a silence."""
+        """Whether a text that came whole is run by TextSynthesis: it has several sentences, or none."""
         return bool(self.sentences) or not self.text
 
     @property
     def without_checkpoints(self) -> SynthesisPlan:
-        """For the run: opened, they are not needed. They may be as large as a request, and so they must not stay."""
+        """A plan to keep while it runs: opened checkpoints are not needed, and may be as large as a request."""
         return replace(self, checkpoints=(), speech_checkpoints=())

@@ -22,4 +22,4 @@ class SynthesisResult:
     queue_s: float
     first_audio_s: float
     total_s: float
-    making_s: float  # of it; a text is not made while nothing is left to say and its writer has not gone on
+    making_s: float  # of `total_s`, without the time in which a text in pieces waited for its next piece

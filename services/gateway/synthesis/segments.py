@@ -1,7 +1,7 @@
-"""The engine's segments of a context: a turn is one, or one for each utterance that its codes were generated as.
+"""Turns of the context as segments of the engine: one segment, or one for each utterance that an answer consists of.
 
-The engine has kept the keys and values of an answer's utterances, each behind the ones before. It finds them again only
-if the answer comes back as the same utterances. It knows no RPC.
+The engine has cached the keys and values of an answer utterance by utterance. It finds them again only if the answer
+comes back as the same utterances. It knows no RPC.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from services.gateway.synthesis.plan import ContextTurn
 
 
 def segments_of(turns: Iterable[ContextTurn]) -> list[engine_pb2.Segment]:
-    """Those of all turns, in order."""
+    """The segments of all turns, in order."""
     return [segment for turn in turns for segment in _of_turn(turn)]
 
 
 def turn_indices(turns: Sequence[ContextTurn]) -> list[int]:
-    """Of each segment the index of its turn."""
+    """For each segment the index of its turn."""
     return [index for index, turn in enumerate(turns) for _ in range(_count(turn))]
 
 
 def dropped_turns(turns: Sequence[ContextTurn], num_dropped: int) -> int:
-    """How many turns have lost a segment when so many segments, the oldest ones, were dropped."""
+    """Number of turns that have lost a segment when the oldest `num_dropped` segments were dropped."""
     return len(set(turn_indices(turns)[:num_dropped]))
 
 
 def answer_codes(utterances: Sequence[tuple[str, rvq_pb2.CodeFrames]], codebook_count: int) -> rvq_pb2.CodeFrames:
-    """The codes of an answer, which say where its utterances end. utterances: texts and codes, in order"""
+    """The codes of an answer, with the lengths of its utterances. utterances: texts and codes, in order"""
     answer = rvq_pb2.CodeFrames(codebook_count=codebook_count)
     for text, frames in utterances:
         answer.utterances.add(text=text, frame_count=frames.frame_count)
@@ -47,7 +47,7 @@ def _count(turn: ContextTurn) -> int:
 
 
 def _of_turn(turn: ContextTurn) -> list[engine_pb2.Segment]:
-    """At least one. Utterances without sound are left out: no later utterance of their text had them as context."""
+    """At least one segment. Utterances without audio are left out, as they were when the answer was generated."""
     codes = turn.codes
     if codes is None or not codes.utterances:
         return [engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=codes)]

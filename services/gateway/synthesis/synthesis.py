@@ -1,12 +1,12 @@
-"""One synthesis: the engine generates frames, the codec decodes them for the caller. The context is codes already.
+"""The synthesis of one utterance: the engine generates frames, the codec decodes them, the caller gets the samples.
 
-    codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
+    context codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
 
 It knows no public message and no audio format: it delivers 16-bit samples.
 
-Two tasks of one group read engine and codec. A failure, a cancel or the deadline ends the group, and both RPCs are
-cancelled. When a stage is lost, its call fails over to another replica. The engine continues after the codes received
-so far. The codec decodes again from its last checkpoint, and samples already received are dropped.
+Two tasks of one group read engine and codec. A failure, a cancellation or the deadline ends the group and cancels both
+RPCs. When a stage is lost, its call fails over to another replica: the engine continues after the codes received so
+far; the codec decodes again from its last checkpoint, and samples already received are dropped.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer, in_messages
 from services.gateway.synthesis.failover import Failovers
-from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.resume_state import ResumeState
 from services.gateway.synthesis.segments import segments_of, turn_indices
 
-_MADE_FRAMES = 8  # in a message to the codec, of frames that are there already
+_RESUMED_FRAMES = 8  # of an earlier run, in one message to the codec
 
-# Takes the codec's 16-bit samples, at least one. Returns when the caller has room: the number of samples sent to the
-# caller, at the caller's rate.
+# Takes 16-bit samples at the codec's rate, at least one. Returns, once the caller has room for more, the number of
+# samples sent to the caller, at the caller's rate.
 Deliver = Callable[[bytes], Awaitable[int]]
 
 
@@ -53,7 +53,7 @@ class Engine(Generates, DescribesModel, Protocol):
 class Synthesis:
     """One run. `phase` and the sample counts report its progress, also after a failure.
 
-    The next utterance continues from `generated`, which resolves to the codes of this utterance once all are generated.
+    `generated` resolves to the codes of the whole utterance, so that the next one can begin before this one is played.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class Synthesis:
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
         arrived_at_s: float | None = None,
-        made: Made | None = None,
+        resume_from: ResumeState | None = None,
     ) -> None:
         """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one.
-        arrived_at_s: of the call, on the monotonic clock; None is now. made: by another run of the plan
+        arrived_at_s: when the call arrived, on the monotonic clock; None is now. resume_from: an earlier run of the
+        plan.
         """
         self.phase = "queue"  # then "generate"
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
@@ -94,11 +95,11 @@ class Synthesis:
         self._conversation = plan.conversation
         self._queue_s = 0.0
         self._first_audio_s = 0.0
-        if made is not None:
-            self._take_made(made)
+        if resume_from is not None:
+            self._restore(resume_from)
 
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
-        """Makes the audio and hands it to `deliver`.
+        """Generates the audio and passes it to `deliver`.
 
         Raises StageError for failures of a stage, and whatever `deliver` raises.
         """
@@ -115,7 +116,7 @@ class Synthesis:
             watermark=watermark,
             codes=self._codes,
             queue_s=self._queue_s,
-            # An encoder may hold all of short audio back until it is told that this is the end.
+            # The encoder may have held back all of a short audio until its end.
             first_audio_s=self._first_audio_s or (self._elapsed_s if self.delivered_samples else 0.0),
             total_s=self._elapsed_s,
             making_s=self._elapsed_s,
@@ -123,21 +124,21 @@ class Synthesis:
 
     @property
     def frame_count(self) -> int:
-        """Of the frames so far."""
+        """Frames generated so far."""
         return self._buffer.frame_count
 
-    def made(self, first_frame: int, sample: int) -> Made:
-        """The frames so far from that one on, and where the codec can go on and miss no sample behind `sample`.
+    def resume_state(self, first_frame: int, sample: int) -> ResumeState:
+        """The frames so far from `first_frame` on, and the codec's last checkpoint at or before `sample`.
 
-        Called once audio has been delivered.
+        To be called after audio was delivered.
         """
         codes = self._buffer.joined(self._catalog.identity.codebook_count, first_frame)
         checkpoint = self._codec_stream.checkpoint_before(sample)
-        return Made(codes, self._started.result(), self._complete, checkpoint, checkpoint.sample_offset)
+        return ResumeState(codes, self._started.result(), self._complete, checkpoint, checkpoint.sample_offset)
 
     @property
     def _codes(self) -> rvq_pb2.CodeFrames:
-        """All codes so far."""
+        """The codes of all frames so far."""
         return self._buffer.joined(self._catalog.identity.codebook_count)
 
     @property
@@ -181,21 +182,21 @@ class Synthesis:
                 self._complete = await self._read_engine(request, deadline)
             except StageError as error:
                 if is_misfit(error):
-                    self._conversation = ""  # whose engine would be asked again and again, and never another one
+                    self._conversation = ""  # its key would lead to the same misfit again
                 await self._failovers.prepare(error, self._find_engine)
-        counted, sent = self._complete.frame_count, self._buffer.frame_count
-        if counted != sent:
-            raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
+        claimed, received = self._complete.frame_count, self._buffer.frame_count
+        if claimed != received:
+            raise broken("ENGINE", f"it counts {claimed} frames but sent {received}.")
         self._buffer.close()
         self.generated.set_result(self._codes)
 
-    def _take_made(self, made: Made) -> None:
-        self._started.set_result(made.started)
-        for frames in in_messages(made.codes, _MADE_FRAMES):
+    def _restore(self, state: ResumeState) -> None:
+        self._started.set_result(state.started)
+        for frames in in_messages(state.codes, _RESUMED_FRAMES):
             self._buffer.put(frames)
-        self._codec_stream.go_on_at(made.checkpoint, made.unwanted_samples)
-        if made.complete is not None:
-            self.phase, self._complete = "generate", made.complete
+        self._codec_stream.resume_at(state.checkpoint, state.skip_samples)
+        if state.complete is not None:
+            self.phase, self._complete = "generate", state.complete
 
     async def _find_engine(self, wait_s: float) -> None:
         await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._conversation)
@@ -204,7 +205,7 @@ class Synthesis:
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
     ) -> engine_pb2.GenerateComplete:
         """Reads the engine as fast as it sends, however slowly the client reads."""
-        if (reason := self._unsaid_end(request)) is not None:
+        if (reason := self._implied_end(request)) is not None:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
@@ -224,8 +225,8 @@ class Synthesis:
             raise unreachable("ENGINE")
         return complete
 
-    def _unsaid_end(self, request: engine_pb2.GenerateRequest) -> engine_pb2.FinishReason | None:
-        """The finish reason of a lost engine that sent every frame but no `complete`; None if frames are missing."""
+    def _implied_end(self, request: engine_pb2.GenerateRequest) -> engine_pb2.FinishReason | None:
+        """The finish reason if a lost engine has sent every frame but no `complete`; None if frames are missing."""
         num_frames = self._buffer.frame_count
         if num_frames == request.max_frame_count:
             return engine_pb2.FINISH_REASON_MAX_FRAMES
@@ -236,7 +237,7 @@ class Synthesis:
         return None
 
     def _start(self, started: engine_pb2.GenerateStarted) -> None:
-        """Checks that a resumed sequence runs on the same model with the same window: others would give other codes."""
+        """Checks that a resumed sequence runs on the same model with the same window; others would give other codes."""
         if self.phase == "queue":
             self.phase, self._queue_s = "generate", self._elapsed_s
         if not self._started.done():

@@ -1,6 +1,6 @@
-"""Checks of the recording that a voice is made of: length, loudness, silence, clipping, our own watermark.
+"""Checks the recording of a voice: length, loudness, silence, clipping, and our own watermark.
 
-The codec stage computes on the samples; this module compares.
+The codec stage measures the samples; this module compares.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def wrong_levels(field: str, levels: codec_pb2.RecordingLevels) -> list[FieldVio
 
 
 async def own_watermark(field: str, recording: Recording, codec: Detects, timeout_s: float) -> list[FieldViolation]:
-    """A violation when the recording carries a mark of this server. Raises StageError."""
+    """A violation if the recording carries a watermark of this server. Raises StageError."""
     config = codec_pb2.StreamDetectWatermarkConfig(
         sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz
     )

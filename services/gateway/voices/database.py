@@ -34,7 +34,7 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
             pool_size=POOL_SIZE,
             max_overflow=POOL_SIZE,
             pool_timeout=timeout_s,
-            pool_pre_ping=True,  # a connection that the server has closed is replaced
+            pool_pre_ping=True,  # replaces a connection that the server has closed
             hide_parameters=True,
         )
     except (ArgumentError, ValueError):
@@ -60,7 +60,7 @@ def _open_sqlite(path: Path) -> AsyncEngine:
     except OSError as error:
         raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
     engine = create_async_engine(
-        # mode rw: a file that is gone is an error, and no empty one in its place
+        # mode rw: a missing file is an error, not replaced by an empty one
         sa.URL.create("sqlite+aiosqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"}),
         connect_args={"timeout": BUSY_S},
         hide_parameters=True,

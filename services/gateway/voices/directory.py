@@ -1,6 +1,6 @@
-"""Finds the voice of a request: among the model's, in the operator's folder, in the database, in this order.
+"""Finds the voice of a request: among the model's, in the operator's folder, then in the database.
 
-A voice that a caller may not use does not exist for that caller.
+For a caller that may not use a voice, it does not exist.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class VoiceDirectory:
         metrics: GatewayMetrics,
         decode: Decode,
     ) -> None:
-        """decode: recordings that are prompts"""
+        """decode: decodes the recordings of prompts"""
         self._engine, self._codec, self._folder, self._store, self._metrics = engine, codec, folder, store, metrics
         self._decode = decode
         self._prompts = PromptCache()
@@ -72,7 +72,7 @@ class VoiceDirectory:
     async def choose(
         self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
     ) -> ChosenVoice:
-        """The voice of a request, with its prompt. speaker: that the request sets
+        """The voice of a request, with its prompt. speaker: the request's, if set
 
         Raises StatusError: NOT_FOUND, FAILED_PRECONDITION for a voice of another codec, UNAVAILABLE.
         """
@@ -167,8 +167,8 @@ class VoiceDirectory:
             raise broken(name, str(error)) from None
 
     async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> tuple[Prompt, str]:
-        """The prompt and its digest. While a new bundle is rolled out, the engine that answers may not be the one that
-        told of the voice. Then it is that engine's prompt, held as such.
+        """The prompt and its digest. During a rollout another engine may answer than the one that listed the voice;
+        then it is the prompt of the engine that answers.
         """
         digest = voice.prompt_digest
         try:
@@ -211,7 +211,7 @@ class VoiceDirectory:
 
 
 class _OtherPromptError(Exception):
-    """The engine has another prompt of the voice than the one that was asked for."""
+    """The engine has another prompt of the voice than the requested one."""
 
     def __init__(self, answer: engine_pb2.GetVoicePromptResponse) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The operator's folder of voices, read again when it changes. When it is wrong, the last good voices stay in use."""
+"""The operator's folder of voices, reloaded when it changes. If it is invalid, the last valid voices stay in use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VoiceFolder:
         self._voices = self._files.get()
 
     async def voices(self) -> Mapping[str, FolderVoice]:
-        """As the files say, at most half a second ago."""
+        """The voices, at most half a second old."""
         if time.monotonic() - self._looked_at_s > LOOK_AGAIN_S:
             self._looked_at_s = time.monotonic()
             self._voices = await asyncio.to_thread(self._files.get)

@@ -1,4 +1,4 @@
-"""Prompts that are files, as codes: decoded in a thread, encoded by the codec once, then held in memory."""
+"""Converts prompts from files into codes: decoded in a thread, encoded by the codec once, then cached."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from services.gateway.stages.errors import StageError, check_encoder
 from services.gateway.voices.voice import Prompt, identity_values
 
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
-BROKEN_S = 60.0  # a prompt that cannot be used is not read again for so long
+BROKEN_S = 60.0  # how long a broken prompt is not read again
 
-# A file, and the seconds left -> its samples. Raises BrokenPromptError, StatusError.
+# From a file and a timeout in seconds: its samples. Raises BrokenPromptError, StatusError.
 Decode = Callable[[bytes, float], AbstractAsyncContextManager[Recording]]
 
 _Key = tuple[str, str]
 
 
 class BrokenPromptError(Exception):
-    """A prompt that the operator must repair; the message says why. is_new: whether it has just been found out"""
+    """A prompt that the operator must repair; the message says why. is_new: not from the cache"""
 
     def __init__(self, why: str, *, is_new: bool = True) -> None:
         super().__init__(why)
@@ -39,7 +39,7 @@ class BrokenPromptError(Exception):
 
 
 class PromptCache:
-    """Prompts by their digest and the codec. Calls for one that is being made wait for it."""
+    """Prompts by their digest and the codec. Concurrent calls for the same prompt wait for one of them to make it."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[_Key, Prompt] = OrderedDict()
@@ -47,7 +47,7 @@ class PromptCache:
         self._making: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()  # held by those that wait
 
     async def get(self, digest: str, catalog: Catalog, make: Callable[[], Awaitable[Prompt]]) -> Prompt:
-        """The prompt; `make` makes it, and its failure is raised. BrokenPromptError is raised again for BROKEN_S."""
+        """The cached prompt, else what `make` returns. A BrokenPromptError is cached too, for BROKEN_S."""
         key = (digest, str(identity_values(catalog.identity)))
         if key not in self._held:
             async with self._making.setdefault(key, asyncio.Lock()):

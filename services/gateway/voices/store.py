@@ -1,7 +1,7 @@
-"""The database of kept voices: SQLite in a file, or PostgreSQL. It knows no caller's request and no codec.
+"""The database of callers' voices: SQLite in a file, or PostgreSQL. It knows no request and no codec.
 
-Every method has a time limit. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE. A method
-whose caller is cancelled goes on to its end.
+Every method has a timeout. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE. A method runs
+to its end even if its caller is cancelled.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ _FIELDS = [VOICES.c[field.name] for field in fields(KeptVoice)]  # all but the c
 
 
 class VoiceStore:
-    """The kept voices of one database. Gateways share it."""
+    """The voices of one database, which gateways share."""
 
     def __init__(self, database: str) -> None:
-        """database: path of a SQLite file, which is made when it is not there, or postgresql://USER:PASSWORD@HOST/NAME.
+        """database: path of a SQLite file, created if missing, or postgresql://USER:PASSWORD@HOST/NAME.
 
         Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
         """
@@ -76,7 +76,7 @@ class VoiceStore:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """Waits for what still runs, which its time limits bound, and as long for the database to take leave."""
+        """Waits for running methods, and then for the connections to close, each with a timeout."""
         if self._running:
             await asyncio.wait(self._running)
         with suppress(StatusError):
@@ -177,15 +177,16 @@ class VoiceStore:
                     await asyncio.sleep(random.uniform(0, 0.02 * attempt))
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` in a task of its own: a caller that leaves cuts off no statement.
+        """Runs `work` in a task of its own, so that cancelling the caller interrupts no statement.
 
-        A connection of SQLite keeps its lock, closed or not, until the cursor of the statement is collected as garbage.
+        An interrupted SQLite statement keeps its lock until its cursor is garbage collected, even if the connection is
+        closed.
         """
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(look_at_outcome)
-        await asyncio.wait([task])  # which, cancelled, lets the task run on
+        await asyncio.wait([task])  # cancelling `wait` does not cancel the task
         return task.result()
 
     async def _prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""Voices as values. They know no database, no message and no caller's request."""
+"""Voices as values. They know no database and no request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Audience(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a request with the voice has before its context."""
+    """The turn that comes before the context of every request with the voice."""
 
     text: str
     codes: rvq_pb2.CodeFrames
@@ -31,14 +31,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ChosenVoice:
-    """The voice of one request. The name is "" for a speaker that no voice names."""
+    """The voice of one request. The name is "" for a speaker without a voice."""
 
     name: str
     speaker: int
     prompt: Prompt | None = None
     seed: int | None = None  # of a request that sets none
     language_code: str = ""  # its first language; "" when it has none
-    prompt_id: str = ""  # the same at every gateway, another one for another prompt; "" without one
+    prompt_id: str = ""  # identifies the prompt, at every gateway alike; "" without a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class KeptVoice:
     """A voice in the database, without its codes."""
 
     name: str
-    uid: str  # differs between a voice and a later one of the same name
+    uid: str  # distinguishes a voice from a later one of the same name
     owner: str
     audience: Audience
     callers: tuple[str, ...]
@@ -92,12 +92,12 @@ def check_codec(name: str, codec: Mapping[str, str | int], catalog: Catalog) -> 
 
 
 def not_found(name: str) -> StatusError:
-    """The same for a voice that does not exist and for one that the caller may not use."""
+    """NOT_FOUND, for a voice that does not exist and alike for one that the caller may not use."""
     return _not_found(name, f"There is no voice '{name}' that this caller may use; ListVoices lists those that it may.")
 
 
 def not_kept(name: str) -> StatusError:
-    """Of a deletion; the same for these two and for a voice of the model or of the operator's folder."""
+    """NOT_FOUND for a deletion: also for voices of the model and of the operator's folder."""
     why = f"No voice '{name}' is kept that this caller may use; those that ListVoices gives no owner are not kept."
     return _not_found(name, why)
 

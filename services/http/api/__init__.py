@@ -1,1 +1,1 @@
-"""What every request shares: who calls, limits, errors in OpenAI's shape, counters."""
+"""What all requests share: callers, limits, errors in OpenAI's format, metrics."""

@@ -1,4 +1,4 @@
-"""Limits of bodies: how large one is, how long it takes, how many values its JSON has, how much all have together."""
+"""Limits of request bodies: size, time, number of JSON values, and the bytes of all bodies together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.types import Message, Receive
 from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import SERVER, ApiError
 
-MOST_VALUES = 20_000  # in one JSON text; each costs some hundred bytes and microseconds, however short it is
+MOST_VALUES = 20_000  # of one JSON text; each costs some hundred bytes and some microseconds
 RETRY_S = 1.0
-FREE_BYTES = 4096  # of each share
+FREE_BYTES = 4096  # of each share, not counted
 
 
 class Bodies:
-    """The bytes of the bodies of all running requests, and of the contexts and waiting texts of WebSockets."""
+    """A budget of bytes for the bodies of all running requests, and for contexts and waiting texts of WebSockets."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -30,7 +30,7 @@ class Bodies:
             raise too_many()
 
     def try_take(self, count: int) -> bool:
-        """Whether there was room. count: below 0 for bytes that are given back"""
+        """Whether there was room. count: negative gives bytes back"""
         if self.held + count > self._most_bytes:
             return False
         self.held += count
@@ -41,7 +41,9 @@ class Bodies:
 
 
 class Share:
-    """What a WebSocket session holds of the room, beyond what each has free: a few words pass also where it is full."""
+    """What a WebSocket session takes from the budget. Its first FREE_BYTES are not counted, so that short texts always
+    pass.
+    """
 
     def __init__(self, try_take: Callable[[int], bool]) -> None:
         """try_take: as that of Bodies"""
@@ -49,7 +51,7 @@ class Share:
         self._held = 0
 
     def try_hold(self, count: int) -> bool:
-        """Whether there was room for so many bytes in place of those so far; always for fewer."""
+        """Changes the held bytes to `count`. Returns whether there was room; a smaller count always succeeds."""
         wanted = max(0, count - FREE_BYTES)
         has_room = self._try_take(wanted - self._held)
         if has_room:
@@ -71,7 +73,7 @@ class Body:
         self._is_whole = False
 
     def check_headers(self, headers: Headers) -> None:
-        """Before any of it is read. Raises ApiError 413 for a length that is too large, 415 for a compressed body."""
+        """Raises ApiError 413 for a Content-Length that is too large, 415 for a compressed body."""
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise ApiError(415, "The body must not be compressed (Content-Encoding).", code="encoding_not_supported")
         length = headers.get("content-length", "")
@@ -101,7 +103,7 @@ class Body:
         return message
 
     def end(self) -> None:
-        """Its request has ended."""
+        """Gives the bytes back, at the end of the request."""
         self._bodies.give_back(self._taken)
 
     def _too_large(self) -> ApiError:
@@ -111,7 +113,7 @@ class Body:
 def too_many() -> ApiError:
     return ApiError(
         503,
-        "Too many large bodies are here at once.",
+        "The bodies of running requests are too large together; call again.",
         kind=SERVER,
         code="too_many_bodies",
         retry_after_s=RETRY_S,
@@ -119,12 +121,12 @@ def too_many() -> ApiError:
 
 
 def forget_body(request: Request) -> None:
-    """Of a request whose body has become something else. It would keep the bytes and the JSON until its end."""
+    """Frees the body and its JSON, which Starlette would keep until the end of the request."""
     request._body, request._json = b"", None
 
 
 def values_in(json: bytes | str) -> int:
-    """About how many values a JSON text has, without reading it: no fewer than there are, less one."""
+    """An upper bound of the number of values of a JSON text, minus one, without parsing it."""
     if isinstance(json, str):
         return json.count(",") + json.count("[") + json.count("{")
     return json.count(b",") + json.count(b"[") + json.count(b"{")

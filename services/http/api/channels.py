@@ -1,7 +1,7 @@
-"""As many connections to the gateway as the calls at once need. It knows no method.
+"""A pool of channels to the gateway. It knows no method.
 
-A gateway takes a limited number of calls on one connection. gRPC keeps further ones in the client until their deadline,
-neither served nor refused. So a call that would be one too many goes over another channel.
+A gateway limits the concurrent calls of one connection. gRPC queues further ones in the client until their deadline. So
+a call above the limit goes over another channel.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class ChannelPool(grpc.aio.Channel):
     """Acts as one channel. Each call takes the first channel with room; a new one is opened when all are full."""
 
     def __init__(self, open_channel: Callable[[], grpc.aio.Channel], calls_per_channel: int) -> None:
-        """open_channel: its channels must not share connections. calls_per_channel: 0 is no limit, and one channel"""
+        """open_channel: its channels must not share connections. calls_per_channel: 0 is no limit"""
         self._open, self._calls_per_channel = open_channel, calls_per_channel
         self._channels = [_Channel(open_channel())]
 
     @property
     def num_calls(self) -> Sequence[int]:
-        """Calls that run, of each channel."""
+        """Running calls of each channel."""
         return [channel.num_calls for channel in self._channels]
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Errors as OpenAI's API shapes them: {"error": {message, type, param, code}}, with the HTTP status and Retry-After.
+"""Errors in the format of OpenAI's API: {"error": {message, type, param, code}}, with the HTTP status and Retry-After.
 
-They are made from the client's errors. Paths of the gateway's fields become those of the HTTP body.
+Errors of the gRPC client are converted, and paths of the gateway's fields are translated to those of the HTTP body.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
     grpc.StatusCode.UNAVAILABLE: (503, SERVER),
     grpc.StatusCode.DEADLINE_EXCEEDED: (504, SERVER),
 }
-# Reasons that share a code with those above, and are the operator's to mend, not the caller's.
+# Reasons with another HTTP status than their code: mostly faults of the deployment, not of the caller.
 _STATUS_OF_REASON: Mapping[str, tuple[int, str]] = {
     "ENGINE_MISMATCH": (503, SERVER),
     "CODEC_MISMATCH": (503, SERVER),
@@ -43,7 +43,7 @@ _STATUS_OF_REASON: Mapping[str, tuple[int, str]] = {
     "CODEC_TOO_OLD": (501, SERVER),
     "VOICES_OFF": (501, SERVER),
     "VOICE_BROKEN": (500, SERVER),
-    "TEXT_STALLED": (408, INVALID),  # beside them the one that shares a code with faults of ours, and is the caller's
+    "TEXT_STALLED": (408, INVALID),  # the caller's fault, though its code is DEADLINE_EXCEEDED
 }
 # Paths in csm/v1/tts.proto, and the body's fields.
 _FIELDS = (
@@ -69,7 +69,7 @@ _FIELDS = (
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """An error response."""
 
     def __init__(
         self,
@@ -107,19 +107,19 @@ def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid
 
 
 def body_field(path: str) -> str:
-    """The body's name of a field of the gateway."""
+    """Translates a field path of the gateway into one of the body."""
     for pattern, name in _FIELDS:
         path = pattern.sub(name, path, count=1)
     return path
 
 
 def failed() -> ApiError:
-    """The answer to what nobody foresaw; the log has more."""
+    """The answer to an unexpected error, whose details are only logged."""
     return ApiError(500, "The server failed.", kind=SERVER, code="internal")
 
 
 def from_client_error(error: CsmClientError) -> ApiError:
-    """What the gateway answered, or gRPC on its behalf."""
+    """The error of a call to the gateway."""
     if isinstance(error, IncompleteAudioError):
         cause = error.__cause__
         if isinstance(cause, ServerError):
@@ -146,7 +146,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
 
 
 def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> ApiError:
-    """The wrong fields of a body, the first of them by name; `param` is the first one. whole: what they are part of"""
+    """pydantic's errors as one error that names at most MOST_PROBLEMS fields. whole: what the fields belong to"""
     found = [(_path(problem), problem) for problem in problems]
     named = found[:MOST_PROBLEMS]
     sentences = [
@@ -161,7 +161,7 @@ def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> Ap
 
 
 def _path(problem: ErrorDetails) -> str:
-    if problem["type"] == "json_invalid":  # whose place is a number of characters, and no path
+    if problem["type"] == "json_invalid":  # its `loc` is a position in the text, not a path
         return ""
     names = [part for part in problem["loc"] if part != "body"]
     parts = [f"[{name}]" if isinstance(name, int) else f".{name[:MOST_SHOWN]}" for name in names]
@@ -199,7 +199,7 @@ def _sentence(problem: ErrorDetails, whole: str) -> str:
 
 
 def _shown(given: object) -> str:
-    """A number, true or false that was given; "" for anything else, which may be long or secret."""
+    """A number or boolean as text; "" for anything else, which may be long or secret."""
     match given:
         case bool():
             return str(given).lower()

@@ -1,4 +1,4 @@
-"""THE table of response formats: what each is called at the gateway, and its content type. The gateway makes them."""
+"""The table of response formats and their content types."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTENT_TYPES: Mapping[str, str] = {
 
 
 def encoding_of(response_format: str) -> Encoding:
-    """The client's name of a format. Raises ApiError for one that this release cannot ask for."""
+    """The client's name of a format. Raises ApiError for an unknown one."""
     if response_format not in ENCODINGS:
         made = ", ".join(name for name in CONTENT_TYPES if name in ENCODINGS)
         raise wrong_field("response_format", f"is '{response_format[:MOST_SHOWN]}'; this server makes {made}.")

@@ -1,6 +1,6 @@
-"""The front of the door: every request's id, limits of its body, its log line and its counters.
+"""The ASGI middleware of all requests: request id, limits of the body, log line and metrics. It knows no endpoint.
 
-It knows no endpoint. A broken stream is left without its end, so that the server closes the connection under it.
+A broken stream is not completed, so that the server closes its connection.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from services.http.settings import HttpSettings
 log = logging.getLogger("csm.http")
 
 REQUEST_ID = "x-request-id"
-UPLOADS = 16  # of the largest size at once; they are on the disk
+UPLOADS = 16  # budget for uploads, in uploads of the largest size; they are on the disk
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # that metrics and logs name
-ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
-BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
-REASON = "csm.reason"  # key of a scope that was answered with an error: its code, for the log
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # are answered when there are too many connections too
+ASKED_METHOD = "csm.method"  # scope key: the request's method, if it was replaced
+BROKEN = "csm.broken"  # scope key: the code of the error that broke the stream
+REASON = "csm.reason"  # scope key: the code of the error that was the answer, for the log
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # answered even above the limit of connections
 
 
 class Front:
-    """An ASGI application round another one."""
+    """Wraps an ASGI application."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Front:
         large_paths: frozenset[str],
         draining: asyncio.Event,
     ) -> None:
-        """large_paths: routes whose body is no JSON, and may have --max-upload-bytes instead of --max-body-bytes.
-        draining: from then on no connection takes another request; its client would be refused here again and again
+        """large_paths: routes whose body is an upload, limited by --max-upload-bytes instead of --max-body-bytes.
+        draining: once set, connections close after their answer, so that clients reconnect to another replica.
         """
         self._app = app
         self._settings = settings
@@ -66,7 +66,7 @@ class Front:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if scope.get("method") == "HEAD":  # the server sends no body of its own accord
+        if scope.get("method") == "HEAD":  # run as GET; the server drops the body
             scope = {**scope, "method": "GET", ASKED_METHOD: "HEAD"}
         request = _Request(scope, send, self._metrics, self._draining)
         body = self._body(scope, receive)
@@ -84,7 +84,7 @@ class Front:
             request.status = "499"
         except ApiError as error:
             await request.answer(error, receive)
-        except asyncio.CancelledError:  # by the server, which stops and waits no longer
+        except asyncio.CancelledError:  # the server stops
             if request.status:
                 scope[BROKEN] = about_to_stop().code
             await request.answer(about_to_stop(), receive)
@@ -103,7 +103,7 @@ class Front:
 
 
 class _Request:
-    """One request from its headers to its end."""
+    """One request: its id, answer, log line and metrics."""
 
     def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics, draining: asyncio.Event) -> None:
         self.headers = Headers(scope=scope)
@@ -127,7 +127,7 @@ class _Request:
         await self._send(message)
 
     async def answer(self, error: ApiError, receive: Receive) -> None:
-        """Answers with an error, if nothing has been answered yet."""
+        """Answers with an error, unless the answer has begun."""
         if self.status:
             return
         self._scope[REASON] = error.code
@@ -155,7 +155,7 @@ class _Request:
 
 
 def _method(scope: Scope) -> str:
-    """One of few words, whatever a caller sends."""
+    """The method for metrics, which must be one of few values."""
     if scope["type"] == "websocket":
         return "WEBSOCKET"
     method: str = scope.get(ASKED_METHOD, scope["method"])

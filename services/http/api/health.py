@@ -1,4 +1,4 @@
-"""Whether the gateway is ready, asked at its health port."""
+"""Asks the gateway's health port whether it is ready."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GatewayHealth:
         self._stub: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def is_ready(self) -> bool:
-        """False too when it cannot be reached within two seconds."""
+        """Whether the gateway is SERVING; false if it does not answer within TIMEOUT_S."""
         try:
             answer = await self._stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError:

@@ -1,7 +1,7 @@
-"""Which web pages may call. A browser sends requests for any page that it shows, also to servers on its own machine.
+"""Which web pages may call. A browser sends requests of any page that it shows, also to servers on its own machine.
 
-Two checks, of what no page can set: the host that the browser looked for, which is the name of the page's own server
-where that name was bound anew to this machine (DNS rebinding); and the origin of the page.
+Two headers are checked that no page can set: Host, against DNS rebinding, and the origin of the page, against
+cross-site requests.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Origins:
-    """The pages and the hosts of one door."""
+    """The allowed origins and hosts."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._pages = comma_separated(settings.cors_origins)
         self._hosts = comma_separated(settings.allowed_hosts.lower()) or ([] if _is_own(settings.host) else [ANY])
 
     def check_host(self, headers: Headers) -> None:
-        """Raises ApiError 403 for a name that is not this server's. Addresses and localhost always are."""
+        """Raises ApiError 403 for a name that is not this server's. IP addresses and localhost are allowed."""
         host = _name(headers.get("host", ""))
         if ANY in self._hosts or host in self._hosts or not host or _is_own(host) or _is_address(host):
             return
         raise ApiError(403, f"This server is not known as {host}; see --allowed-hosts.", code="host_not_allowed")
 
     def check_page(self, headers: Headers, method: str) -> None:
-        """Raises ApiError 403 for a page of another origin that does more than read.
+        """Raises ApiError 403 for a request of another origin that does more than read.
 
-        What such a page reads, the browser keeps from it, unless the headers of --cors-origins are there. The check is
-        that of Go's http.CrossOriginProtection: behind a proxy that changes Host, Sec-Fetch-Site still is right.
+        Without the headers of --cors-origins the browser hides answers from such a page, so it may send reads. The
+        check is that of Go's http.CrossOriginProtection: Sec-Fetch-Site is right even behind a proxy that changes Host.
         """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if method in _READING or ANY in self._pages or origin in self._pages:
@@ -64,7 +64,7 @@ def _netloc(origin: str) -> str:
 
 
 def _is_own(host: str) -> bool:
-    """Whether it is a name or an address of the machine itself, whatever name servers say."""
+    """Whether it is localhost or a loopback address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return _is_address(host) and ipaddress.ip_address(host).is_loopback

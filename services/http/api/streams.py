@@ -1,4 +1,4 @@
-"""How many syntheses run at once, and the end of them in a drain."""
+"""Limits the running syntheses, and waits for them in a drain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RETRY_S = 1.0
 
 
 class Streams:
-    """Counts what runs; refuses one too many, and everything once it drains."""
+    """Counts running syntheses. Refuses new ones above the limit and during a drain."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -42,7 +42,7 @@ class Streams:
                 self._none_left.set()
 
     async def drain(self, grace_s: float) -> None:
-        """Takes no more, and returns when none is left or `grace_s` seconds have passed."""
+        """Refuses new syntheses. Returns when none runs, or after `grace_s` seconds."""
         self.draining.set()
         try:
             async with asyncio.timeout(grace_s):

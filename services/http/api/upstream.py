@@ -1,4 +1,4 @@
-"""The gateway behind the door: channels for all callers, and a client for each call with the caller's own token."""
+"""The gateway behind the door: shared channels, and a client for each call with the caller's own token."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _PRINTABLE = re.compile(r"[ -~]{1,512}")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what of the request goes on to the gateway."""
+    """The caller of a request: what is forwarded to the gateway."""
 
     token: str | None
-    timeout_s: float  # of all calls for one request, or for one utterance of a WebSocket
+    timeout_s: float  # for all calls of one request, or of one utterance of a WebSocket
     trace: CallMetadata = ()
 
     def since(self, began_s: float) -> Caller:
-        """The same caller after other calls for its request, the first of which began then (`time.monotonic`)."""
+        """The same caller with the time that is left. began_s: when its request began, by `time.monotonic`"""
         left_s = self.timeout_s - (time.monotonic() - began_s)
         return dataclasses.replace(self, timeout_s=max(left_s, 0.001))
 
 
 class Upstream:
-    """The gateway. Its channels are shared; nothing of a caller stays."""
+    """The gateway. The channels are shared; nothing of a caller is kept."""
 
     def __init__(self, settings: HttpSettings) -> None:
         """Raises TlsFileError."""
@@ -61,15 +61,15 @@ class Upstream:
             log.warning("callers' tokens go to %s in plaintext: see --gateway-tls-ca", settings.gateway_target)
 
     def caller(self, headers: Headers) -> Caller:
-        """Raises ApiError for a header that cannot be understood."""
+        """Raises ApiError for an invalid header."""
         if self._settings.trace_endpoint is not None:  # the span of this request is current, and the client sends it
             return Caller(_token(headers), self._timeout_s(headers))
         trace = tuple((name, headers[name]) for name in _TRACE_HEADERS if _PRINTABLE.fullmatch(headers.get(name, "")))
         return Caller(_token(headers), self._timeout_s(headers), trace)
 
     def client(self, caller: Caller) -> AsyncClient:
-        """A client that calls as `caller`, under the id of the running request. It is not closed: the channel is
-        everybody's. Raises TokenError.
+        """A client that calls as `caller`, with the id of the current request. It must not be closed, for the channel
+        is shared. Raises TokenError.
         """
         return AsyncClient(
             self._settings.gateway_target,

@@ -1,7 +1,7 @@
-"""The response that is speech: its status waits for the first audio, and its end is the end of the speech alone.
+"""The response with speech. Its status is sent with the first audio.
 
-A caller that leaves cancels the call of the gateway. A stream that breaks is not ended: the server then closes the
-connection, and no client takes what it has for the whole.
+A caller that disconnects cancels the call to the gateway. A stream that breaks is not completed: the server closes the
+connection, so that no client takes the audio for complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the se
 
 
 class AudioResponse(Response):
-    """Audio as it is made, as bytes or as events."""
+    """Streams audio as bytes or as server-sent events."""
 
     def __init__(self, door: Door, open_stream: Callable[[], AsyncSpeechStream], body: SpeechRequest) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class AudioResponse(Response):
         self._is_sse = body.stream_format == "sse"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ApiError and CallerGoneError before the first audio alone."""
+        """Raises ApiError and CallerGoneError, only before the first audio."""
         with self._door.streams.one_more():
             async with self._opened() as stream:
                 await until_disconnect(receive, self._speak(stream, scope, send))
 
     def _opened(self) -> AsyncSpeechStream:
-        """The stream. What opened it holds the recordings of the context, which are in the stream's message too."""
+        """Opens the stream, and drops the function that did, which keeps the recordings of the context."""
         assert self._open_stream is not None
         open_stream, self._open_stream = self._open_stream, None
         return open_stream()
@@ -98,7 +98,7 @@ class AudioResponse(Response):
             await send(message)
 
     async def _break(self, error: Exception, scope: Scope, send: Send) -> None:
-        """Says why where the format has a place for it, and leaves the response without its end."""
+        """Sends the reason if the format is SSE, and leaves the response incomplete."""
         reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
         scope[BROKEN] = reason.code
         if self._is_sse and reason is not _TOO_SLOW:
@@ -110,7 +110,7 @@ _TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
 
 
 def describe(header: tts_pb2.SynthesisHeader | None, ignored: list[str]) -> dict[str, str]:
-    """Response headers: what was used."""
+    """Response headers that describe the synthesis."""
     found = {"x-ignored-parameters": ", ".join(ignored)} if ignored else {}
     if header is not None:
         found |= {
@@ -123,5 +123,5 @@ def describe(header: tts_pb2.SynthesisHeader | None, ignored: list[str]) -> dict
 
 
 def _ascii(text: str) -> str:
-    """The text as a header may hold it."""
+    """The text with characters that a header cannot hold replaced."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)

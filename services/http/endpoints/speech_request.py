@@ -1,4 +1,4 @@
-"""The body of a speech request, and the options of the client that it becomes. The gateway checks the values."""
+"""The body of a speech request, and its conversion to options of the client. The gateway checks the values."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.http.api.errors import wrong_field
 from services.http.api.formats import DEFAULT_FORMAT, encoding_of
 from services.http.api.names import Names
 
-INT32, INT64 = 2**31 - 1, 2**63 - 1  # largest numbers of the protocol's fields
-MOST_S = 3e11  # of the protocol's durations
+INT32, INT64 = 2**31 - 1, 2**63 - 1  # limits of protobuf fields
+MOST_S = 3e11  # limit of protobuf durations
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
 
@@ -71,7 +71,7 @@ class ContextTurn(Body):
 
 
 class SpeechConfig(Body):
-    """Everything that speech may be asked for but its words."""
+    """All options of speech, without the text."""
 
     model: Text = Field(default="", description="A model of /v1/models; there is one.")
     voice: VoiceName = Field(default="", description="A voice of /v1/audio/voices; the default voice when empty.")
@@ -115,12 +115,12 @@ def context_size(config: SpeechConfig) -> int:
 
 
 def ignored_parameters(config: SpeechConfig) -> list[str]:
-    """What was asked for and has no effect."""
+    """Parameters of the request that have no effect."""
     return ["instructions"] if config.instructions else []
 
 
 def client_options(config: SpeechConfig, names: Names, request_id: str) -> StreamOptions:
-    """The same for the client. Raises ApiError for what this server cannot do."""
+    """The options of the client. Raises ApiError for what this server does not support."""
     if not MIN_SPEED <= config.speed <= MAX_SPEED:  # the gateway would take 0 for 1
         why = f"is {config.speed:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}."
         raise wrong_field("speed", why, code="speed_out_of_range")

@@ -1,6 +1,6 @@
-"""Server-sent events of speech, as OpenAI's API has them: speech.audio.delta, then one speech.audio.done.
+"""Server-sent events of speech as in OpenAI's API: speech.audio.delta, then one speech.audio.done.
 
-Beyond those, `done` says how it went, and a stream that breaks ends with an `error` event and no `done`.
+In addition, `done` describes the synthesis, and a stream that breaks ends with an `error` event instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def error(error: ApiError) -> bytes:
 
 
 def outcome(summary: tts_pb2.SynthesisSummary, header: tts_pb2.SynthesisHeader | None) -> dict[str, Any]:
-    """How a synthesis went. `usage` counts text tokens and codec frames; `codes` goes back as a turn's `codes`."""
+    """The last event. `usage` counts text tokens and codec frames; `codes` can be sent as a later turn's `codes`."""
     stats = summary.stats
     found: dict[str, Any] = {
         "usage": {
@@ -57,7 +57,7 @@ def outcome(summary: tts_pb2.SynthesisSummary, header: tts_pb2.SynthesisHeader |
 
 
 def finish_reason(summary: tts_pb2.SynthesisSummary) -> str:
-    """Why the speech ended: all but `end_of_speech` cut it."""
+    """Why the speech ended; with other reasons than `end_of_speech` it was cut."""
     return _REASONS.get(summary.finish_reason, "unknown")
 
 

@@ -1,4 +1,4 @@
-"""One utterance of a WebSocket session: its text as it comes, its audio as it is made."""
+"""One utterance of a WebSocket session: text in pieces in, audio out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 
 
 class Utterance:
-    """A text that grows until `end`, and one call of the gateway that speaks it."""
+    """A text that grows until `end`, and the one call to the gateway that speaks it."""
 
     def __init__(
         self,

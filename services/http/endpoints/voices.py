@@ -1,4 +1,4 @@
-"""POST /v1/audio/voices, and GET and DELETE of /v1/audio/voices/NAME: voices that callers keep at the gateway."""
+"""POST /v1/audio/voices, and GET and DELETE of /v1/audio/voices/NAME: voices that callers store in the gateway."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def voice_options(body: VoiceRequest) -> VoiceOptions:
 
 
 def described_kept(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
-    """The voice in JSON. What is for its owner alone is left out for others."""
+    """The voice as JSON. Fields for its owner are left out for others."""
     voice = kept.voice
     found = described(voice) | {
         "owner": kept.owner,

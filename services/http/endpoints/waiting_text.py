@@ -1,4 +1,4 @@
-"""The text of a WebSocket session that the gateway has not taken yet, and how much of it there may be."""
+"""Limits the text of a WebSocket session that the gateway has not taken yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Piece = tuple[str, bool]  # the text, and whether it ends its sentence
 
 
 class WaitingText:
-    """Counts the pieces of all utterances of a session, whose bytes are among those of all bodies."""
+    """Counts the pieces of all utterances of a session. Their bytes count in the budget of bodies."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._share = Share(bodies.try_take)

@@ -33,7 +33,7 @@ from services.http.endpoints.websocket_messages import (
 )
 
 PATH = "/v1/audio/stream"
-MOST_UTTERANCES = 32  # that wait for their turn
+MOST_UTTERANCES = 32  # waiting
 GOING_AWAY, POLICY, FAILED, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
 STOPS = "the server stops"
 
@@ -58,7 +58,7 @@ def websocket_router(door: Door) -> APIRouter:
 
 
 class _Session:
-    """One WebSocket: a configuration, then utterances one after another."""
+    """One WebSocket session: a configuration, then utterances one after another."""
 
     def __init__(self, door: Door, websocket: WebSocket, caller: Caller) -> None:
         self._door = door

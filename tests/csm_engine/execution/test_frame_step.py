@@ -1,4 +1,4 @@
-"""The fast step against the reference: same codes, same logits, any batch."""
+"""The fast step against the reference: the same codes and logits in any batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def prompt_for(model: CSM, slot: int) -> torch.Tensor:
 
 
 def sampling_for(slot: int) -> SamplingParams:
-    """Every row its own: greedy, hot, narrow, ..."""
+    """Different sampling for each row: greedy, hot, a small top-k, ..."""
     return SamplingParams(temperature=0.45 * slot, top_k=[64, 50, 3, 1000, 20][slot], seed=2**40 + slot)
 
 
@@ -140,7 +140,7 @@ def test_weights_in_eight_bits_are_the_model_s_rounded_and_nothing_else(
             (layer.sa_norm, (attention.q_proj, attention.k_proj, attention.v_proj)),
             (layer.mlp_norm, (mlp.w1, mlp.w3)),
         )
-        for norm, parts in behind_norms:  # whose weights are in the matrices behind them before those are rounded
+        for norm, parts in behind_norms:  # their weights are multiplied into the next matrices before those are rounded
             for part in parts:
                 part.weight.mul_(norm.scale)
             norm.scale.fill_(1)
@@ -163,7 +163,7 @@ def test_weights_in_eight_bits_are_the_model_s_rounded_and_nothing_else(
 @torch.inference_mode()
 @pytest.mark.parametrize(("rows", "width"), [(1, 64), (48, 64), (49, 64), (3, 70)])
 def test_int8_products_of_few_rows_equal_those_of_many(rows: int, width: int) -> None:
-    """The one for few rows multiplies in eight bits, the other one widens the matrix first."""
+    """For few rows the product is computed in eight bits; for more, the matrix is widened first."""
     generator = torch.Generator().manual_seed(rows)
     matrix = quantized(torch.randn(80, width, generator=generator), "int8")
     x = torch.randn(rows, width, generator=generator).bfloat16()
@@ -213,7 +213,9 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
 
 @pytest.mark.parametrize("padding", [1, 3])
 def test_padding_rows_change_nothing_however_long_they_run(model: CSM, padding: int) -> None:
-    steps = model.config.max_seq_len + 5 - len(prompt_for(model, 0))  # past the window, were padding to move
+    steps = (
+        model.config.max_seq_len + 5 - len(prompt_for(model, 0))
+    )  # would run past the window if padding rows advanced
     expected = frames_of(PackedFrameStep(pack(model), SLOTS), model, [0], 12)
     step = PackedFrameStep(pack(model), SLOTS)
     pads = [step.backbone.cache.pad_slot] * padding
@@ -238,7 +240,7 @@ def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
 def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = torch.randn(6, 67, generator=generator).round(decimals=1)  # many ties
-    logits[5] = 1.0  # nothing but ties
+    logits[5] = 1.0  # all are equal
     seed, frame = torch.arange(6) + 2**40, torch.arange(6)
     temperature, top_ks = torch.tensor([0.0, 0.5, 1.0, 2.0, 9.0, 1.0]), torch.full((6,), top_k)
     noise = gumbel_noise(seed, frame, 4, 64)
@@ -263,7 +265,7 @@ def test_equal_scores_go_to_the_lowest_id_although_nobody_is_greedy(top_k: int) 
 
 @torch.inference_mode()
 def test_constant_shape_makes_rows_bit_equal_whatever_the_batch(tiny_config: ModelConfig) -> None:
-    """Down to the keys and values that a step leaves; in float32, where products of other shapes round otherwise."""
+    """Including the keys and values that a step writes; in float32, where other shapes round differently."""
     rows = 20
     wide = random_model(replace(tiny_config, backbone=replace(tiny_config.backbone, dim=256, ffn_dim=512)), seed=6)
     left = []

@@ -17,7 +17,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.reference.frame_step import FrameStep
-from csm_engine.scheduling.buckets import MOST_PROMPTS, bucket_of, prefill_buckets_up_to
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS, bucket_of, prefill_buckets_up_to
 from csm_engine.types import SamplingParams
 
 SLOTS = 6
@@ -137,13 +137,13 @@ def test_a_table_keeps_every_number_and_pads_with_the_spare_slot() -> None:
     assert table.slots.tolist() == [2, 2, 2, 4, 4, 4, 4, 4]
     assert table.positions.tolist() == [5, 6, 7, 0, 0, 0, 0, 0]
     assert table.ids[:, :4].tolist() == [[1, -1, 3, -1], [-1, 6, -1, -1]] and table.ids[:, 8].tolist() == [-1, 7]
-    assert table.started.tolist() == [1] + [4] * (MOST_PROMPTS - 1)
+    assert table.started.tolist() == [1] + [4] * (MAX_PREFILL_PROMPTS - 1)
     assert (int(table.first_positions[0]), int(table.first_frames[0]), int(table.max_frames[0])) == (12, 3, 2**62)
     assert table.sampling.seed[0] == 2**63 - 1 and table.sampling.top_k.tolist()[:2] == [9, 1]
     assert torch.equal(table.sampling.temperature[:2], torch.tensor([0.7, 0.0]))
 
 
-@pytest.mark.parametrize(("prompts", "rows"), [(MOST_PROMPTS + 1, 0), (3, 5)])
+@pytest.mark.parametrize(("prompts", "rows"), [(MAX_PREFILL_PROMPTS + 1, 0), (3, 5)])
 def test_a_pass_that_holds_too_much_is_refused(prompts: int, rows: int) -> None:
     given = [PromptRows(slot, 0, np.zeros((rows, 3), int)) for slot in range(prompts)]
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The sampler draws what softmax and top-k say, from numbers that depend on nothing but their counters."""
+"""The sampler draws from softmax and top-k, with random numbers that depend only on their counters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def words(*values: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),
-    [  # the known answers that come with the authors' Random123 library
+    [  # known answers from the Random123 library
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         (
             (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
@@ -68,7 +68,7 @@ def test_noise_is_finite_even_at_the_ends_of_the_uniform() -> None:
 
 
 def draw(logits: torch.Tensor, *, draws: int, temperature: float, top_k: int, codebook_size: int) -> np.ndarray:
-    """Counts of the ids drawn for one row of logits, over that many frames of one seed."""
+    """How often each id is drawn for one row of logits, over that many frames of one seed."""
     counts = np.zeros(logits.shape[-1], dtype=np.int64)
     for first in range(0, draws, 1000):
         frames = torch.arange(first, first + 1000)

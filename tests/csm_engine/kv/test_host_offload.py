@@ -1,4 +1,4 @@
-"""Keys and values in host memory, in pages as on a GPU."""
+"""Keys and values in host memory, in pages as with a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy of host memory, without any."""
+"""The policy of the offload index, without host memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, Page, RestoredEntry
 from csm_engine.kv.prefix import Prefix
 
-BYTES = 100  # of one position
+BYTES = 100  # for one position
 
 
 def prefix(*values: int) -> Prefix:

@@ -1,4 +1,4 @@
-"""Who begins like what."""
+"""How many rows two prompts have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of prefixes, and the choices of slots and of host memory by it, are those of a scan over all prefixes."""
+"""The index of prefixes finds the same as a scan over all prefixes, and so do slot pool and offload index with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prefix(*values: int) -> Prefix:
 
 @pytest.fixture(params=["fingerprints", "equal fingerprints"])
 def any_fingerprints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where all rows have one fingerprint, only the content decides."""
+    """When all rows have the same fingerprint, the content decides."""
     if request.param == "equal fingerprints":
         monkeypatch.setattr(Prefix, "_factors", {2: np.zeros(2, np.int32)})
     yield
@@ -41,12 +41,12 @@ def test_best_is_the_longest_and_the_one_of_the_least_place_among_equals() -> No
     assert index.best_match(prefix(1, 2, 3)) == (2, 2)
     assert index.best_match(prefix(1, 2, 3), longer_than=2) == (None, 2)
     assert index.best_match(prefix(7)) == (None, 0)
-    index.move(1, 4)
+    index.rerank(1, 4)
     assert index.best_match(prefix(1, 2, 3)) == (1, 2)
     assert index.beginnings_of(prefix(1, 2, 8, 4)) == [0, 1]
     index.drop(1)
     assert index.best_match(prefix(1, 2, 8)) == (2, 2)
-    index.put(2, prefix(1, 3), 5)  # shorter than before: what stood behind its end counts no more
+    index.put(2, prefix(1, 3), 5)  # shorter than before: rows after its end no longer count
     assert index.best_match(prefix(1, 2, 9)) == (0, 1)
 
 
@@ -67,7 +67,7 @@ def test_a_match_is_that_of_the_scan(known: list[list[int]], wanted: list[int], 
 @pytest.mark.parametrize("positions", [0, 12, 60])
 @pytest.mark.parametrize("seed", range(4))
 def test_slots_and_entries_of_host_memory_are_chosen_as_by_the_scan(seed: int, positions: int) -> None:
-    """Turns of callers over few values, so that prompts share beginnings, go on, and are equal."""
+    """Prompts of few different values, so that many share a beginning, continue another or are equal."""
     generator = np.random.default_rng(seed)
     pool = SlotPool(4, 3, OffloadIndex(positions, 1))
     scan = ScanningSlotPool(4, 3, ScanningOffloadIndex(positions, 1))

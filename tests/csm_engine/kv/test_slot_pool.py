@@ -1,4 +1,4 @@
-"""Policy of slots and of what they remember, without a model."""
+"""The policy of slots and of the prefixes that they keep, without a model."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_least_recently_used_memory_goes_first() -> None:
     pool = SlotPool(1, 2)
     for value in (1, 2, 3):
         pool.release(held(pool, rows(value, 0)), rows(value, 0, value))
-    slot = held(pool, rows(1, 0, 1, 8))  # 1 is used again and now the youngest
+    slot = held(pool, rows(1, 0, 1, 8))  # 1 is used again, so it is the most recently used
     pool.release(slot, rows(1, 0, 1))
-    pool.release(held(pool, rows(7, 0)), rows(7, 0))  # takes the place of 2
+    pool.release(held(pool, rows(7, 0)), rows(7, 0))  # replaces 2
     assert pool.acquire(rows(2, 0, 2, 5)) == Lease(slot=pool_slot(pool, 3), reused=0)
 
 
 def pool_slot(pool: SlotPool, value: int) -> int:
-    """The slot that remembered `value` as its first row, before it was given away just now."""
+    """The slot whose kept prefix began with `value` before it was leased just now."""
     remembered = {int(memory.rows[0, 0]): slot for slot, memory in pool._idle.items()}
     assert value not in remembered
     return next(iter({0, 1, 2} - set(remembered.values())))
@@ -116,14 +116,14 @@ def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     pool.release(held(pool, rows(5, 5)), rows(5))
     lease = pool.acquire(rows(8, 8))
-    assert lease.offload is not None and lease.offload.length == 3  # 1, 2, 3 are on the shelf
+    assert lease.offload is not None and lease.offload.length == 3  # 1, 2, 3 are in host memory
     pool.filled(lease.slot, rows(1, 2, 3))
     assert pool.acquire(rows(1, 2, 3, 4)).copy_from == lease.slot
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_entry_that_is_restored_makes_no_room_for_what_the_slot_gives_up(whole: bool) -> None:
-    """That is saved first."""
+    """Its prefix is saved first."""
     pool = with_index(1, 4)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     pool.release(held(pool, rows(7, 7)), rows(7, 7))
@@ -134,7 +134,7 @@ def test_an_entry_that_is_restored_makes_no_room_for_what_the_slot_gives_up(whol
 
 @pytest.mark.parametrize("page", [None, Page(4, 64)], ids=["positions", "pages"])
 def test_host_memory_never_takes_more_than_its_limit_and_has_what_is_restored(page: Page | None) -> None:
-    """At no moment of a lease, in the order in which the engine drops, saves and restores."""
+    """At no time of a lease, in the order in which the engine drops, saves and restores."""
     generator, limit = np.random.default_rng(0), 700
     index = OffloadIndex(limit, 10, page)
     pool, slots, kept = SlotPool(2, 1, index), dict[int, tuple[int, ...]](), dict[int, tuple[int, ...]]()
@@ -151,7 +151,7 @@ def test_host_memory_never_takes_more_than_its_limit_and_has_what_is_restored(pa
             pool.release(slot, rows(*slots[slot]))
             continue
         prompt = tuple(generator.integers(0, 2, generator.integers(2, 40)).tolist())
-        if seen and generator.random() < 0.7:  # begins as an earlier one
+        if seen and generator.random() < 0.7:  # begins like an earlier one
             earlier = seen[int(generator.integers(len(seen)))]
             prompt = earlier[: int(generator.integers(len(earlier) + 1))] + prompt
         lease = pool.acquire(rows(*prompt))

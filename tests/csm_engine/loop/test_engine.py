@@ -1,4 +1,4 @@
-"""Claims about the loop on a tiny seeded model: who else runs, and when, changes nothing."""
+"""The loop with a tiny seeded model: codes do not depend on what else runs, and when."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_batched_logits_equal_alone_within_rounding_in_fp32(tiny_config: ModelCo
 
 
 def batched_against_alone(config: ModelConfig, dtype: torch.dtype) -> float:
-    """Largest difference of codebook 0's logits of one row: in a batch of 5, and alone in another slot."""
+    """The largest difference of one row's logits for codebook 0, in a batch of 5 and alone in another slot."""
     from csm_engine.reference.backbone import Backbone
     from csm_engine.reference.torchtune_stacks import with_torchtune
 
@@ -110,7 +110,7 @@ def test_resume_goes_on_as_if_it_had_never_stopped(engine: Engine) -> None:
 
 
 def test_resume_keeps_the_context_that_the_first_run_kept(engine: Engine) -> None:
-    """Its frames take the room that was reserved for frames: no more turns are dropped to make room for more."""
+    """Its frames use the room that was reserved for frames, so no more turns are dropped to make room."""
     filler = Segment(speaker=0, text="x" * 20)
     for count in range(1, 30):
         asked = replace(request("a", frames=30), segments=[filler] * count + [request("a").segments[-1]])
@@ -173,7 +173,7 @@ def test_cancel_frees_slot(engine: Engine) -> None:
     engine.abort(sequences[0])
     engine.abort(sequences[0])
     assert sequences[0].finish_reason is FinishReason.CANCELLED
-    engine.step()  # the fourth one's prompt, which is in the making
+    engine.step()  # part of the fourth request's prefill
     engine.step()
     assert (engine.num_running, engine.num_waiting) == (4, 0)
     for item in sequences[1:]:
@@ -216,7 +216,7 @@ def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine
     silent = random_model(model.config, seed=1)
     for name, parameter in silent.named_parameters():
         if name in ("codebook0_head.weight", "audio_head"):
-            parameter.zero_()  # all logits tie: greedy draws id 0 everywhere
+            parameter.zero_()  # all logits are equal, so greedy sampling draws id 0
     engine = make_engine(silent, slots=1)
     greedy = replace(request(), sampling=SamplingParams(temperature=0.0))
     assert run_all(engine, [greedy]) == {}
@@ -286,7 +286,7 @@ def test_stage_times_add_up(engine: Engine) -> None:
         engine.step()
     stages = sequence.backbone_seconds + sequence.depth_decoder_seconds
     assert stages > 0 and sequence.prefill_seconds > 0
-    if not engine._pipeline_depth:  # else those of a step that is not read yet count already
+    if not engine._pipeline_depth:  # otherwise frames of a step that is not read yet already count
         assert stages <= sequence.decode_seconds
 
 

@@ -1,4 +1,4 @@
-"""What slots remember saves work and changes no code."""
+"""Prefixes that slots keep save work and change no code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def request(name: str = "a", *, frames: int = 12, seed: int = 7, text: str = "He
 
 
 def next_turn(first: GenerationRequest, spoken: Codes, text: str = "And then?") -> GenerationRequest:
-    """The conversation goes on: what was said, with its codes, and a new text."""
+    """The next turn of a conversation: the earlier request and its codes as context, and a new text."""
     *context, said = first.segments
     answered = Segment(said.speaker, said.text, spoken)
     return GenerationRequest("next", [*context, answered, Segment(1, text)], 8, SamplingParams(seed=21))
@@ -46,7 +46,7 @@ def test_next_turn_reuses_what_the_last_one_left(engine: Engine, make_engine: Ma
     turn = next_turn(first, run_all(engine, [first])["a"])
     reused, frames = reused_by(engine, turn)
     prompt_rows = VOICE_ROWS + len("[0]Hello.") + 2
-    assert reused == prompt_rows + 11  # the last of the 12 frames was made but never fed
+    assert reused == prompt_rows + 11  # the last of the 12 frames was made, but never fed to the model
     fresh = make_engine(slots=1, spare_slots=0)
     assert reused_by(fresh, turn)[0] == 0
     np.testing.assert_array_equal(frames, run_all(fresh, [turn])["next"])
@@ -77,7 +77,7 @@ def test_cancelled_prefill_leaves_only_what_was_done(engine: Engine) -> None:
 
 
 def test_voice_prompt_of_requests_that_come_together_is_prefilled_once(make_engine: MakeEngine) -> None:
-    """None of them has ended: the second and the third copy from a slot whose sequence is running."""
+    """The second and the third copy from a slot whose sequence is still running."""
     names = ["One.", "Two, longer.", "Three."]
     alone = {name: run_all(make_engine(slots=1, spare_slots=0), [request(name, text=name)])[name] for name in names}
     engine = make_engine(slots=3, spare_slots=0, prefill_chunk=8)
@@ -103,7 +103,7 @@ def test_source_of_a_copy_may_be_cancelled_at_any_time(make_engine: MakeEngine) 
         for _ in range(steps):
             engine.step()
         engine.abort(first)
-        run_all(engine, [request("c", text="Three.", seed=3)])  # takes the slot that came free
+        run_all(engine, [request("c", text="Three.", seed=3)])  # takes the freed slot
         np.testing.assert_array_equal(np.stack(second.frames), expected)
 
 
@@ -111,7 +111,7 @@ ONE_SLOT = {"slots": 1, "spare_slots": 0, "prefill_chunk": 8}
 
 
 def conversation(engine: Engine) -> list[tuple[int, Codes]]:
-    """Two conversations take turns in one slot: rows reused by each turn, and what it said."""
+    """Two conversations alternate in one slot. Returns the rows that each turn reused, and its codes."""
     news = []
     turns = [request(str(seed), seed=seed, text=f"Hello {seed}.") for seed in (1, 2)]
     for _ in range(3):
@@ -130,8 +130,10 @@ def test_conversations_that_share_a_slot_come_back_from_host_memory(make_engine:
         np.testing.assert_array_equal(said, expected)
     in_common = VOICE_ROWS + 1 + len("[0]Hello ")
     assert [reused for reused, _ in without[2:]] == [in_common] * 4
-    first_turn = in_common + len("1.") + 1 + 11  # all it said, but the last frame, which was never fed
-    second_turn = first_turn + 1 + 1 + len("[1]So?") + 2 + 7  # that frame, the end of speech, and the same again
+    first_turn = in_common + len("1.") + 1 + 11  # all its frames but the last, which was never fed to the model
+    second_turn = (
+        first_turn + 1 + 1 + len("[1]So?") + 2 + 7
+    )  # that frame, the end of speech, and the second turn likewise
     assert [reused for reused, _ in with_offload[2:]] == [first_turn] * 2 + [second_turn] * 2
 
 

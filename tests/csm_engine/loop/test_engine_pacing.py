@@ -1,4 +1,4 @@
-"""An engine that is not further ahead of its listeners than it is told: the same codes, and rest in between."""
+"""An engine with a limit on the playout lead: the same codes, with pauses in between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAME_SECONDS = 0.08
 
 
 class Clock:
-    """Stands until it is set."""
+    """A clock that stands still until the test sets it."""
 
     now = 50.0
 
@@ -63,7 +63,7 @@ def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
     assert paced.next_wakeup() == pytest.approx(0.06)
     while paced.has_work:
         clock.now += paced.next_wakeup() or 0.0
-        clock.now += 1e-6  # a timer fires late rather than early
+        clock.now += 1e-6  # timers fire a little late
         made = run_until_idle(paced)
         assert made, "woken without work"
         outputs += made
@@ -79,7 +79,7 @@ def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, token
     paced.add_request(request("offline", live=False))
     outputs = run_until_idle(paced)
     assert len(frames_of(outputs, "offline")) == 40
-    assert len(frames_of(outputs, "a")) == 13  # rides along up to the limit
+    assert len(frames_of(outputs, "a")) == 13  # steps that others need take it up to the limit
 
 
 def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenizer: TextTokenizer) -> None:
@@ -91,8 +91,8 @@ def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenize
 
 
 def test_the_thread_sleeps_while_everybody_has_enough(model: CSM, tokenizer: TextTokenizer) -> None:
-    """Frames beyond the lead take their time, and hardly more steps than frames: it neither spins nor oversleeps."""
-    num_frames, lead_s = 70, 4.8  # so much may a busy machine be late
+    """Frames beyond the lead come in real time, with hardly more steps than frames: it neither spins nor oversleeps."""
+    num_frames, lead_s = 70, 4.8  # the lead leaves room for delays on a busy machine
     paced = engine(model, tokenizer, max_playout_lead_seconds=lead_s)
     steps, ended, arrivals = 0, threading.Event(), []
     run_step = paced.step

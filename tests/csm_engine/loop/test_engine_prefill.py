@@ -1,4 +1,4 @@
-"""Requests that wait together are prefilled together, and get what each gets alone."""
+"""Requests that wait together are prefilled together, and get the same codes as alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VOICE = Segment(1, "Who?", np.random.default_rng(0).integers(1, 64, (9, 8), dtyp
 
 
 def requests(*, voice: bool) -> list[GenerationRequest]:
-    """Texts unlike from the first letter on, some behind a common voice prompt."""
+    """Texts that differ from the first letter on, some after a common voice prompt."""
     return [
         GenerationRequest(
             str(i),
@@ -50,7 +50,7 @@ def test_one_step_admits_and_prefills_all_that_fit(make_engine: MakeEngine) -> N
 
 
 def test_abort_of_one_that_is_prefilled_together_leaves_the_others(make_engine: MakeEngine) -> None:
-    """Before, during and after its prefill, which takes passes of 16 rows."""
+    """It is cancelled before, during or after its prefill, which takes several passes of 16 rows."""
     expected = run_all(make_engine(**WIDE), requests(voice=False))
     for steps in range(4):
         engine = make_engine(**{**WIDE, "prefill_chunk": 16})
@@ -67,7 +67,7 @@ def test_abort_of_one_that_is_prefilled_together_leaves_the_others(make_engine: 
 
 
 def test_prompts_that_are_cancelled_in_prefill_are_not_kept(make_engine: MakeEngine) -> None:
-    """No frame step comes, with which their times would be read."""
+    """No frame step comes by which the passes' times would be read."""
     engine = make_engine(**{**WIDE, "prefill_chunk": 16})
     for _ in range(5):
         sequences = [engine.add_request(item) for item in requests(voice=True)]

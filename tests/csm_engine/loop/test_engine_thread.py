@@ -1,4 +1,4 @@
-"""What the engine's thread says of itself, over an engine that does as it is told."""
+"""What the engine's thread reports of itself, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from csm_engine.types import GenerationRequest, Segment
 
 
 class HeldEngine:
-    """Each step waits to be let go; then all rest, or all is done."""
+    """An engine whose steps wait for the test. After a step all sequences pause, or all have ended."""
 
     def __init__(self) -> None:
         self.has_work = False
-        self.seconds_to_wakeup: float | None = None  # after the step
+        self.seconds_to_wakeup: float | None = None  # reported after the step
         self.let_go = threading.Event()
         self._is_due = False
 

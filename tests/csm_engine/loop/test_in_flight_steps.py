@@ -1,4 +1,4 @@
-"""Reading a step after the next one is launched changes no code, keeps no slot and leaves nothing wrong behind.
+"""A step that is read after the next one is launched changes no code, holds no slot and leaves no wrong state.
 
 The model has so few codes that the all-zero frame comes up by chance, somewhere in the middle of a batch.
 """
@@ -34,7 +34,7 @@ SHORT_SPOKEN = ModelConfig(
     num_codebooks=2,
     codebook_size=5,
 )
-Ended = tuple[Codes, FinishReason | None, int]  # frames, why they ended, prompt rows that were reused
+Ended = tuple[Codes, FinishReason | None, int]  # (frames, why the sequence ended, prompt rows that were reused)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def engine(model: CSM, tokenizer: TextTokenizer, lag: int, **settings: int) -> E
 
 
 def request(seed: int, frames: int = 1000, resume: Codes | None = None) -> GenerationRequest:
-    """Ends by chance, by its cap or by the window, as `frames` lets it."""
+    """A request that ends by chance, by its limit of frames or by the window, depending on `frames`."""
     return GenerationRequest(
         str(seed), [Segment(0, "Hi" * (1 + seed % 3))], frames, SamplingParams(seed=seed), resume=resume
     )
 
 
 def staggered(engine: Engine, requests: list[GenerationRequest], cancel_at: dict[str, int]) -> dict[str, Ended]:
-    """Adds a request every other step; those in `cancel_at` are cancelled once that many frames have come."""
+    """Adds a request every other step. cancel_at: after how many frames a request is cancelled."""
     waiting = list(requests)
     running: dict[str, Sequence] = {}
     frames: dict[str, list[Codes]] = {item.request_id: [] for item in requests}
@@ -87,7 +87,7 @@ def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
         staggered(engine(model, tokenizer, lag, slots=slots, spare_slots=0), requests, cancel_at) for lag in (0, 1)
     )
     assert {reason for _, reason, _ in at_once.values()} == set(FinishReason), "every way to end must come up"
-    for name, (frames, reason, _) in at_once.items():  # what is remembered may differ: slots come free a step later
+    for name, (frames, reason, _) in at_once.items():  # reused rows may differ: slots are freed a step later
         np.testing.assert_array_equal(frames, later[name][0])
         assert reason is later[name][1]
 
@@ -127,7 +127,9 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(7, SHORT_SPOKEN.backbone.dim, generator=generator)
     cap = 3 if why is Outcome.MAX_FRAMES else 10_000
-    sampling = SamplingParams(temperature=0.0 if why is Outcome.CONTEXT_WINDOW else 0.9)  # greedy never falls silent
+    sampling = SamplingParams(
+        temperature=0.0 if why is Outcome.CONTEXT_WINDOW else 0.9
+    )  # greedy sampling never ends the speech
     step.backbone.prefill(prompt[:-1], 0, 0)
     step.state.start(0, prompt[-1], position=6, frame=0, sampling=sampling, max_frames=cap)
     outcomes: list[Outcome] = []
@@ -145,7 +147,7 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
 
 
 def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer, clock: Clock) -> None:
-    """The step that nobody reads until the next request comes must not close the door on it."""
+    """The last step is not read until the next request comes. It must not delay that request's admission."""
     running = engine(model, tokenizer, 1, slots=2)
     observed = []
     running._scheduler.budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
@@ -158,7 +160,7 @@ def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextToken
 
 
 def test_a_step_lasts_as_long_as_itself_however_late_it_is_read(clock: Clock) -> None:
-    """Passes of prompts between two steps, and waits of the host, are no part of it."""
+    """Neither prefill passes between two steps nor waits of the host count."""
 
     def step(slots: torch.Tensor) -> torch.Tensor:
         clock.put_forward(0.25)

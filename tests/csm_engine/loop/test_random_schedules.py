@@ -1,4 +1,4 @@
-"""Whatever requests come, go on, resume and are cancelled, in whatever order: each says what it says alone.
+"""Requests that come, continue, resume and are cancelled in random orders: each gets the same codes as alone.
 
 The model has so few codes that speech ends by chance. Host memory is taken in pages, as on a GPU, in some schedules.
 """
@@ -53,14 +53,14 @@ def random_config(rng: random.Random) -> EngineConfig:
 
 
 def with_pages(engine: Engine, config: EngineConfig) -> None:
-    """Host memory as it is taken on a GPU."""
+    """Uses host memory as on a GPU."""
     engine._offloaded = OffloadedKV(engine._frame_step.backbone.cache, PAGE)
     engine._offload_index = OffloadIndex(config.offload_bytes, BYTES_PER_POSITION, PAGE)
     engine._scheduler._pool = SlotPool(config.slots, config.spare_slots, engine._offload_index)
 
 
 def random_request(rng: random.Random, name: str, ended: list[Sequence], voice: Segment) -> GenerationRequest:
-    """A new one, the next turn of one that has ended, or one of these again from any of its frames on."""
+    """A new request, the next turn of one that has ended, or one of these again, resumed at any of its frames."""
     earlier = rng.choice(ended) if ended and rng.random() < 0.5 else None
     segments, seed, resume = [Segment(0, rng.choice(("Hi", "Hello", "Hello you")))], rng.randrange(6), None
     if earlier is None or not earlier.frames or earlier.request.resume is not None:
@@ -79,7 +79,7 @@ def random_request(rng: random.Random, name: str, ended: list[Sequence], voice: 
 
 
 def check(engine: Engine, limit: int) -> None:
-    """Every slot, entry and byte is where it should be."""
+    """Asserts that every slot, entry and byte is accounted for."""
     scheduler, index, entries = engine._scheduler, engine._offload_index, engine._offloaded._entries
     admitted = [*scheduler.prefilling, *scheduler.running]
     assert sorted(item.slot or 0 for item in admitted) == sorted(scheduler._pool._held)
@@ -87,13 +87,13 @@ def check(engine: Engine, limit: int) -> None:
     assert set(index._entries) == set(entries)
     parts = [part for entry in entries.values() for part in entry]
     assert sum(part.nbytes for part in parts) == engine.offloaded_bytes
-    assert sum(part.nbytes for part in [*parts, *engine._offloaded._free]) <= limit
+    assert sum(part.nbytes for part in [*parts, *engine._offloaded._free_pages]) <= limit
 
 
 def played(
     engine: Engine, rng: random.Random, clock: Clock, limit: int
 ) -> tuple[list[Sequence], dict[Sequence, list[Codes]]]:
-    """The sequences that came to their end, and the frames that were delivered of each sequence."""
+    """(the sequences that ended by themselves, the delivered frames of each sequence)"""
     voice = Segment(1, "Vox", np.tile(np.array([[1, 2], [3, 1], [2, 4]], np.int16), (5, 1)))
     ended, frames, num_added = list[Sequence](), dict[Sequence, list[Codes]](), 0
     while num_added < REQUESTS or engine.has_work:

@@ -1,4 +1,4 @@
-"""The loader is strict: both layouts give the same model, and a wrong file names what is wrong with it."""
+"""The loader is strict: both layouts give the same model, and the error for a wrong file names what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text becomes the tokens of all of it, and no others."""
+"""A text becomes the tokens of all of its characters, and no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_other_threads_run_while_a_long_text_is_tokenized(tmp_path: Path) -> Non
 
 
 def longest_wait_beside(function: Callable[[], object]) -> float:
-    """The longest time that this thread could not run while another one called the function, as a share of the call."""
+    """The longest time that another thread is blocked while the function runs, as a share of its run time."""
     seconds = list[float]()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Our model against an implementation nobody here wrote: transformers' CsmForConditionalGeneration, same weights."""
+"""Our model against an independent implementation: transformers' CsmForConditionalGeneration with the same weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import CsmForConditionalGeneration
 
 SEED = 11
-# The audio vocabulary has no spare ids here: the oracle would draw them, our sampler never does.
+# The audio vocabulary has no spare ids here: transformers would draw them, our sampler never does.
 CONFIG = ModelConfig(
     backbone=TransformerConfig(num_layers=3, dim=64, num_heads=8, num_kv_heads=2, ffn_dim=96, max_seq_len=256),
     depth_decoder=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=48, max_seq_len=33),
@@ -38,7 +38,7 @@ CONFIG = ModelConfig(
     num_codebooks=32,
     codebook_size=128,
 )
-MIMI = {  # the oracle builds a codec; none of it is used
+MIMI = {  # transformers builds a codec, which is not used
     "model_type": "mimi", "num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 8, "codebook_dim": 8,
     "vector_quantization_hidden_dimension": 8, "upsample_groups": 16,
@@ -193,7 +193,7 @@ def test_greedy_frames_are_identical(
 def test_wrong_rotary_order_would_be_noticed(
     checkpoint: Path, oracle: CsmForConditionalGeneration, tokenizer: TextTokenizer
 ) -> None:
-    """The parity above rests on the order of q's rows: in the file's own order the logits differ."""
+    """The parity depends on the order of the rows of q: in the file's own order the logits differ."""
     model = load_model(checkpoint)
     for layer in model.backbone.layers:
         layer.attn.q_proj.weight.copy_(permute_rotary(layer.attn.q_proj.weight, CONFIG.backbone.num_heads))

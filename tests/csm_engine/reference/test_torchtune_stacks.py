@@ -16,7 +16,7 @@ from tests.support.tiny.csm import TINY
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, depth_decoder=replace(TINY.depth_decoder, num_layers=3))])
 def test_parameters_have_torchtunes_names_shapes_and_order(config: ModelConfig) -> None:
-    """In their order random weights are drawn and digests are made."""
+    """Random weights are drawn, and digests made, in this order."""
     with torch.device("meta"):
         ours = CSM(config)
     running = with_torchtune(ours.to_empty(device="cpu"))

@@ -1,4 +1,4 @@
-"""Small schedulers and sequences without a model, and what admits them and runs their passes."""
+"""For tests of the scheduler without a model: small schedulers and sequences, admissions, prefill passes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXTS = itertools.count()
 
 def sequence(rows: int = 5, *, has_listener: bool = False, playout_lead_s: float = 0.0) -> Sequence:
     text = np.zeros((rows, 3), np.int64)
-    text[:, -1] = next(_TEXTS)  # no two prompts alike
+    text[:, -1] = next(_TEXTS)  # no two prompts are alike
     prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
     request = GenerationRequest(
         "r", [Segment(0, "x")], max_frames=9, has_listener=has_listener, playout_lead_s=playout_lead_s
@@ -35,7 +35,7 @@ def no_limits() -> Pacing:
 
 
 def admitted(policy: Scheduler) -> list[Sequence]:
-    """All that get a slot when each prompt is prefilled before the next comes."""
+    """The sequences that get a slot when each prompt is prefilled before the next one is admitted."""
     items = []
     while (news := policy.admit()) is not None:
         items.append(news[0])
@@ -45,13 +45,13 @@ def admitted(policy: Scheduler) -> list[Sequence]:
 
 
 def run_prefill(policy: Scheduler) -> PrefillChunk:
-    """The next chunk, alone in its pass, and the frame step before it if there is one."""
+    """The next chunk, which must be alone in its pass, and the frame step before it, if any."""
     (chunk,) = run_pass(policy)
     return chunk
 
 
 def run_pass(policy: Scheduler, now: float = 0.0) -> list[PrefillChunk]:
-    """The chunks of the next pass, and the frame step before it if there is one."""
+    """The chunks of the next pass, and the frame step before it, if any."""
     work = policy.next_work(now)
     if isinstance(work, FrameBatch):
         work = policy.next_work(now)

@@ -1,4 +1,4 @@
-"""Who is in the next step, without a model and without a clock."""
+"""Which sequences are in the next step, without a model and without a clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = itertools.count()
 
 
 def sequence(made: int, played: float | None = 0.0, *, live: bool = True, parts_of: int = 1) -> Sequence:
-    """Has made that many frames, of which that many seconds have been played; None: nothing has arrived yet."""
+    """A sequence that has made that many frames, of which that many seconds are played; None: none has arrived."""
     prompt = Prompt(np.zeros((1, 3), np.int64), np.ones((1, 3), np.bool_), text_token_count=1)
     request = GenerationRequest(
         str(next(_NAMES)), [Segment(0, "x")], max_frames=999, live=live, listener_frames=parts_of
@@ -37,11 +37,11 @@ def pacing(*, saturation_batch: int = 4, max_playout_lead_s: float = 0.0) -> Pac
 def test_lead_is_what_was_made_and_not_yet_played() -> None:
     assert abs(playout_lead_s(sequence(10, 0.5), NOW) - 0.3) < 1e-9
     assert playout_lead_s(sequence(0, None), NOW) == 0
-    assert playout_lead_s(sequence(2, None), NOW) == 0.16  # on their way; nobody has begun to listen
+    assert playout_lead_s(sequence(2, None), NOW) == 0.16  # they are on their way; playback has not begun
 
 
 def continued(made: int, first_frame_ago_s: float | None, *, lead_s: float, arrived_ago_s: float = 1.0) -> Sequence:
-    """Continues audio of which so much was left when it arrived, as a later sentence of a text does."""
+    """A sequence that continues audio of which so much was left to play when it arrived: a later sentence of a text."""
     item = sequence(made, first_frame_ago_s)
     item.request = replace(item.request, has_listener=True, playout_lead_s=lead_s)
     item.arrived_at = NOW - arrived_ago_s
@@ -51,10 +51,10 @@ def continued(made: int, first_frame_ago_s: float | None, *, lead_s: float, arri
 @pytest.mark.parametrize(
     ("made", "first_frame_ago_s", "lead_s", "expected"),
     [
-        (0, None, 5.0, 4.0),  # of the sentences before
-        (10, 0.5, 5.0, 4.8),  # all of its own comes behind that
-        (10, 0.5, 0.7, 0.5),  # 0.3 s of its own have been played
-        (10, 0.5, -2.0, 0.3),  # it was too late, and is played as it comes
+        (0, None, 5.0, 4.0),  # audio of the sentences before
+        (10, 0.5, 5.0, 4.8),  # all of its own audio comes after that
+        (10, 0.5, 0.7, 0.5),  # 0.3 s of its own audio have been played
+        (10, 0.5, -2.0, 0.3),  # it came too late, and is played as it arrives
         (0, None, -2.0, 0.0),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_step_is_never_cut_short_of_those_in_a_hurry() -> None:
 
 
 def test_nobody_starves() -> None:
-    """Twenty sequences on a device that carries four at a time, one of them always new: all keep ahead of playback."""
+    """Twenty sequences on a device that fits four rows a step, one of them always new: none has an underrun."""
     policy, now, crowd = pacing(saturation_batch=4), NOW, [ahead(1.0) for _ in range(20)]
     for _ in range(400):
         new = sequence(0, None)
@@ -120,7 +120,7 @@ def test_nobody_starves() -> None:
         assert new in chosen
         for item in chosen:
             item.launched += 1
-        now += 0.08 / 8  # eight steps a frame: room for 24 rows a frame beside the new ones
+        now += 0.08 / 8  # eight steps in the time of a frame: room for 24 rows beside the new ones
         assert min(playout_lead_s(item, now) for item in crowd) > 0
 
 

@@ -1,4 +1,4 @@
-"""A prompt's chunks between the steps of those who run. Without a model."""
+"""A prompt's chunks between the steps of running sequences. Without a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.csm_engine.scheduling.small_schedulers import run_prefill, scheduler,
 
 
 def one_runs_and_a_long_prompt_waits() -> tuple[Scheduler, Sequence]:
-    """A scheduler, and the sequence that runs in it."""
+    """A scheduler, and its running sequence."""
     policy = scheduler()
     running, long = sequence(2), sequence(20)
     policy.add(running)
@@ -39,7 +39,7 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
 
 def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
     policy, running = one_runs_and_a_long_prompt_waits()
-    running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made and none is played
+    running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made, and none is played yet
     chunks = [run_prefill(policy) for _ in range(3)]
     assert [chunk.start for chunk in chunks] == [0, 4, 8]
     assert policy.next_work(now=0.7) == FrameBatch([running])  # 0.1 s are left
@@ -47,7 +47,9 @@ def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None
 
 
 def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
-    pacing = Pacing(max_rows=8, saturation_batch=8, max_playout_lead_s=0.2)  # they rest with less than is called little
+    pacing = Pacing(
+        max_rows=8, saturation_batch=8, max_playout_lead_s=0.2
+    )  # they pause with less lead than counts as urgent
     policy = Scheduler(SlotPool(2), max_waiting=1, prefill_chunk=4, pacing=pacing)
     running, long = live_sequence(2), sequence(20)
     policy.add(running)

@@ -1,4 +1,4 @@
-"""Which prompts share a prefill pass, and how large it may be. Without a model."""
+"""Which prompts share a prefill pass, and how large a pass may be. Without a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.slot_pool import SlotPool
-from csm_engine.scheduling.buckets import MOST_PROMPTS
+from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.scheduler import Scheduler
 from csm_engine.scheduling.sequence import Sequence
@@ -15,12 +15,12 @@ from tests.csm_engine.scheduling.small_schedulers import no_limits, run_pass, se
 
 
 def wide_scheduler(prefill_chunk: int = 256, num_slots: int = 32) -> Scheduler:
-    """Passes have room for many prompts."""
+    """A scheduler whose passes have room for many prompts."""
     return Scheduler(SlotPool(num_slots), max_waiting=99, prefill_chunk=prefill_chunk, pacing=no_limits())
 
 
 def admit_all(policy: Scheduler) -> list[Sequence]:
-    """All that are admitted at once."""
+    """The sequences that are admitted at the same time."""
     items = []
     while (news := policy.admit()) is not None:
         items.append(news[0])
@@ -64,10 +64,10 @@ def test_a_long_prompt_is_not_overtaken_and_its_end_shares_its_pass() -> None:
 
 def test_prompts_of_a_pass_are_bounded_even_if_they_need_no_rows() -> None:
     policy = wide_scheduler()
-    items = added(policy, *[1] * (MOST_PROMPTS + 3))
+    items = added(policy, *[1] * (MAX_PREFILL_PROMPTS + 3))
     admit_all(policy)
-    assert [chunk.sequence for chunk in run_pass(policy)] == items[:MOST_PROMPTS]
-    assert len(policy.running) == MOST_PROMPTS
+    assert [chunk.sequence for chunk in run_pass(policy)] == items[:MAX_PREFILL_PROMPTS]
+    assert len(policy.running) == MAX_PREFILL_PROMPTS
 
 
 def test_prompts_join_only_while_those_that_play_can_wait() -> None:
@@ -102,7 +102,7 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy = wide_scheduler()
     first, second, third = sequence(40), sequence(60), sequence(60)
     for item in (second, third):
-        item.prompt.tokens[:39] = first.prompt.tokens[:39]  # 39 rows in common, and the ends unlike
+        item.prompt.tokens[:39] = first.prompt.tokens[:39]  # 39 rows in common, and different ends
     policy.add(first)
     admit_all(policy)
     run_pass(policy)

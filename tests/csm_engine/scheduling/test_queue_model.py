@@ -1,4 +1,4 @@
-"""The queue against two lists, one of them sorted: who is admitted next, who is refused, and that none is lost."""
+"""The queue against a model of two lists: which sequence is admitted next, which are refused, and that none is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
     rng = random.Random(seed)
     num_slots, max_waiting = rng.randint(1, 4), rng.randint(0, 4)
     policy = scheduler(num_slots=num_slots, max_waiting=max_waiting)
-    waiting: dict[bool, list[Sequence]] = {True: [], False: []}  # by whether somebody listens
+    waiting: dict[bool, list[Sequence]] = {True: [], False: []}  # by whether they have a listener
     running: list[Sequence] = []
     for _ in range(300):
         room = num_slots - len(running)
@@ -31,7 +31,7 @@ def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
                 if fits:
                     policy.add(item)
                     waiting[has_listener].append(item)
-                    waiting[True].sort(key=lambda item: item.silent_at)
+                    waiting[True].sort(key=lambda item: item.underrun_at)
                 else:
                     with pytest.raises(EngineBusyError):
                         policy.add(item)

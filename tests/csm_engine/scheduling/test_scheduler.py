@@ -1,4 +1,4 @@
-"""Policy of slots and turns, without a model."""
+"""The policy of slots and of the next step, without a model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
     policy.add(listener)
     with pytest.raises(EngineBusyError):
         policy.check_room(has_listener=False)
-    policy.add(accepted, has_place=True)
+    policy.add(accepted, room_checked=True)
     assert list(policy.waiting) == [listener, accepted]
 
 
@@ -83,7 +83,7 @@ def test_those_without_a_listener_take_no_place_of_those_with_one() -> None:
     policy = scheduler(num_slots=1, max_waiting=2)
     policy.add(running := sequence())
     admitted(policy)
-    for has_listener, most in ((False, 2), (True, 3)):  # as many more as a lost engine may have run
+    for has_listener, most in ((False, 2), (True, 3)):  # as many more as a lost engine may have had
         for _ in range(most):
             policy.add(sequence(has_listener=has_listener))
         with pytest.raises(EngineBusyError, match=f"1 sequences run and {most} wait; at most {most} may wait"):
@@ -144,7 +144,7 @@ def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> N
     admitted(policy)
     budget.observe(1, 0.015)  # two such rows take 30 of 40 ms
     for _ in range(2):
-        policy.add(sequence())  # one that is admitted next, and one that waits
+        policy.add(sequence())  # one is admitted next, and one waits
     with pytest.raises(EngineBusyError, match="1 sequences run and 2 wait"):
         policy.add(sequence())
     assert len(admitted(policy)) == 1 and len(policy.waiting) == 1

@@ -1,4 +1,4 @@
-"""A real codec stage on tiny networks, with a real client stub."""
+"""A real codec stage with tiny networks, and a client stub to call it."""
 
 from __future__ import annotations
 

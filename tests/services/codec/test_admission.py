@@ -1,4 +1,4 @@
-"""Streams and the slots they take: who waits, who is refused, what callers are told, and that every end frees one."""
+"""Streams and their slots: which streams wait, which are refused and how, and that every end frees the slot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert status.retry_delay_s is not None
     calls[0].cancel()
-    samples, _ = await asyncio.wait_for(waiting, 60)  # its turn has come
+    samples, _ = await asyncio.wait_for(waiting, 60)  # it got the slot
     assert samples
     calls[1].cancel()
     await eventually(lambda: stage.async_codec.thread.num_streams == 0)
@@ -90,7 +90,7 @@ async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage
 
 
 async def test_who_comes_when_slots_are_free_is_not_refused_for_those_who_still_wait_to_take_them() -> None:
-    """Slots are handed to those who wait; until the loop gets round to them, they wait no longer than in name."""
+    """A freed slot is handed to a waiting call at once, even before the event loop runs that call."""
     admission = Admission(2, max_waiting=1)
     await admission.take()
     await admission.take()
@@ -185,12 +185,12 @@ async def test_a_wait_that_is_cancelled_gives_its_place_to_the_next_caller_at_on
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
-    """In random orders of takes, cancels and ends: no slot or place is lost or shared."""
+    """Random takes, cancels and ends: no slot or place in the queue is lost or given twice."""
     rng = random.Random(seed)
     num_slots, max_waiting = rng.randint(1, 3), rng.randint(0, 4)
     admission, began = Admission(num_slots, max_waiting), list[int]()
-    waiting: dict[bool, list[int]] = {True: [], False: []}  # calls by whether somebody listens
-    expected: list[int] = []  # all that have begun, in order
+    waiting: dict[bool, list[int]] = {True: [], False: []}  # calls, by whether they have a listener
+    expected: list[int] = []  # all calls that have begun, in order
     running: list[int] = []
     calls: dict[int, asyncio.Task[None]] = {}
 
@@ -229,7 +229,7 @@ async def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None
                 both: list[Callable[[], object]] = [
                     admission.leave,
                     calls[queue.pop(0)].cancel,
-                ]  # whose turn it is, before it knows
+                ]  # it has been given a slot, but has not run yet
                 for happens in rng.sample(both, 2):
                     happens()
                 if queue := waiting[True] or waiting[False]:
@@ -248,7 +248,7 @@ AWAITS = config_message(awaits_started=True)
 
 @pytest.fixture
 def waits_at_end(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each call that has ended: whether its caller was known to write nothing."""
+    """For each call that has ended, whether the stage knew that its caller writes no more."""
     told: list[bool] = []
     discard = IncomingMessages.discard
 

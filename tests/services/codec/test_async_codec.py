@@ -1,4 +1,4 @@
-"""Flow between the event loop and the codec thread."""
+"""The flow between the event loop and the codec thread."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> 
     await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
-    handles = [await stage.async_codec.open("") for _ in range(2)]  # all slots there are
+    handles = [await stage.async_codec.open("") for _ in range(2)]  # all slots
     for handle in handles:
         handle.close()
         handle.close()
@@ -74,9 +74,9 @@ async def test_a_stream_that_opens_while_the_codec_fails_is_told(
     codec: Any = stage.async_codec.thread._codec
     opening = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.sleep(0)
-    monkeypatch.setattr(type(codec), "has_work", True)  # and the step that comes next fails
+    monkeypatch.setattr(type(codec), "has_work", True)  # the next step fails
     monkeypatch.setattr(codec, "step", lambda: 1 / 0)
-    time.sleep(0.3)  # the loop sees both at once
+    time.sleep(0.3)  # blocks the event loop, which then sees both at once
     with pytest.raises(CodecStoppedError):
         async with asyncio.timeout(60):
             await (await opening).take()

@@ -1,4 +1,4 @@
-"""Streams that are continued from a checkpoint of another call: the same samples."""
+"""Streams that go on from a checkpoint of another call have the same samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Code = grpc.StatusCode
 async def run(
     stub: Any, codes: Codes, **config: Any
 ) -> tuple[bytes, list[codec_pb2.StreamDecodeCheckpoint], codec_pb2.StreamDecodeComplete]:
-    """The samples, the checkpoints and the closing message of a stream that gets what frames it asks for."""
+    """Decodes a stream from the frame that it asks for. Returns samples, checkpoints and the closing message."""
     call = stub.StreamDecode()
     await call.write(config_message(sample_format=S16, checkpoint_frame_count=2, **config))
     started = (await call.read()).started
@@ -86,7 +86,7 @@ async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, A
 
 
 async def test_frames_that_end_before_the_checkpoint_are_refused(stub: Any) -> None:
-    """They would be said to be a stream as long as the earlier one, with its watermark."""
+    """Otherwise the stream would be reported with the length and the watermark of the earlier one."""
     codes = random_codes(FRAMES)
     _, checkpoints, _ = await run(stub, codes)
     last = checkpoints[-1]
@@ -128,7 +128,7 @@ async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same
 async def test_a_codec_of_other_types_or_look_ahead_goes_on_with_nearly_the_same_samples(
     settings: CodecSettings, stub: Any, change: dict[str, Any]
 ) -> None:
-    """A refusal would end a stream that nobody can tell apart, as in a rollout that changes them."""
+    """During a rollout that changes the networks such a stream cannot be told from others; a refusal would end it."""
     codes = random_codes(FRAMES)
     whole, checkpoints, _ = await run(stub, codes)
     first = checkpoints[0]

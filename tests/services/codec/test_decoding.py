@@ -1,4 +1,4 @@
-"""Codes to audio: the same however the stream is cut, as soon as it is made, in any format."""
+"""Codes to audio: the same samples however the stream is cut, as early as possible, in any format."""
 
 from __future__ import annotations
 

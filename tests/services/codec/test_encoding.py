@@ -38,7 +38,7 @@ async def test_levels_are_returned_when_they_are_asked_for(stub: Any) -> None:
 
 
 async def test_numbers_of_sixteen_bits_as_floats_are_refused(stub: Any) -> None:
-    """The networks make codes of them, but of nothing that was in the recording."""
+    """The networks would make codes from it that have nothing to do with the recording."""
     samples = np.random.default_rng(0).integers(-9000, 9000, 24000).astype("<f4").tobytes()
     config: dict[str, Any] = {"sample_format": F32, "sample_rate_hertz": 24000}
     whole = await refusal(stub.Encode(codec_pb2.EncodeRequest(samples=samples, **config)))

@@ -1,4 +1,4 @@
-"""What passes between the codec thread and the event loop, in the orders that a busy machine brings about."""
+"""What the codec thread hands over to the event loop, in orders that occur on a busy machine."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NATIVE_HZ = 24_000
 
 
 class FailingCodec:
-    """Fails every stream in the step that follows its opening."""
+    """A codec that fails every stream in the step after it was opened."""
 
     num_slots = 1
 
     def __init__(self) -> None:
-        self.failed = threading.Event()  # and delivered
+        self.failed = threading.Event()  # set once the failure is handed over
         self.may_step = threading.Event()
         self.may_step.set()
         self._opened: list[DecodeStream] = []
@@ -93,13 +93,13 @@ def servicer_of(async_codec: Any = None) -> CodecServicer:
 
 
 def ends(metrics: CodecMetrics) -> dict[str, float]:
-    """How many streams have ended, by outcome."""
+    """The number of streams that have ended, by outcome."""
     (family,) = metrics._streams.collect()
     return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("_total")}
 
 
 class Context:
-    """Keeps what is written."""
+    """A call that records what is written to it."""
 
     def __init__(self) -> None:
         self.written: list[codec_pb2.StreamDecodeResponse] = []
@@ -113,7 +113,7 @@ async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
     async with running(codec, on_end=metrics.observe_end) as async_codec:
         opening = asyncio.ensure_future(async_codec.open(""))
         await asyncio.sleep(0)
-        assert codec.failed.wait(60)  # the loop stands still meanwhile: it sees opening and failure at once
+        assert codec.failed.wait(60)  # blocks the event loop, which then sees opening and failure at once
         handle = await opening
         with pytest.raises(CodecError, match="failed in this stream's batch"):
             async with asyncio.timeout(20):
@@ -129,7 +129,7 @@ async def test_a_stream_that_is_closed_as_its_end_comes_counts_once() -> None:
     async with running(codec, on_step=metrics.observe_step, on_end=metrics.observe_end) as async_codec:
         handle = await async_codec.open("")
         codec.may_step.set()
-        assert codec.failed.wait(60)  # the loop stands still meanwhile: it has not seen the failure
+        assert codec.failed.wait(60)  # blocks the event loop, which has not seen the failure
         handle.close()
         await settle()
     assert ends(metrics) == {"complete": 0, "failed": 0, "cancelled": 1}
@@ -147,7 +147,7 @@ async def test_audio_that_came_before_a_failure_is_taken_first() -> None:
 
 
 async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
-    """A stream that catches up has several in one step."""
+    """A stream that catches up gets several pieces of audio in one step."""
     pushed: list[int] = []
     thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
     handle = handle_of(SimpleNamespace(thread=thread))
@@ -161,7 +161,7 @@ async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
 
 
 async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -> None:
-    """A stream that is continued has up to a thousand frames to catch up with; its caller takes silence for a loss."""
+    """A resumed stream may have a thousand frames to catch up with, and its caller treats silence as a loss."""
     handle, context = handle_of(), Context()
     config = codec_pb2.StreamDecodeConfig(sample_format=F32)
     writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))

@@ -1,4 +1,4 @@
-"""Keys that are replaced while the codec runs: new clips, clips that go on, searches, and files that are wrong."""
+"""Keys that are replaced while the codec runs: new clips, clips that go on, searches, and invalid files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLD, NEW, NEWER = "0102030405", "fe01fe01fe", "1122334455"
 
 
 def write_keys(path: Path, active: str, **keys: str) -> None:
-    """Replaces the file by a link's target, as Kubernetes does."""
+    """Replaces the file as Kubernetes does: by the new target of a symbolic link."""
     draft = path.with_name("draft.json")
     draft.write_text(json.dumps({"format": 1, "active": active, "keys": keys}))
     os.replace(draft, path)
@@ -35,7 +35,7 @@ async def active_of(stub: Any) -> str:
 
 
 async def key_of(stub: Any, **config: Any) -> tuple[str, bytes]:
-    """The key that a stream is marked with, and the state of its clip."""
+    """Decodes a stream. Returns the key of its mark, and the state of its clip."""
     _, complete = await decode(stub, stream_of(random_codes(3), [3], **config))
     return complete.watermark.key_id, complete.resume
 

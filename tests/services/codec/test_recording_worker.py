@@ -1,4 +1,4 @@
-"""The worker for whole recordings: what its stop does to the work that runs and to the calls that wait."""
+"""The worker for whole recordings: what its stop does to running work and to waiting calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.codec.recordings.worker import RecordingWorker
 
 
 class Work:
-    """A piece of work that ends when it may."""
+    """A piece of work that ends when the test lets it."""
 
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
@@ -35,7 +35,7 @@ async def work() -> AsyncIterator[Work]:
 
 
 async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
-    """A CancelledError would end its handler without a status: to its caller the call would go on."""
+    """A CancelledError would end the handler without a status, and the caller would wait on."""
     worker: Any = RecordingWorker(max_waiting=1)
     running, waiting = (asyncio.create_task(worker.run(item)) for item in (work, str))
     await asyncio.to_thread(work.begun.wait, 20)
@@ -51,11 +51,11 @@ async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
 
 
 async def test_a_recording_whose_caller_has_left_is_held_no_longer(work: Work) -> None:
-    """Its place is free at once; callers that send, leave and come again would fill the memory behind a long one."""
+    """Otherwise callers that send, cancel and call again could fill the memory while a long recording is processed."""
     worker = RecordingWorker(max_waiting=1)
     running = asyncio.create_task(worker.run(work))
     await asyncio.to_thread(work.begun.wait, 20)
-    samples = Work()  # of another recording
+    samples = Work()  # for another recording
     held = weakref.ref(samples)
     waiting = asyncio.create_task(worker.run(samples))
     del samples
@@ -81,7 +81,7 @@ async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch:
 
 
 async def test_a_thread_that_fails_is_told_once() -> None:
-    """It would take no recording any more, while the stage goes on as ready."""
+    """Otherwise it would take no more recordings, while the stage stays ready."""
     told = asyncio.get_running_loop().create_future()
     worker: Any = RecordingWorker(max_waiting=1, on_failure=told.set_result)
 

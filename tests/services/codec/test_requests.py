@@ -1,4 +1,4 @@
-"""Requests that are refused, and that they name what is wrong."""
+"""Wrong requests are refused with an error that names the wrong field."""
 
 from __future__ import annotations
 

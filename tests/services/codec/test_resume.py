@@ -1,4 +1,4 @@
-"""Streams that go on with the clip of another: one mark, at one phase and level, judged as a whole."""
+"""Streams that continue the clip of another one: one watermark, at one phase and level, reported as a whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULL, PARTIAL = codec_pb2.WATERMARK_COVERAGE_FULL, codec_pb2.WATERMARK_COVERAGE_
 
 
 async def begun(stub: Any, frames: int = 3) -> bytes:
-    """What a stream of so many frames tells of its clip."""
+    """Decodes that many frames. Returns what the stream reports of its clip."""
     _, complete = await decode(stub, stream_of(random_codes(frames), [frames]))
     return complete.resume
 
@@ -62,7 +62,7 @@ async def test_a_full_mark_is_required_of_the_clip_that_ends(settings: CodecSett
 
 
 async def test_a_clip_of_another_speed_goes_on_behind_the_samples_that_were_sent(stub: Any) -> None:
-    """Its place in the message follows the stretched audio, in each stream anew."""
+    """The position in the message follows the stretched audio, separately for each stream."""
     positions = []
     for speed in (1.0, 1.5, 0.5):
         state = b""

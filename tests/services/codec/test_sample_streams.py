@@ -1,4 +1,4 @@
-"""Recordings in pieces, to be encoded or searched: what is refused, and when; what a slow sender holds up."""
+"""Recordings in pieces, to be encoded or searched: what is refused, and when; what a slow sender delays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def opened(stub: Any, method: str = "StreamEncode", **config: Any) -> Any:
 
 
 async def test_a_recording_in_pieces_is_encoded_as_in_one(stub: Any) -> None:
-    """Bit for bit, levels too, wherever the pieces cut samples."""
+    """Bit for bit, levels included, wherever pieces cut samples."""
     for sample_format, samples, rate_hz in (
         (S16, NOISE.tobytes(), 16_000),
         (F32, (NOISE / np.float32(32768)).astype("<f4").tobytes(), 24_000),
@@ -87,7 +87,7 @@ async def test_a_recording_that_lasts_just_as_long_as_is_allowed_is_taken(settin
 
 
 async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come(settings: CodecSettings) -> None:
-    """As Encode refuses it. The sender has not half-closed: it would go on."""
+    """As by Encode. The sender has not half-closed, and would go on."""
     async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
         whole = codec_pb2.EncodeRequest(samples=bytes(4 * 24_001), sample_format=F32, sample_rate_hertz=24_000)
         expected = await refusal(stub.Encode(whole))
@@ -112,7 +112,7 @@ async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeyp
 
 @pytest.mark.parametrize("size", [0, 4])
 async def test_a_sender_of_no_samples_or_few_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """After a second of audio too, if none comes any more: it would hold its slot up to its deadline."""
+    """Even after a second of audio, if no more comes. Otherwise it would hold its slot until its deadline."""
     monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
     discard, refused = IncomingMessages.discard, asyncio.Event()
 
@@ -127,7 +127,7 @@ async def test_a_sender_of_no_samples_or_few_is_ended(stub: Any, monkeypatch: py
         message = getattr(codec_pb2, f"{method}Request")
         await call.write(message(samples=bytes(first)))
         async with asyncio.timeout(5):
-            while not refused.is_set():  # a write that meets the end of its call loses the status: see lingering.py
+            while not refused.is_set():  # a write at the end of the call loses the status: see lingering.py
                 await call.write(message(samples=bytes(size)))
                 await asyncio.sleep(0.1)
             status = await refusal(call.read())
@@ -156,7 +156,7 @@ async def test_a_recording_that_is_still_sent_holds_up_no_other(stub: Any) -> No
 async def test_a_recording_beyond_the_queue_is_refused_before_it_has_started_and_a_cancel_makes_room(
     settings: CodecSettings,
 ) -> None:
-    """Also one that Encode brings: both share the queue."""
+    """Even one that Encode brings, as both share the queue."""
     async with running_codec(settings, max_waiting=0) as (_, stub):
         first = await opened(stub)
         await first.write(codec_pb2.StreamEncodeRequest(samples=bytes(4)))
@@ -167,7 +167,7 @@ async def test_a_recording_beyond_the_queue_is_refused_before_it_has_started_and
             status = await refusal(refused)
             assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
         first.cancel()
-        while True:  # the codec hears of the cancel a moment later
+        while True:  # the codec sees the cancel a moment later
             try:
                 assert (await stub.Encode(whole)).codes.frame_count == 1
                 break

@@ -1,4 +1,4 @@
-"""The stage as a whole: what it tells of itself, and what stops its start."""
+"""The stage as a whole: what it reports of itself, and what it refuses to start with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
 async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
     settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread of all streams would stand still meanwhile."""
+    """Otherwise the thread of all streams would be blocked meanwhile."""
     speeds = []
 
     def stretcher(speed: float, sample_rate_hz: int) -> Stretcher:
@@ -94,7 +94,7 @@ async def _metrics(stage: CodecStage) -> str:
 
 
 async def test_a_thread_for_recordings_that_hangs_is_found_out(settings: CodecSettings) -> None:
-    """Decoding goes on, so nothing else shows it."""
+    """Decoding goes on, so nothing else shows that."""
     go_on = threading.Event()
     async with running_codec(settings, recording_stall_seconds=0.5) as (stage, stub):
         hung = asyncio.create_task(stage._recordings.run(lambda: go_on.wait(60)))

@@ -1,4 +1,4 @@
-"""The mark in what is decoded: how faint, how complete, of which key; and looking for one."""
+"""The watermark in decoded audio: how faint, how complete, with which key; and its detection."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Pa
 async def test_strength_of_the_mark_is_the_setting_s_or_the_bundle_s(
     bundle: Path, settings: CodecSettings, tmp_path: Path, in_bundle: float, in_settings: float, wanted_db: float
 ) -> None:
-    """In this order; else that of hparams.yaml, 47 dB."""
+    """In this order, and last that of hparams.yaml, 47 dB."""
     folder = tmp_path / "bundle"
     shutil.copytree(bundle, folder)
     manifest = json.loads((folder / "bundle.json").read_text())
@@ -66,7 +66,7 @@ async def test_strength_of_the_mark_is_the_setting_s_or_the_bundle_s(
     with torch.inference_mode():
         clean = load_mimi(bundle / "mimi").model.decode(torch.from_numpy(random_codes()).T[None])[0, 0].numpy()
     measured_db = -20 * np.log10(np.std(np.frombuffer(samples, "<f4") - clean) / np.std(clean))
-    assert wanted_db - 1.5 < measured_db < wanted_db + 5  # the mark is cut to what the audio holds
+    assert wanted_db - 1.5 < measured_db < wanted_db + 5  # the mark is limited to what the audio can hide
 
 
 async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
@@ -76,7 +76,7 @@ async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
 
 
 async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings: CodecSettings) -> None:
-    """A clip that is over before its first audio delivers none; a longer one has delivered audio by then."""
+    """A clip that ends before its first audio delivers none; a longer one has delivered some by then."""
     async with running_codec(settings, require_full_watermark=True) as (stage, stub):
         call = stub.StreamDecode(iter(stream_of(random_codes(2), [2])))
         messages = []
@@ -135,7 +135,7 @@ async def answers(stub: Any, messages: list[Any]) -> list[Any]:
 
 
 async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
-    """Pieces may cut samples. Untrained networks detect nothing, but agree on how little."""
+    """Pieces may cut samples. Untrained networks detect nothing, but with the same confidence."""
     samples, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
     whole = await stub.DetectWatermark(
         codec_pb2.DetectWatermarkRequest(samples=samples, sample_format=F32, sample_rate_hertz=24000)
@@ -153,7 +153,7 @@ async def test_a_search_for_an_unknown_key_is_refused(stub: Any) -> None:
 async def test_only_a_caller_that_names_more_keys_than_can_be_told_from_chance_is_refused(
     settings: CodecSettings, tmp_path: Path
 ) -> None:
-    """All keys of an operator that has more are searched: a caller that names none could not name fewer."""
+    """For an operator with more keys, a call without keys still searches all: its caller could not name fewer."""
     most = most_keys(PERIOD * 256 / 24000)
     keys = {f"key-{number}": f"{number:010x}" for number in range(1, most + 2)}
     (tmp_path / "many.json").write_text(json.dumps({"format": 1, "active": "key-1", "keys": keys}))
@@ -179,7 +179,7 @@ async def test_searches_beyond_the_slots_wait_and_beyond_the_queue_are_refused(s
 
         others = {asyncio.ensure_future(opened(stub.StreamDetectWatermark())) for _ in range(3)}
         refused: set[asyncio.Future[str]] = set()
-        while len(refused) < 2:  # whichever come after the one that waits
+        while len(refused) < 2:  # those that come after the waiting one
             done, others = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
             refused |= done
         for task in refused:

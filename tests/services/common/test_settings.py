@@ -157,7 +157,7 @@ def test_help_shows_every_flag_with_its_description(capsys: pytest.CaptureFixtur
     text = " ".join(capsys.readouterr().out.split())
     for name in setting_names(DemoSettings):
         assert name.flag in text
-    assert "Port of the API; 0 takes a free one." in text
+    assert "Port of the API; 0 takes a free port." in text
 
 
 @pytest.mark.parametrize("settings_class", [GatewaySettings, EngineSettings, CodecSettings, HttpSettings])

@@ -1,4 +1,4 @@
-"""A real engine stage on a tiny random model, with a real client stub."""
+"""A real engine stage with a tiny random model, and a client stub to call it."""
 
 from __future__ import annotations
 

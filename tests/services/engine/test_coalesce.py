@@ -1,4 +1,4 @@
-"""Messages get larger as the listener's lead grows, and never let it run dry."""
+"""Messages get larger as the listener's playout lead grows, and never cause an underrun."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_slow_engine_sends_every_frame_at_once() -> None:
 
 @pytest.mark.parametrize(("frames_per_second", "speed"), [(13, 1.0), (20, 1.0), (50, 1.0), (250, 1.0), (50, 2.0)])
 def test_listener_never_runs_dry_by_waiting_for_company(frames_per_second: int, speed: float) -> None:
-    """Frames come at a steady pace above real time; each message leaves when its frames are there."""
+    """Frames are made at a steady rate above real time; each message is sent when its last frame is made."""
     coalescer, made, messages = Coalescer(first=1, most=32, speed=speed), 0, 0
     now = 0.0
     while made < 1000:

@@ -1,4 +1,4 @@
-"""The engine stage over real gRPC: what callers see, and that nothing they do keeps a slot."""
+"""The engine stage over real gRPC: what callers get, and that every way a call can end frees its slot."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ async def test_resume_frames_continue_the_stream(stub: Stub) -> None:
 async def test_no_stream_waits_while_the_text_of_another_is_tokenized(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Long texts take tenths of a second, in which the engine's thread makes frames."""
+    """A long text takes tenths of a second, in which the engine's thread must go on making frames."""
     threads, encode = set(), TextTokenizer.encode
 
-    def noted(self: TextTokenizer, speaker: int, text: str) -> list[int]:
+    def recorded(self: TextTokenizer, speaker: int, text: str) -> list[int]:
         threads.add(threading.current_thread().name)
         return encode(self, speaker, text)
 
-    monkeypatch.setattr(TextTokenizer, "encode", noted)
+    monkeypatch.setattr(TextTokenizer, "encode", recorded)
     await collect(stub, generate_request())
     assert threads and not threads & {"engine", threading.main_thread().name}
 
@@ -110,7 +110,6 @@ async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
 
 
 async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
-
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}")
     call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(500))
     await call.read()
@@ -123,7 +122,7 @@ async def test_an_answer_ends_with_a_load_report(stub: Stub, loads: list[tuple[i
     assert loads in ([(0, 2)], [(1, 2)])  # the slot may not be free yet
 
 
-UNKNOWN = rvq_pb2.CodeFrames(frame_count=1, codebook_count=4, codes=b"\xff\0" * 4)  # of 32 values each
+UNKNOWN = rvq_pb2.CodeFrames(frame_count=1, codebook_count=4, codes=b"\xff\0" * 4)  # codes of 255; 31 is the largest
 SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)
 WRONG: dict[str, dict[str, Any]] = {
     "sampling_params.temperature": {"sampling_params": engine_pb2.SamplingParams(temperature=-1)},
@@ -175,7 +174,7 @@ async def test_live_streams_are_held_back_when_asked_for_and_others_never(settin
             assert (await live.read()).HasField("started")
             other = await collect(stub, generate_request(400, max_batch_frame_count=2))
             assert len(codes_of(other)) == 400
-            assert not live.done()  # it began first, and takes 31 s: 400 frames of 80 ms but for the lead
+            assert not live.done()  # though it began first: 400 frames of 80 ms without the lead take 31 s
             live.cancel()
     finally:
         await stage.stop()

@@ -1,4 +1,4 @@
-"""A full engine: who is refused, who has a place and keeps it, and what a refused caller is told."""
+"""A full engine: which calls are refused, with which error, and which calls keep their place."""
 
 from __future__ import annotations
 
@@ -22,23 +22,30 @@ from tests.services.engine.test_engine_service import WRONG
 from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
 from tests.support.waits import eventually
 
-QUICK = "Quick."  # a text that is read at once
+UNBLOCKED = "Quick."  # the text that a BlockedTokenizer does not block
+
+
+class BlockedTokenizer:
+    """Blocks the tokenizer, for every text but UNBLOCKED, while `may_go_on` is clear."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []  # texts whose tokenization has begun
+        self.may_go_on = threading.Event()
+        self._encode = TextTokenizer.encode
+
+    def encode(self, tokenizer: TextTokenizer, speaker: int, text: str) -> list[int]:
+        self.started.append(text)
+        if text != UNBLOCKED:
+            self.may_go_on.wait(10)
+        return self._encode(tokenizer, speaker, text)
 
 
 @pytest.fixture
-def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
-    """The texts whose reading has begun, and what lets that of all but QUICK go on."""
-    begun, go_on, encode = list[str](), threading.Event(), TextTokenizer.encode
-
-    def slow(self: TextTokenizer, speaker: int, text: str) -> list[int]:
-        begun.append(text)
-        if text != QUICK:
-            go_on.wait(10)
-        return encode(self, speaker, text)
-
-    monkeypatch.setattr(TextTokenizer, "encode", slow)
-    yield begun, go_on
-    go_on.set()
+def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockedTokenizer]:
+    blocked = BlockedTokenizer()
+    monkeypatch.setattr(TextTokenizer, "encode", lambda tokenizer, *of_text: blocked.encode(tokenizer, *of_text))
+    yield blocked
+    blocked.may_go_on.set()
 
 
 async def test_full_engine_is_unavailable_with_retry_info(
@@ -59,36 +66,36 @@ async def test_full_engine_is_unavailable_with_retry_info(
 async def test_a_request_in_the_queue_does_not_count_as_coming_too(
     stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the event loop is told that it is there; so three have room, two in slots and one in the queue."""
-    add, told = stage.async_engine.thread.add, list[tuple[Future[Sequence], Sequence]]()
+    """Not even before the event loop hears that the engine has it. So there is room for three: two slots and a queue of
+    one."""
+    add, added = stage.async_engine.thread.add, list[tuple[Future[Sequence], Sequence]]()
 
-    def add_and_tell_late(*given: Any) -> Future[Sequence]:
-        sequence, late = add(*given).result(10), Future[Sequence]()
-        told.append((late, sequence))
-        return late
+    def add_and_report_later(*arguments: Any) -> Future[Sequence]:
+        sequence, report = add(*arguments).result(10), Future[Sequence]()
+        added.append((report, sequence))
+        return report
 
-    monkeypatch.setattr(stage.async_engine.thread, "add", add_and_tell_late)
+    monkeypatch.setattr(stage.async_engine.thread, "add", add_and_report_later)
     calls = [stub.Generate(generate_request(500)) for _ in range(3)]
-    await eventually(lambda: len(told) == 3)
-    for late, sequence in told:
-        late.set_result(sequence)
+    await eventually(lambda: len(added) == 3)
+    for report, sequence in added:
+        report.set_result(sequence)
     for call in calls:
         call.cancel()
     await wait_until_idle(stage)
 
 
 async def test_a_full_engine_reads_no_text(
-    stage: EngineStage, stub: Stub, reading: tuple[list[str], threading.Event], loads: list[tuple[int, int]]
+    stage: EngineStage, stub: Stub, blocked: BlockedTokenizer, loads: list[tuple[int, int]]
 ) -> None:
-    begun, go_on = reading
-    go_on.set()
+    blocked.may_go_on.set()
     calls = [stub.Generate(generate_request(500)) for _ in range(3)]
     await wait_for_load(stage, 2, 1)
-    begun.clear()
+    blocked.started.clear()
     too_long = [engine_pb2.Segment(text="x" * 600)]
     error = await _refusal(stub, segments=too_long)
     assert (error.reason, error.message) == ("QUEUE_FULL", "2 sequences run and 1 wait; at most 1 may wait")
-    assert not begun and loads == [(3, 2)]
+    assert not blocked.started and loads == [(3, 2)]
     for call in calls:
         call.cancel()
     await wait_until_idle(stage)
@@ -96,90 +103,88 @@ async def test_a_full_engine_reads_no_text(
 
 
 async def test_texts_that_are_being_read_have_places_of_the_queue(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    begun, go_on = reading
-    async with _serving_unread(settings, reading, max_waiting=4) as stub:
-        calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}  # two slots and four places
+    async with _serving_blocked(settings, blocked, max_waiting=4) as stub:
+        # One more than the two slots and the four places of the queue.
+        calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}
         (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
             refused.result()
-        heard = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
-        assert not (await asyncio.wait(heard, timeout=0.2))[0], "those without a listener take no place of theirs"
-        assert len(begun) == 1, "the others wait until this one has been read"
-        go_on.set()
-        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others, *heard)] == [6] * 10
+        with_listener = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
+        assert not (await asyncio.wait(with_listener, timeout=0.2))[0], (
+            "calls without a listener take none of their places"
+        )
+        assert len(blocked.started) == 1, "texts are read one at a time"
+        blocked.may_go_on.set()
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others, *with_listener)] == [6] * 10
 
 
 async def test_a_call_whose_text_is_being_read_keeps_its_place_when_listeners_overtake_it(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    begun, go_on = reading
-    quick = [engine_pb2.Segment(text=QUICK)]
-    async with _serving(settings, max_playout_lead_seconds=1.0) as stub:  # so that those that run do so for long
-        running = [stub.Generate(generate_request(400, segments=quick, live=True)) for _ in range(2)]
+    unblocked = [engine_pb2.Segment(text=UNBLOCKED)]
+    async with _serving(settings, max_playout_lead_seconds=1.0) as stub:  # so that live calls keep their slots for long
+        running = [stub.Generate(generate_request(400, segments=unblocked, live=True)) for _ in range(2)]
         for call in running:
             assert (await call.read()).HasField("started")
-        begun.clear()
+        blocked.started.clear()
         accepted = asyncio.create_task(collect(stub, generate_request()))
-        await eventually(lambda: bool(begun))
-        heard = stub.Generate(generate_request(segments=quick, has_listener=True))
+        await eventually(lambda: bool(blocked.started))
+        with_listener = stub.Generate(generate_request(segments=unblocked, has_listener=True))
         while (load := await stub.GetLoad(engine_pb2.GetLoadRequest())).waiting_sequence_count < 1:
             await asyncio.sleep(0.01)
-        assert load.running_sequence_count == 2, "so the listener waits, and has the one place of the others"
-        go_on.set()
+        assert load.running_sequence_count == 2, "so the call with a listener waits, in the only place of the queue"
+        blocked.may_go_on.set()
         while not accepted.done() and load.waiting_sequence_count < 2:
             load = await stub.GetLoad(engine_pb2.GetLoadRequest())
         for call in running:
             call.cancel()
-        assert len(codes_of([response async for response in heard])) == len(codes_of(await accepted)) == 6
+        assert len(codes_of([response async for response in with_listener])) == len(codes_of(await accepted)) == 6
 
 
 async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    """A thread cannot be cancelled. Callers that cancel and call again would have as many threads read as they like."""
-    begun, go_on = reading
-    async with _serving_unread(settings, reading, max_waiting=8) as stub:
+    """A thread cannot be cancelled. Otherwise a caller that cancels and calls again could use any number of threads."""
+    async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
         for _ in range(3):
             call = stub.Generate(generate_request())
-            await eventually(lambda: bool(begun))
+            await eventually(lambda: bool(blocked.started))
             await asyncio.sleep(0.1)
             call.cancel()
         last = asyncio.create_task(collect(stub, generate_request()))
-        assert not (await asyncio.wait({last}, timeout=0.2))[0] and len(begun) == 1
-        go_on.set()
+        assert not (await asyncio.wait({last}, timeout=0.2))[0] and len(blocked.started) == 1
+        blocked.may_go_on.set()
         assert len(codes_of(await last)) == 6
 
 
 async def test_a_short_text_is_read_before_long_ones_that_came_first(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    begun, go_on = reading
-    async with _serving_unread(settings, reading, max_waiting=8) as stub:
+    async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
         calls = [asyncio.create_task(collect(stub, _of_text("a first one")))]
-        await eventually(lambda: bool(begun))
+        await eventually(lambda: bool(blocked.started))
         calls += [asyncio.create_task(collect(stub, _of_text(f"{index} " + "long " * 20))) for index in range(3)]
         await asyncio.sleep(0.2)
         calls.append(asyncio.create_task(collect(stub, _of_text("short"))))
         await asyncio.sleep(0.2)
-        go_on.set()
+        blocked.may_go_on.set()
         assert [len(codes_of(responses)) for responses in await asyncio.gather(*calls)] == [6] * 5
-        assert [text.split()[0] for text in begun] == ["a", "short", "0", "1", "2"]
+        assert [text.split()[0] for text in blocked.started] == ["a", "short", "0", "1", "2"]
 
 
-async def test_calls_tell_of_progress_while_their_texts_wait_to_be_read(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+async def test_calls_report_progress_while_their_texts_wait_to_be_read(
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    """A gateway takes an engine that says nothing for three seconds for lost, and sends the text to another one."""
-    begun, go_on = reading
-    async with _serving_unread(settings, reading, max_waiting=8) as stub:
+    """Without it, a gateway takes the engine for lost after three seconds and sends the text to another one."""
+    async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
         calls = [stub.Generate(generate_request()) for _ in range(3)]
         for call in calls:
             assert (await asyncio.wait_for(call.read(), 2.5)).HasField("progress")
-        assert len(begun) == 1
+        assert len(blocked.started) == 1
         calls.pop().cancel()
-        go_on.set()
+        blocked.may_go_on.set()
         for call in calls:
             responses = list[engine_pb2.GenerateResponse]()
             while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
@@ -188,24 +193,23 @@ async def test_calls_tell_of_progress_while_their_texts_wait_to_be_read(
 
 
 async def test_calls_whose_texts_wait_end_when_the_engine_fails(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+    settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
-    """Nothing is read for an engine that makes nothing of it, and other engines can take the calls."""
-    begun, go_on = reading
-    go_on.set()
+    """So other engines can take the calls, and no text is read in vain."""
+    blocked.may_go_on.set()
     stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_waiting": 8}))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
         stub = engine_pb2_grpc.EngineServiceStub(channel)
-        go_on.clear()
-        begun.clear()
+        blocked.may_go_on.clear()
+        blocked.started.clear()
         waiting = [asyncio.create_task(_refusal(stub)) for _ in range(3)]
-        await eventually(lambda: len(stage.async_engine._coming[False]) == 3 and bool(begun))
+        await eventually(lambda: len(stage.async_engine._pending[False]) == 3 and bool(blocked.started))
         stage.async_engine.thread.worker.submit(_lose_the_device)
         ended, being_read = await asyncio.wait(waiting, timeout=2)
         assert [task.result().code for task in ended] == [grpc.StatusCode.UNAVAILABLE] * 2
         assert (await asyncio.wait_for(_refusal(stub), 2)).code is grpc.StatusCode.UNAVAILABLE
-        assert len(begun) == 1
-        go_on.set()  # a thread cannot be cancelled
+        assert len(blocked.started) == 1
+        blocked.may_go_on.set()  # a thread cannot be cancelled
         assert (await being_read.pop()).code is grpc.StatusCode.UNAVAILABLE
     await stage.stop()
 
@@ -220,7 +224,7 @@ async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings)
         assert (await running.read()).HasField("started")
         assert (await _refusal(stub)).reason == "QUEUE_FULL"
         for field, wrong in WRONG.items():
-            if field != "segments[0].text":  # whose length is known when it has been read
+            if field != "segments[0].text":  # its length in tokens is not known before it has been read
                 error = await _refusal(stub, **wrong)
                 assert [violation.field for violation in error.field_violations] == [field], error
         running.cancel()
@@ -247,13 +251,10 @@ async def _serving(settings: EngineSettings, **changes: Any) -> AsyncIterator[St
 
 
 @asynccontextmanager
-async def _serving_unread(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event], **changes: Any
-) -> AsyncIterator[Stub]:
-    """Once it is ready it reads no text but QUICK until the test lets it."""
-    begun, go_on = reading
-    go_on.set()
+async def _serving_blocked(settings: EngineSettings, blocked: BlockedTokenizer, **changes: Any) -> AsyncIterator[Stub]:
+    """A stage whose tokenizer is blocked from when it is ready."""
+    blocked.may_go_on.set()
     async with _serving(settings, **changes) as stub:
-        go_on.clear()
-        begun.clear()
+        blocked.may_go_on.clear()
+        blocked.started.clear()
         yield stub

@@ -1,4 +1,4 @@
-"""What the engine stage counts of a sequence."""
+"""The metrics that the engine stage keeps of sequences and steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose texts are read next: short ones overtake long ones, those with a listener all, and nobody waits for ever."""
+"""Which text is read next: a listener's, then short before long ones; and none waits for ever."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def turns(order: ReadingOrder, tasks: list[asyncio.Task[None]]) -> list[st
 async def test_short_texts_overtake_long_ones(order: ReadingOrder, wait_for_turn: Wait) -> None:
     await order.acquire(request(1))
     tasks = [
-        await wait_for_turn(name, of)
-        for name, of in [("long", request(900)), ("with a context", request(500, 20)), ("short", request(20))]
+        await wait_for_turn(name, text)
+        for name, text in [("long", request(900)), ("with a context", request(500, 20)), ("short", request(20))]
     ]
     assert await turns(order, tasks) == ["short", "with a context", "long"]
 
@@ -79,7 +79,7 @@ async def test_a_listeners_text_is_read_first(order: ReadingOrder, wait_for_turn
 async def test_a_long_text_is_overtaken_until_it_is_due(
     order: ReadingOrder, wait_for_turn: Wait, now: list[float]
 ) -> None:
-    """900 characters take a minute to say."""
+    """900 characters are a minute of speech."""
     await order.acquire(request(1))
     long = await wait_for_turn("long", request(900))
     now[0] = 50.0
@@ -90,12 +90,12 @@ async def test_a_long_text_is_overtaken_until_it_is_due(
 
 
 async def test_a_cancelled_request_passes_its_turn_on(order: ReadingOrder, wait_for_turn: Wait) -> None:
-    """Cancelled while it waits, and in the moment in which its turn comes."""
+    """Whether it is cancelled while it waits, or just when its turn has come."""
     await order.acquire(request(1))
     first, second, third = [await wait_for_turn(str(index), request(20)) for index in range(3)]
     first.cancel()
     await eventually(first.done)
-    order.release()  # to the second, which is cancelled before it can run
+    order.release()  # it is the second one's turn, which is cancelled before it can run
     second.cancel()
     await asyncio.wait_for(third, 5)
     assert first.cancelled() and second.cancelled()

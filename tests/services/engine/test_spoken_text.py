@@ -1,4 +1,4 @@
-"""What the engine reads of a text: through the bundle's front end and the lexicons, over real gRPC."""
+"""How the bundle's front end and the lexicons change a text before it is tokenized, over real gRPC."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from services.engine.stage import start_engine
 
 MakeBundle = Callable[..., Path]
 READ = FrontEnd.phonemize
-PREFIX_AND_ENDS = 2 + len("[1]")  # tokens of the tiny tokenizer, a byte each, that are no text
+PREFIX_AND_ENDS = 2 + len("[1]")  # tokens beside those of the text: the tiny tokenizer has one for each byte
 
 
 @pytest.fixture
 def make_bundle(bundle: Path, tmp_path: Path) -> MakeBundle:
-    """The tiny bundle with other keys; lexicon: the text of its own one."""
+    """Makes the tiny bundle with other keys. lexicon: the content of the bundle's own lexicon."""
 
     def make(lexicon: str = "", **keys: Any) -> Path:
         folder = tmp_path / "bundle"
@@ -53,7 +53,7 @@ def lexicon(tmp_path: Path) -> Path:
 
 
 def write(path: Path, text: str) -> Path:
-    """As an editor does: another file in its place."""
+    """Replaces the file by a new one, as an editor does."""
     path.with_suffix(".new").write_text(text, encoding="utf-8")
     os.replace(path.with_suffix(".new"), path)
     return path
@@ -73,7 +73,7 @@ async def serving(bundle: Path, lexicon: Path | None = None) -> AsyncIterator[An
 
 
 async def generate(stub: Any, *texts: str, speaker: int = 1) -> tuple[engine_pb2.GenerateStarted, bytes]:
-    """Codes of the last text after the others."""
+    """Speaks the last text, with the others as context. Returns the first response and the codes."""
     request = engine_pb2.GenerateRequest(
         request_id="r",
         segments=[engine_pb2.Segment(speaker_id=speaker, text=text) for text in texts],
@@ -97,7 +97,7 @@ async def test_without_a_front_end_the_codes_are_those_of_the_spelling(bundle: P
 async def test_the_front_end_is_what_the_tokenizer_reads_of_every_segment(
     bundle: Path, make_bundle: MakeBundle
 ) -> None:
-    """The bundle of spelling says the symbols when it is given them as a text."""
+    """A bundle without a front end gives the same codes when its text is the symbols."""
     texts = ["It's 3:45 pm.", "Hello?"]
     symbols = [load("english-phonemes-1").phonemize(text) for text in texts]
     async with serving(bundle) as stub:
@@ -153,7 +153,7 @@ async def test_a_changed_lexicon_is_followed_without_a_restart(
     assert [r.getMessage() for r in caplog.records].count(
         f"what was read before stays in use: --lexicon cannot be used: {lexicon}, line 1 has 1 columns; a word, how"
         " it is said and perhaps a voice are needed, parted by tabs."
-    ) == 1, "a mistake is told once"
+    ) == 1, "a mistake is logged once"
 
 
 async def test_a_voices_words_are_for_its_speaker_alone(bundle: Path, lexicon: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_request_is_read_with_one_version_of_the_lexicon(bundle: Path, lexicon
 
 
 async def test_context_that_finds_no_room_is_not_read(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To read 64 turns of 4,096 letters takes a minute, and other calls wait."""
+    """Reading 64 turns of 4,096 letters takes a minute, in which other calls wait."""
     read: list[str] = []
 
     def phonemize(self: FrontEnd, text: str, lexicon: Any = None) -> str:
@@ -204,7 +204,7 @@ async def test_context_that_finds_no_room_is_not_read(make_bundle: MakeBundle, m
 def test_speakers_without_words_of_their_own_share_one_lexicon(
     make_bundle: MakeBundle, lexicon: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of 20,000 entries takes 0.1 s to make, and requests wait for it."""
+    """A lexicon of 20,000 entries takes 0.1 s to build, in which requests wait."""
     made: list[Lexicon] = []
 
     def make(*files: list[Entry], voices: list[str] | tuple[str, ...] = ()) -> Lexicon:
@@ -216,7 +216,7 @@ def test_speakers_without_words_of_their_own_share_one_lexicon(
     bundle = open_bundle(str(make_bundle(voices=voices)))
     write(lexicon, "data\tdah ta\tv7\ncsm\tsee\n")
     spoken = SpokenText(bundle, lexicon)
-    assert len(made) == 3, "of no file; of this file: of v7, of all others"
+    assert len(made) == 3, "one without a file; two with this file: for v7, and for all others"
     assert [spoken.read(speaker, "csm data") for speaker in (6, 7, 500)] == ["see data", "see dah ta", "see data"]
 
 

@@ -1,4 +1,4 @@
-"""The engine stage as a whole: what it loads, what it reports, how it fails and ends."""
+"""The engine stage as a whole: what it loads, what it reports, how it fails and stops."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from tests.support.tiny.csm import save_original
 
 
 async def test_what_numbers_are_rounded_to_tells_replicas_apart(settings: EngineSettings) -> None:
-    """A stream must not go on at a replica that would make other codes of the same weights."""
+    """A stream must not be resumed by a replica that makes other codes from the same weights."""
     choices: list[dict[str, object]] = [
         {},
         {"quantization": "float8"},
         {"kv_cache_dtype": "float8"},
-        {"fused_products": True},  # round a norm's weights and a matrix's together
+        {"fused_products": True},  # rounds the product of a norm's and a matrix's weights once
         {"dtype": "bfloat16"},
         {"dtype": "bfloat16", "fused_products": True},
         {"dtype": "bfloat16", "depth_kernel": True},
         {"dtype": "bfloat16", "depth_kernel": True, "fused_products": True},
     ]
     choices.append({"dtype": "bfloat16", "quantization": "int8"})
-    choices.append({"dtype": "bfloat16", "quantization": "int8", "depth_kernel": True})  # rounds rows, too
+    choices.append({"dtype": "bfloat16", "quantization": "int8", "depth_kernel": True})  # rounds rows too
     loaded = [await asyncio.to_thread(load_engine, settings.model_copy(update=choice)) for choice in choices]
     assert len({engine.weights_digest for engine in loaded}) == len(choices)
 
@@ -59,7 +59,7 @@ async def test_types_tell_replicas_apart_where_the_weights_have_the_same_values_
 def test_slow_first_steps_of_a_process_hold_no_stream_back(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They load libraries. As an estimate of the next steps they would let streams in one at a time for seconds."""
+    """The first steps load libraries. If they counted, streams would be admitted one at a time for seconds."""
     read = InFlightSteps.read
     monkeypatch.setattr(InFlightSteps, "read", lambda steps: replace(read(steps), seconds=3.0))
     engine = load_engine(settings.model_copy(update={"real_time_share": 0.7})).engine

@@ -1,4 +1,4 @@
-"""Prompts of the bundle's voices, as engines give them to gateways."""
+"""Voice prompts of the bundle, as gateways get them from an engine."""
 
 from __future__ import annotations
 

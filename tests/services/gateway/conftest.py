@@ -1,4 +1,4 @@
-"""A gateway between fake stages, and stubs to call it."""
+"""A gateway in front of fake stages, and stubs to call it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def watermark(channel: grpc.aio.Channel) -> Any:
 
 @pytest.fixture
 def stream_request() -> tts_pb2.StreamSynthesizeRequest:
-    """A right request; tests change one thing."""
+    """A valid request, which tests change."""
     return tts_pb2.StreamSynthesizeRequest(
         input=tts_pb2.SynthesisInput(text="Hello from the other side."),
         audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),

@@ -1,4 +1,4 @@
-"""A text of 4,096 characters, the most that OpenAI's API takes, is said to its end with the default settings."""
+"""A text of 4,096 characters, the limit of OpenAI's API, is spoken to its end with the default settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def asked(stream_request: Request) -> Request:
 
 
 def speak_at_usual_pace(deployment: FakeDeployment) -> int:
-    """Frames of the whole text."""
+    """The number of frames of the whole text."""
     frames_a_sentence = round(len(SENTENCE) / CHARACTERS_A_SECOND * SAMPLE_RATE_HZ / FRAME_SAMPLES)
     deployment.engine.frame_count = frames_a_sentence
     return frames_a_sentence * -(-len(TEXT) // len(SENTENCE))
@@ -62,7 +62,7 @@ async def test_one_message_holds_the_longest_text_in_mu_law(
 
 
 async def test_an_utterance_without_end_is_cut_and_the_text_goes_on(asked: Request) -> None:
-    """A sentence in which the model finds no end takes neither the whole limit nor the sentences behind it."""
+    """A sentence that the model does not end uses up neither the text's limit nor the sentences after it."""
     asked.input.text = "One is first. Two has no end. Three is last."
     async with (
         fake_deployment(max_utterance_audio_seconds=4.0) as deployment,
@@ -94,7 +94,7 @@ def finished(deployment: FakeDeployment) -> dict[str, float]:
 
 
 def test_every_other_limit_leaves_room_for_the_longest_audio() -> None:
-    """Played as it is made. What drains gives it that time too."""
+    """The text is made at the speed of playback. A drain waits as long."""
     gateway, door = GatewaySettings(), HttpSettings()
     longest_s = gateway.max_stream_audio_seconds
     assert len(TEXT) / CHARACTERS_A_SECOND < longest_s and len(TEXT) == gateway.max_text_length

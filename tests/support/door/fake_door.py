@@ -1,4 +1,4 @@
-"""A real HTTP door before a real gateway before stand-ins of engine and codec."""
+"""A real HTTP door in front of a real gateway, which is in front of a fake engine and codec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fake_stages import CallRecord
 
 @dataclass
 class FakeDoor:
-    """A door that listens on a free port, and what is behind it."""
+    """A running door, the deployment behind it, and an HTTP client of the door."""
 
     stage: HttpStage
     behind: FakeDeployment
@@ -31,7 +31,7 @@ class FakeDoor:
 
 @asynccontextmanager
 async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[FakeDoor]:
-    """gateway: settings of the gateway; settings: of the door"""
+    """gateway: settings of the gateway. settings: of the door."""
     async with fake_deployment(**(gateway or {})) as behind:
         own: dict[str, Any] = {
             "host": "127.0.0.1",
@@ -42,17 +42,18 @@ async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> A
             "drain_seconds": 0.0,
         }
         stage = await start_http(HttpSettings(**(own | settings)))
-        url = f"http://127.0.0.1:{stage.server.port}"
         try:
             await behind.gateway.wait_ready()
-            async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
-                yield FakeDoor(stage, behind, client)
+            async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+                door = FakeDoor(stage, behind, client)
+                client.base_url = httpx.URL(door.url)
+                yield door
         finally:
             await stage.stop()
 
 
 async def left_in_search(door: FakeDoor, path: str, **sent: Any) -> CallRecord:
-    """The codec's search for the watermark, whose caller closed its connection meanwhile; it has ended."""
+    """Closes a request's connection while the codec searches for the watermark. Returns the search, which has ended."""
     codec = door.behind.codec
     codec.search_script.pause_at = 0
     asking = asyncio.create_task(door.client.post(path, **sent))

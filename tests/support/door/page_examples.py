@@ -1,4 +1,4 @@
-"""Programs of a page's fenced blocks, and how they are run."""
+"""The example programs in a page's fenced code blocks, and how tests run them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PATHS = [str(REPOSITORY / part) for part in ("", "clients/python", "gen/python")
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The blocks of a language, in their order."""
+    """The code blocks of a language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def at(door: FakeDoor, program: str) -> str:
-    """The program with the addresses of running servers, and a voice of theirs, in place of those of `make serve`."""
+    """The program with the addresses and a voice of running servers in place of those of `make serve`."""
     program = program.replace("127.0.0.1:8000", door.url.removeprefix("http://"))
     return re.sub(r"\bslt\b", "ada", program.replace("127.0.0.1:50051", door.behind.target))
 
 
 async def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs it in `folder`, at most a minute."""
+    """Runs a command in `folder`, for at most a minute. environment: additional variables."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), **environment}
     return await asyncio.to_thread(
         subprocess.run, command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
@@ -35,7 +35,7 @@ async def run(command: list[str], folder: Path, **environment: str) -> subproces
 
 
 def csm_on_path(folder: Path) -> str:
-    """PATH with a `csm` that is this checkout's."""
+    """A value for PATH with this checkout's `csm` first. Writes a script into `folder`."""
     program = folder / "bin" / "csm"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m csm_client "$@"\n')

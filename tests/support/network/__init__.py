@@ -1,1 +1,1 @@
-"""Servers and ways to them: names, relays."""
+"""Networks of tests: servers, relays that fail, a name server, free ports."""

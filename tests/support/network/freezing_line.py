@@ -1,4 +1,4 @@
-"""A line to a server that can freeze: then it takes nothing and gives nothing, and stays open."""
+"""A relay to a server that can freeze: connections then stay open, and no byte passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class FreezingLine:
-    """`port` leads to the server once it is open."""
+    """Once it is open, connections to `port` are passed on to the server."""
 
     def __init__(self) -> None:
         self._flows = asyncio.Event()
@@ -28,16 +28,16 @@ class FreezingLine:
 
     async def close(self) -> None:
         self._server.close()
-        await asyncio.sleep(0)  # a connection that has just been accepted comes now
+        await asyncio.sleep(0)  # a connection that the system has just accepted becomes a task
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for writer in self._callers:  # also where its task had not begun
+        for writer in self._callers:  # including those whose task had not begun
             writer.transport.abort()
-        await asyncio.sleep(0)  # in which transports close
+        await asyncio.sleep(0)  # transports close
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_port: int) -> None:
-        """Where the server is gone, a caller that connects anew is hung up on."""
+        """One connection. It is closed at once where the server is gone."""
         try:
             their_reader, their_writer = await asyncio.open_connection("127.0.0.1", to_port)
         except OSError:

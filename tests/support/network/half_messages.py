@@ -1,10 +1,10 @@
-"""A caller in bare HTTP/2 that sends most of a message and then nothing, which no gRPC library does.
+"""A caller in bare HTTP/2 that sends most of a message and then nothing. No gRPC library does that.
 
     python -m tests.support.network.half_messages HOST:PORT FROM PATH STREAMS BYTES [FIRST]
 
-Opens STREAMS calls of PATH from the address FROM. Each sends FIRST, a message in hexadecimal, and then all but 1 KiB of
-a message of BYTES. Prints how many bytes the server has taken of them together and, when its input ends, how many calls
-the server has ended.
+Opens STREAMS calls of PATH from the address FROM. Each sends FIRST, a message in hexadecimal, and then a message of
+BYTES bytes without its last 1 KiB. Prints how many bytes the server has accepted from all calls, and then, when
+standard input ends, how many calls the server has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_DATA = 16_384
 
 
 class HalfMessages:
-    """One connection, and what its calls have still to send."""
+    """One connection, and the bytes that its calls have yet to send."""
 
     def __init__(self, target: str, source: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -42,15 +42,15 @@ class HalfMessages:
         self._windows[stream], self._unsent[stream] = self._stream_window, memoryview(content)
 
     def run(self, seconds: float) -> None:
-        """Sends what the windows let, until nothing has moved for so long."""
-        moved_s = time.monotonic()
-        while time.monotonic() - moved_s < seconds:
+        """Sends as much as the flow control windows allow, until nothing could be sent for `seconds`."""
+        last_sent_s = time.monotonic()
+        while time.monotonic() - last_sent_s < seconds:
             before = self.num_sent
             for stream in list(self._unsent):
                 self._send(stream)
                 self._receive(0)
             if self.num_sent > before:
-                moved_s = time.monotonic()
+                last_sent_s = time.monotonic()
             else:
                 self._receive(0.05)
 
@@ -73,10 +73,10 @@ class HalfMessages:
             if len(self._received) < 9 + size:
                 return
             kind, flags, stream = struct.unpack(">BBI", self._received[3:9])
-            self._take(kind, flags, stream, self._received[9 : 9 + size])
+            self._handle(kind, flags, stream, self._received[9 : 9 + size])
             self._received = self._received[9 + size :]
 
-    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _WINDOW_UPDATE and not stream:
             self._window += int.from_bytes(payload, "big")
         elif kind == _WINDOW_UPDATE and stream in self._windows:
@@ -98,7 +98,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b""
 
 
 def _literal(header: tuple[str, str]) -> bytes:
-    """A header in HPACK, neither compressed nor indexed."""
+    """A header as an HPACK literal, neither compressed nor indexed."""
     return b"\0" + b"".join(bytes([len(part)]) + part.encode() for part in header)
 
 

@@ -1,4 +1,4 @@
-"""A name server on loopback: names get and lose addresses while programs run."""
+"""A name server on loopback, whose name gets and loses addresses while programs run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 
 class NameServer(BaseResolver):  # type: ignore[misc]
-    """Answers every question with the addresses of now."""
+    """Answers every question with the current `addresses`."""
 
     def __init__(self, addresses: list[str], ttl_s: int) -> None:
         self.addresses = addresses
@@ -25,7 +25,7 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         return reply
 
     def target(self, port: int) -> str:
-        """The gRPC target of the addresses at `port`, asked of this server."""
+        """The gRPC target that asks this server for the addresses, with `port` at each."""
         return f"dns://127.0.0.1:{self.port}/replicas.csm.test:{port}"
 
 

@@ -1,4 +1,4 @@
-"""Ports of this machine for programs that cannot say which free one they took."""
+"""Free ports, for programs that cannot pick one and report it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until the last one is known."""
+    """Different ports that are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for held in sockets:

@@ -1,4 +1,4 @@
-"""A relay in front of a server that can fall silent: connections then pass nothing on, and stay open."""
+"""A relay in front of a server whose connections can fall silent: they stay open, and bytes are lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class SilentRelay:
-    """`port` leads to `server_port`. When that is changed, connections to the one before fall silent."""
+    """Passes connections to `port` on to `server_port`. When that changes, connections to the old one fall silent."""
 
     def __init__(self, server_port: int) -> None:
         self.port = 0

@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2_grpc
 async def tts_server(
     service: tts_pb2_grpc.TextToSpeechServiceServicer, *options: tuple[str, int]
 ) -> AsyncIterator[int]:
-    """Yields its port on 127.0.0.1. options: of the gRPC server"""
+    """Yields the port on 127.0.0.1. options: of the gRPC server."""
     server = grpc.aio.server(options=options)
     tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")

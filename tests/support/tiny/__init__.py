@@ -1,1 +1,1 @@
-"""Tiny parts of a bundle: seeded random weights in the real file formats, for tests and first steps."""
+"""Tiny parts of a bundle: seeded random weights in the real file formats."""

@@ -2,8 +2,8 @@
 
     python -m tests.support.tiny.bundle build/bundles/tiny --seed 0
 
-It loads through the same loaders as a real bundle. The weights are random, so it sounds like noise, and its
-`bundle.json` says so; those of the watermark alone are trained, so the noise carries a mark that can be found.
+It is loaded like a real bundle. Its weights are random, so it sounds like noise, and its `bundle.json` says so. Only
+the watermark's networks are trained: the noise carries a mark that can be detected.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.tokenizer import write_byte_tokenizer
 
 TRAINED_SILENTCIPHER = Path(__file__).parents[3] / "bundles" / "builtin" / "silentcipher"
-NOISE_SDR_DB = 25.0  # noise hides the mark from the detector better than speech does, so it gets a stronger one
+NOISE_SDR_DB = 25.0  # stronger than in speech: noise hides the mark from the detector
 NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
 
 
 def write_tiny_bundle(folder: Path, *, seed: int = 0) -> None:
-    """Writes the bundle beside `folder` first and moves it there when it is whole, replacing what was there."""
+    """Writes the bundle, in place of what was there. `folder` never has half a bundle."""
     draft = folder.with_name(folder.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Writes a CSM checkpoint of any size with seeded random weights, in either published layout.
 
-The files are what the loader meets in the world: Sesame's `model.safetensors` or `ckpt.pt` with its config.json, or
-the transformers library's sharded safetensors with theirs.
+The layouts are Sesame's, `model.safetensors` or `ckpt.pt`, and the transformers library's, sharded safetensors; each
+has its own config.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
-# Hundreds of frames a second, with every feature of the real one: GQA, two stacks, 3 spare ids.
+# It makes hundreds of frames a second, and has all features of the real model: GQA, two stacks, 3 spare audio ids.
 TINY = ModelConfig(
     backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=128),
     depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
@@ -47,7 +47,7 @@ def permute_rotary(weight: Tensor, heads: int) -> Tensor:
 
 
 def write_original(folder: Path, config: ModelConfig, *, seed: int, pickle: bool = False) -> CSM:
-    """Writes `model.safetensors` (or `ckpt.pt`) and config.json; returns the model that was written."""
+    """Writes `model.safetensors` (or `ckpt.pt`) and config.json. Returns the model."""
     model = random_model(config, seed=seed)
     save_original(folder, model, pickle=pickle)
     return model
@@ -65,7 +65,7 @@ def save_original(folder: Path, model: CSM, *, dtype: torch.dtype = torch.float3
 
 
 def write_transformers(folder: Path, config: ModelConfig, *, seed: int, num_shards: int = 2) -> CSM:
-    """Writes sharded safetensors with an index, and config.json; returns the model that was written."""
+    """Writes sharded safetensors with an index, and config.json. Returns the model."""
     folder.mkdir(parents=True, exist_ok=True)
     model = random_model(config, seed=seed)
     state = transformers_state(model)
@@ -82,14 +82,14 @@ def write_transformers(folder: Path, config: ModelConfig, *, seed: int, num_shar
 
 
 def transformers_state(model: CSM) -> dict[str, Tensor]:
-    """The parameters under the transformers library's names and in its order of rows."""
+    """The parameters with the transformers library's names and order of rows."""
     state = _renamed(model, transformers_keys(model.config))
     state[TIED_AUDIO_EMBEDDINGS] = model.audio_embeddings.weight.clone()
     return state
 
 
 def original_config(config: ModelConfig) -> dict[str, Any]:
-    """config.json of explicit shapes; the published file names flavors instead."""
+    """config.json with explicit shapes, where the published file names flavors."""
     return {
         "backbone": asdict(config.backbone),
         "depth_decoder": asdict(config.depth_decoder),
@@ -101,7 +101,7 @@ def original_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:
-    """config.json as the transformers library's CsmConfig writes it."""
+    """config.json as the transformers library writes it for its CsmConfig."""
     return {
         "model_type": "csm",
         **_transformers_stack(config.backbone, low=0.125, high=0.5, window=1024),

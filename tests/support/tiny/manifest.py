@@ -1,4 +1,4 @@
-"""A valid bundle.json for tests to change, and a folder round it whose weights are single bytes."""
+"""A valid bundle.json for tests to change, and a bundle's folder whose weights are single bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def valid_manifest(**changes: Any) -> dict[str, Any]:
 
 
 def write_bundle(folder: Path, content: dict[str, Any] | str) -> Path:
-    """content: of bundle.json; the part "silentcipher" is left out"""
+    """Writes the folder without the part "silentcipher". content: of bundle.json."""
     (folder / "model").mkdir()
     (folder / "model" / "model.safetensors").write_bytes(b"w")
     (folder / "mimi.safetensors").write_bytes(b"m")

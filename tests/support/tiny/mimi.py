@@ -1,6 +1,6 @@
 """Writes a Mimi with seeded random weights in the real file format: a tiny one, or one of the published sizes.
 
-It decodes any codes to noise of about the loudness of speech, different for different codes.
+It decodes codes to noise about as loud as speech; different codes give different noise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOUDNESS = 0.07  # rms of what random codes decode to
 def tiny_config(
     *, num_codebooks: int = 32, codebook_size: int = 2048, context: int = 250, width: int = 64
 ) -> dict[str, Any]:
-    """A configuration with moshi's keys: 24 kHz and 12.5 frames a second as published, about 200 000 parameters.
+    """A configuration with moshi's keys: 24 kHz and 12.5 frames a second as published, about 200,000 parameters.
 
     context: attention span in steps of 40 ms.
     """
@@ -111,7 +111,7 @@ def _save(model: MimiModel, path: Path, dtype: torch.dtype) -> None:
 
 
 def _fill_weights(model: MimiModel) -> None:
-    """Signals keep their strength from layer to layer, and biases stay small beside them."""
+    """Random weights with which signals keep their strength from layer to layer, and small biases."""
     for module in model.modules():
         match module:
             case nn.ConvTranspose1d():

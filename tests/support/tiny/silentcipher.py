@@ -1,6 +1,6 @@
 """Writes a tiny SilentCipher: the published folder layout at 24 kHz, seeded random weights, cheap to run.
 
-The mark it makes is noise of the right strength, and nothing can find it again: that takes training.
+Its mark is noise of the right strength, which only trained networks could detect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from csm_codec.watermark.networks.silentcipher import FEATURES_IN, SilentCipher,
 def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 16) -> dict[str, object]:
     """The published hyperparameters with smaller numbers; the names are those of hparams.yaml.
 
-    band: kernels for a CPU are compiled for it (csm_codec/watermark/cpu), which takes seconds; so tests share one.
+    band: CPU kernels are compiled for each (csm_codec/watermark/cpu), which takes seconds; so most tests share one.
     """
     return {
         "SR": sample_rate_hz,
@@ -63,7 +63,7 @@ def write_tiny_silentcipher(folder: Path, seed: int, *, data_parallel: bool = Tr
 
 
 def _settle_statistics(silentcipher: SilentCipher) -> None:
-    """Batch statistics of noise, as training would have left them: eval mode then keeps signals at their strength."""
+    """Sets batch statistics of noise, as training would have: in eval mode, signals then keep their strength."""
     modules = (silentcipher.carrier_encoder, silentcipher.carrier_decoder, silentcipher.message_decoder)
     for module in modules:
         for norm in module.modules():

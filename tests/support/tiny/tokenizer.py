@@ -1,4 +1,4 @@
-"""Writes a `tokenizer.json` of the Llama 3 kind with one token per byte: any text, no merges, BOS and EOS."""
+"""Writes a `tokenizer.json` like Llama 3's with one token for each byte, BOS and EOS, and no merges."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def write_byte_tokenizer(path: Path) -> None:
 
 
 def byte_tokenizer(folder: Path, text_vocab_size: int) -> TextTokenizer:
-    """One of a file that is written into `folder`."""
+    """Writes such a file into `folder`, and loads it."""
     write_byte_tokenizer(folder / "tokenizer.json")
     return TextTokenizer(folder / "tokenizer.json", text_vocab_size)

@@ -158,71 +158,96 @@ def command_line() -> ArgumentParser:
     common.add_argument(
         "--target",
         default=os.environ.get("CSM_TARGET", "127.0.0.1:50051"),
-        help="the server, as host:port (default: $CSM_TARGET or %(default)s)",
+        help="server to call, as host:port (default: $CSM_TARGET, or else 127.0.0.1:50051)",
     )
     common.add_argument(
         "--deadline",
         type=deadline,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
-        help="give up after this long (default: %(default)g)",
+        help="end the call after this many seconds (default: %(default)g)",
     )
-    common.add_argument("--tls", action="store_true", help="speak TLS; trust the usual authorities")
-    common.add_argument("--tls-ca", type=Path, metavar="FILE", help="speak TLS; trust the authorities of a PEM file")
+    common.add_argument("--tls", action="store_true", help="use TLS; trust the usual CAs")
+    common.add_argument("--tls-ca", type=Path, metavar="FILE", help="use TLS; trust the CAs in this PEM file")
     common.add_argument(
-        "--tls-certificate", type=Path, metavar="FILE", help="PEM chain, for a server that asks who calls"
+        "--tls-certificate",
+        type=Path,
+        metavar="FILE",
+        help="PEM file of your certificate chain, for a server that wants one",
     )
-    common.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM key of --tls-certificate, not encrypted")
     common.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="who calls: a file with a bearer token (default: $CSM_TOKEN)"
+        "--tls-key", type=Path, metavar="FILE", help="PEM file of the key of --tls-certificate, not encrypted"
     )
     common.add_argument(
-        "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the bearer token to send (default: the token in $CSM_TOKEN)",
     )
-    parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    common.add_argument(
+        "--insecure-token",
+        action="store_true",
+        help="send the token even without TLS to another host, where others can read it",
+    )
+    parser = ArgumentParser(prog="csm", description="Make speech from text, over gRPC.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
+    say_parser = commands.add_parser(
+        "say", parents=[common], help="make speech of a text: into an audio file, or played"
+    )
     say_parser.add_argument(
-        "text", type=utf8, help="what to say; - reads it from standard input, and says it as it comes"
+        "text", type=utf8, help="what to say; - reads standard input, and says each sentence as soon as it is there"
     )
     add_say_options(say_parser)
-    commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
+    commands.add_parser(
+        "serve-info", parents=[common], help="print the server's model, encodings, watermark and limits"
+    )
     voices_parser = commands.add_parser("voices", parents=[common], help="list, add, show and delete voices")
     add_voices_options(voices_parser)
     detect_parser = commands.add_parser(
-        "detect", parents=[common], help="find what is marked in a file of up to an hour"
+        "detect",
+        parents=[common],
+        help="find the parts of an audio file, of up to an hour, that carry the server's watermark",
     )
-    detect_parser.add_argument("file", type=Path, help="WAV, Ogg Opus, MP3, AAC (ADTS) or FLAC")
+    detect_parser.add_argument("file", type=Path, help="WAV, Ogg Opus, MP3, AAC (ADTS) or FLAC file")
     detect_parser.add_argument(
-        "--key-id", type=utf8, action="append", default=[], help="look for this key only; may be repeated"
+        "--key-id",
+        type=utf8,
+        action="append",
+        default=[],
+        help="look only for the key of this id; may be repeated (default: all keys)",
     )
-    detect_parser.add_argument("--json", action="store_true", help="print one JSON object")
+    detect_parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
 
 
 def add_say_options(parser: ArgumentParser) -> None:
     """Adds the options of `say`, also for programs that start their own server."""
     destination = parser.add_mutually_exclusive_group()
-    destination.add_argument("--play", action="store_true", help="play it while it is made, and write no file")
+    destination.add_argument("--play", action="store_true", help="play the speech while it is made; write no file")
     destination.add_argument(
         "--out",
         type=out,
-        help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or by encoding)",
+        help="audio file, FIFO or device to write; - is standard output (default: speech.wav; with --encoding"
+        " speech.ogg, speech.mp3, ...)",
     )
     parser.add_argument(
-        "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
+        "--encoding", choices=list(ENCODINGS), help="audio format (default: by the file's name, or else wav)"
     )
-    parser.add_argument("--rate", type=int32, metavar="HZ", help="sample rate; the model's own when unset")
-    parser.add_argument("--speed", type=float, help="how fast the speech is, its pitch kept (0.25 to 4; 1 when unset)")
-    parser.add_argument("--speaker", type=int32, help="speaker number; the voice's when unset")
-    parser.add_argument("--voice", type=utf8, help="name of a voice")
-    parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument("--rate", type=int32, metavar="HZ", help="sample rate (default: the model's own)")
+    parser.add_argument(
+        "--speed", type=float, help="speed of the speech, 0.25 to 4; the pitch does not change (default: 1)"
+    )
+    parser.add_argument("--speaker", type=int32, help="speaker number (default: the voice's)")
+    parser.add_argument("--voice", type=utf8, help="name of the voice (default: the server's default voice)")
+    parser.add_argument(
+        "--context", type=Path, metavar="JSON", help="file with the conversation so far: a JSON list of turns"
+    )
     parser.add_argument(
         "--conversation",
         type=utf8,
         metavar="ID",
-        help="id of the conversation, by which the server finds what it computed for the turns before",
+        help="id of the conversation; with it, the server can reuse what it computed for earlier turns",
     )
     for name, option in SAMPLING.items():
         parser.add_argument(
@@ -230,13 +255,20 @@ def add_say_options(parser: ArgumentParser) -> None:
             type=NUMBERS[option.bits],
             help=f"{option.meaning} ({option.allowed})",
         )
-    parser.add_argument("--max-seconds", type=seconds, help="longest audio")
+    parser.add_argument(
+        "--max-seconds", type=seconds, help="most audio to make, in seconds (default: the server's limit)"
+    )
     parser.add_argument(
         "--as-one-utterance",
         action="store_true",
-        help="say the whole text at once; else each sentence is an utterance, with the last ones as context",
+        help="say the text as one utterance (default: each sentence is one, with earlier sentences as context)",
     )
-    parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
+    parser.add_argument(
+        "--return-codes",
+        type=Path,
+        metavar="FILE",
+        help="save the codes of the audio in this file, for a turn in --context",
+    )
 
 
 if __name__ == "__main__":

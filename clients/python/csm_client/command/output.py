@@ -61,7 +61,9 @@ class Output:
         until_s = time.monotonic() + timeout_s
         while (descriptor := _open_writer(self.path)) is None:
             if time.monotonic() >= until_s:
-                raise OutputFileError(f"Nobody has read from {self.path} for {timeout_s:g} s.")
+                raise OutputFileError(
+                    f"No program has opened {self.path} for reading within {timeout_s:g} s (--deadline)."
+                )
             await asyncio.sleep(ASK_AGAIN_S)
         os.set_blocking(descriptor, True)
         self.straight = os.fdopen(descriptor, "wb")
@@ -114,7 +116,7 @@ def check_file(path: Path) -> None:
     if not folder.is_dir():
         raise OutputFileError(f"{path} cannot be written: there is no folder {folder}.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputFileError(f"{path} cannot be written: nothing may be written into the folder {folder}.")
+        raise OutputFileError(f"{path} cannot be written: you may not write to the folder {folder}.")
 
 
 def is_straight(path: Path) -> bool:

@@ -23,7 +23,7 @@ PLAYERS = (
     "ffplay -autoexit -nodisp -loglevel error -f s16le -sample_rate {rate} -ch_layout mono -i -",
 )
 MISSING = (
-    "There is nothing to play sound with: install csm-client[play] (on Linux also libportaudio2), or paplay "
+    "No player was found: install csm-client[play] (on Linux also libportaudio2), or paplay "
     "(pulseaudio-utils), aplay (alsa-utils) or ffplay (ffmpeg)."
 )
 END_S = 5.0  # for a player that has been told to end
@@ -46,7 +46,7 @@ class Playback(Output):
     def __init__(self, encoding: str | None) -> None:
         """encoding: that of the command line. Raises PlayerError when it is set."""
         if encoding is not None:
-            raise PlayerError(f"What is played is PCM: --encoding {encoding} is for files and cannot go with --play.")
+            raise PlayerError(f"--encoding {encoding} cannot be used with --play, which always plays PCM.")
         super().__init__(Path("speakers"), encoding="pcm", is_wav=False, is_straight=True)
         self._player: Player | None = None
 
@@ -98,7 +98,7 @@ class Player(AudioFile):
             call = self._num_calls
             if waited_s >= self._sounds_s + SILENT_S:
                 self.stop()
-                raise PlayerError(f"Nothing has been played for {waited_s:.1f} s; is there a device that works?")
+                raise PlayerError(f"Nothing has been played for {waited_s:.1f} s; check the sound device.")
         if self._error is not None:
             raise self._error
 

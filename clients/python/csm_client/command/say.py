@@ -51,7 +51,7 @@ async def _check_speaker(client: AsyncClient, options: StreamOptions) -> None:
     if voices and speaker not in known:
         there = ", ".join(f"{voice.speaker} ({voice.name})" for voice in voices)
         whose = f"The voice {name}" if name else "The model"
-        raise SpeakerError(f"{whose} has no speaker {speaker}; there is {there}.")
+        raise SpeakerError(f"{whose} has no speaker {speaker}; it has {there}.")
 
 
 async def _say_into(
@@ -66,7 +66,7 @@ async def _say_into(
         async with _open(client, arguments, options) as stream:
             first_audio_s = await _save(stream, output, progress, started_s)
     except IncompleteAudioError as error:
-        left = "What came is there." if output.is_straight else f"{output.path} was not written."
+        left = "The audio so far was delivered." if output.is_straight else f"{output.path} was not written."
         message = f"{error} {left}"
         raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
@@ -149,16 +149,14 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
         ("real-time factor", factor),
         ("finish reason", reason),
         ("watermark", f"key {summary.watermark.key_id}, {summary.watermark.scheme}, coverage {coverage}"),
-        ("voice", header.voice or "none named; the speaker as the model knows it"),
+        ("voice", header.voice or "none; no voice has this speaker"),
         ("seed", str(header.seed)),
         ("request id", header.request_id),
     ):
         print(f"{name:<20} {value}", file=to)
     if summary.stats.dropped_turn_count:
-        print(
-            f"note                 {summary.stats.dropped_turn_count} of the oldest turns did not fit the window",
-            file=to,
-        )
+        dropped = f"{summary.stats.dropped_turn_count} of the oldest turns did not fit the context window"
+        print(f"{'note':<20} {dropped}", file=to)
     if notice:
         print(f"note                 {notice}", file=to)
 

@@ -31,23 +31,37 @@ async def voices(client: AsyncClient, arguments: Namespace) -> int:
 
 def add_voices_options(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="what to do (default: %(default)s)")
-    parser.add_argument("name", nargs="?", type=utf8, help="of the voice to add, show or delete")
-    add = parser.add_argument_group("of add: a voice needs a prompt (audio, text, consent), a seed, or both")
-    add.add_argument(
-        "--audio", type=Path, metavar="FILE", help="recording of the speaker: WAV, Ogg Opus, MP3, AAC or FLAC"
+    parser.add_argument("name", nargs="?", type=utf8, help="name of the voice to add, show or delete")
+    add = parser.add_argument_group(
+        "options of add: a voice needs a prompt (--audio, --text and the two of consent), a seed, or both"
     )
-    add.add_argument("--text", type=utf8, help="what is said in the recording")
-    add.add_argument("--consent-id", type=utf8, help="where the speaker's consent is kept")
+    add.add_argument(
+        "--audio", type=Path, metavar="FILE", help="recording of the speaker, as a WAV, Ogg Opus, MP3, AAC or FLAC file"
+    )
+    add.add_argument("--text", type=utf8, help="what is said in the recording, word for word")
+    add.add_argument(
+        "--consent-id", type=utf8, help="where the speaker's consent is kept, such as the number of a contract"
+    )
     add.add_argument("--consent-text", type=utf8, help="what the speaker agreed to")
     add.add_argument("--speaker", type=int32, default=0, help="speaker number (default: %(default)s)")
-    add.add_argument("--language", type=utf8, action="append", default=[], help="BCP-47 tag; may be repeated")
-    add.add_argument("--description", type=utf8, default="", help="a short text for people")
-    add.add_argument("--seed", type=int64, help="of requests that set none")
+    add.add_argument(
+        "--language",
+        type=utf8,
+        action="append",
+        default=[],
+        help="language that the voice speaks, as a BCP-47 tag; may be repeated",
+    )
+    add.add_argument("--description", type=utf8, default="", help="description for people")
+    add.add_argument("--seed", type=int64, help="seed of requests that set none (default: drawn for each request)")
     audience = add.add_mutually_exclusive_group()
     audience.add_argument(
-        "--caller", type=utf8, action="append", default=[], help="name of a token that may use it; may be repeated"
+        "--caller",
+        type=utf8,
+        action="append",
+        default=[],
+        help="name of another caller that may use the voice; may be repeated",
     )
-    audience.add_argument("--everyone", action="store_true", help="every caller may use it (default: you alone)")
+    audience.add_argument("--everyone", action="store_true", help="let every caller use the voice (default: only you)")
 
 
 def wrong_voices_arguments(arguments: Namespace) -> str:

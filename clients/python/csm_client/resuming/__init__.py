@@ -1,1 +1,1 @@
-"""A stream that is checked message by message, and goes on at another server when its own is lost."""
+"""Checks a stream message by message, and resumes it at another server when its own is lost."""

@@ -1,6 +1,6 @@
-"""A stream, checked message by message: header, chunks without gaps, summary, end. It knows no channel.
+"""Checks a stream message by message: header, chunks without gaps, summary, end. It knows no channel.
 
-Another call may repeat the stream, or go on behind the last checkpoint that the server sent.
+After a loss, another call repeats the stream from its start, or resumes it after the last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _UNCOMPRESSED = {
 }
 
 
-def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
-    """The parts of a header that must match for the samples to be the same."""
+def _audio_identity(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
+    """The fields of a header that determine the samples."""
     return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """A place in the stream."""
+    """A checkpoint, and its place in the stream: the samples, bytes and sentences before it."""
 
     state: bytes
-    position: int  # of the next sample
+    position: int
     byte_position: int
-    sentences: int  # so far
+    sentences: int
 
 
 class _Checkpoints:
@@ -42,10 +42,10 @@ class _Checkpoints:
 
     def __init__(self) -> None:
         self.all: list[_Checkpoint] = []
-        self.digest_since: Any = None  # of the bytes since the last one; None if not all of them are known
+        self.digest_since: Any = None  # of the bytes since the last one; None if unknown
 
     def add(self, checkpoint: _Checkpoint, *, is_at_end: bool) -> None:
-        """is_at_end: of all bytes that have come, also in earlier calls"""
+        """is_at_end: no call has received bytes after it"""
         self.all.append(checkpoint)
         self.digest_since = hashlib.sha256() if is_at_end else None
 
@@ -58,45 +58,44 @@ class _Checkpoints:
             self.digest_since.update(content)
 
     def states(self, *, checked: bool) -> list[bytes]:
-        """checked: none where it could not be checked that the audio is the same"""
+        """checked: only if repeated bytes can be compared with those received before"""
         return [] if checked and self.digest_since is None else [checkpoint.state for checkpoint in self.all]
 
 
 class SpeechReader:
-    """Checks the messages of one stream in order, and whether the stream is complete."""
+    """Checks the order of the messages of one stream, and that it is complete."""
 
     def __init__(self) -> None:
         self.header: tts_pb2.SynthesisHeader | None = None
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
-        self._num_bytes = 0
+        self._num_bytes = 0  # received, in all calls together
         self._digest = hashlib.sha256()  # of these bytes
-        self._checkpoints = _Checkpoints()  # of a text: behind its sentences
-        self._inside = _Checkpoints()  # of a text: inside of the next sentence
+        self._checkpoints = _Checkpoints()  # of a text: after its sentences
+        self._inside = _Checkpoints()  # of a text: inside the sentence after those
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Starts another call, which repeats the stream from its start or from its last checkpoint. What was received
-        before is dropped.
+        """Expects another call, which repeats the stream from its start or from its last checkpoint. Audio that was
+        received before is dropped.
         """
         self.summary = None
         self._has_header = False
         self._position = self._byte_position = self._num_sentences = 0
-        self._repeated = hashlib.sha256()  # of the bytes that had come before
-        self._expected: Any = self._digest  # what it must come to
+        self._repeated = hashlib.sha256()  # of bytes that an earlier call has received
+        self._expected: Any = self._digest  # the digest that they must have
 
     @property
     def checkpoints(self) -> list[bytes]:
-        """States with which another call can go on; none where it could not be checked that the audio is the same.
-
-        FLAC is compressed, and goes on at the last of them.
+        """States from which another call can resume. Empty for FLAC if its bytes could not be compared, for a FLAC
+        stream must continue bit for bit.
         """
         return self._checkpoints.states(checked=self._encoding == tts_pb2.AUDIO_ENCODING_FLAC)
 
     @property
     def speech_checkpoints(self) -> list[bytes]:
-        """Likewise, of the sentence behind those of `checkpoints`, without which they belong nowhere."""
+        """The same for the sentence after those of `checkpoints`. Empty without these."""
         if len(self.checkpoints) < len(self._checkpoints.all):
             return []
         return self._inside.states(checked=self._encoding == tts_pb2.AUDIO_ENCODING_FLAC)
@@ -131,26 +130,26 @@ class SpeechReader:
         self._has_header = True
         if self.header is None:
             self.header = header
-        elif _sound_of(header) != _sound_of(self.header):
+        elif _audio_identity(header) != _audio_identity(self.header):
             raise self._incomplete("The server that went on has another model or other settings.")
         resumed, first = header.resumed_sentence_count, header.first_sentence_index
         if resumed not in (0, len(self.checkpoints)) or first not in (0, resumed):
             raise self._incomplete("The server that went on knows other sentences.")
         frames, sample = header.resumed_frame_count, header.first_sample_offset
-        inside, told = (
+        inside, sent = (
             (self._inside, self.speech_checkpoints) if self.sentences else (self._checkpoints, self.checkpoints)
         )
-        if (frames or sample) and (not told or sample not in (0, inside.all[-1].position)):
+        if (frames or sample) and (not sent or sample not in (0, inside.all[-1].position)):
             raise self._incomplete("The server that went on knows other checkpoints.")
         if sample or first:
-            self._go_on_at(inside if sample else self._checkpoints)
-        if not frames:
-            self._inside.clear()  # its own take their place, and that of all others
+            self._resume_at(inside if sample else self._checkpoints)
+        if not frames:  # the server starts over, and its checkpoints replace the earlier ones
+            self._inside.clear()
             if not resumed:
                 self._checkpoints.clear()
 
-    def _go_on_at(self, checkpoints: _Checkpoints) -> None:
-        """The next message follows the last of these."""
+    def _resume_at(self, checkpoints: _Checkpoints) -> None:
+        """The stream continues after the last of these."""
         last = checkpoints.all[-1]
         self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
         self._expected = checkpoints.digest_since
@@ -192,7 +191,7 @@ class SpeechReader:
         return chunk
 
     def _check_repeated(self) -> None:
-        """Compressed audio continues bit for bit or not at all: a decoder needs what came before."""
+        """Compressed audio must continue bit for bit, because its decoder depends on the earlier bytes."""
         if self._encoding not in _UNCOMPRESSED and self._repeated.digest() != self._expected.digest():
             raise self._incomplete("The server that went on has encoded the audio in another way.")
 
@@ -201,7 +200,7 @@ class SpeechReader:
         return None if self.header is None else self.header.audio_format.audio_encoding
 
     def end(self) -> None:
-        """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
+        """To be called when the stream has ended with OK. Raises IncompleteAudioError without a summary."""
         if self.summary is None:
             raise self._incomplete("The stream ended without its summary.")
         if self.summary.stats.sample_count != self.sample_count:
@@ -210,9 +209,9 @@ class SpeechReader:
             )
 
     def fail(self, error: ServerError, hindrance: str = "") -> NoReturn:
-        """The stream ended with `error`. Raises it; once audio has come, IncompleteAudioError from it.
+        """Raises `error`, or IncompleteAudioError from it if audio has come.
 
-        hindrance: why the stream did not go on at another server
+        hindrance: why the stream was not resumed at another server
         """
         if not self.sample_count:
             raise error from None
@@ -222,7 +221,7 @@ class SpeechReader:
         return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)
 
     def speech(self, samples: bytes) -> Speech:
-        """The whole utterance, after `end`. Raises IncompleteAudioError where these are not all of its samples."""
+        """The whole utterance, after `end`. Raises IncompleteAudioError if `samples` are not all of it."""
         if len(samples) != self._num_bytes:
             raise self._incomplete("A part of it was read before.")
         assert self.header is not None and self.summary is not None

@@ -1,5 +1,7 @@
-"""Whether a lost stream is asked for again: the same request with the same seed gives the same samples, and so does a
-text whose pieces are the same. With the checkpoints that came, what the first server made is not made again.
+"""Decides whether a lost stream is requested again.
+
+The same request with the same seed gives the same samples, and so does a text with the same pieces. With checkpoints,
+what the first server has generated is not generated again.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from csm_client.resuming.reader import SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
 DEFAULT_RESUMES = 3
-RECENT_S = 60.0  # a loss so long ago, if audio came since, is none of a request that ends every server it meets
-FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
+RECENT_S = 60.0  # a loss counts this long, and until new audio comes: a request may be what ends its servers
+FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again, doubled each time
 
-# The message of grpc.aio when a write met the end of the call. The true status is lost.
+# The message of grpc.aio for a write after the end of the call. It hides the status.
 _CUT_OFF_WRITE = "Internal error from Core"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 _OVER_QUOTA = "QUOTA_EXCEEDED"
-_NEVER_REACHED = ("last error: ", "errors resolving ")  # in messages of gRPC: no server was there to be lost
+_NEVER_REACHED = ("last error: ", "errors resolving ")  # in gRPC's messages when no server was reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,16 @@ class NextCall:
 
 
 def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: NextCall | None) -> dict[str, Any]:
-    """The options of a stub's call. After a loss it waits for a server to come; the first call fails where none is.
+    """The options of a stub's call. The first call fails if there is no server; those after a loss wait for one.
 
-    metadata: that of its size is added; timeout_s: of the first call
+    metadata: without that of the request's size; timeout_s: of the first call
     """
     options = {"timeout": timeout_s, "metadata": metadata + size_metadata(request)}
     return options if after is None else {**options, "timeout": after.timeout_s, "wait_for_ready": True}
 
 
 class Resumes:
-    """How often one call may still be made again, within RECENT_S or without new audio, and until when."""
+    """The losses of one stream, and their limits."""
 
     def __init__(
         self,
@@ -55,24 +57,24 @@ class Resumes:
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
-        """request: a text's is its configuration. most: losses within RECENT_S, or without audio between them, that
-        are gone on after. timeout_s: of all calls together
+        """request: of a text in pieces, its configuration. most: how many losses within RECENT_S, or without audio
+        between them, the stream survives. timeout_s: of all calls together.
         """
-        self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
+        self.hindrance = ""  # why the stream cannot be resumed, if there is a reason beside the loss
         self._request = request
         self._most = most
         self._writer = writer
-        self._recent: list[float] = []  # times of losses
-        self._loss: ServerError | None = None  # the first since new audio came
-        self._lost_at = -1  # sample
+        self._recent: list[float] = []  # times of losses that count
+        self._loss: ServerError | None = None  # the first one since audio came
+        self._lost_at = -1  # samples received by then
         self._until_s = time.monotonic() + timeout_s
 
     def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
-        """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
+        """The next call after the loss `error`, which the reader then expects; None if the stream cannot be resumed."""
         now_s = time.monotonic()
         left_s = self._until_s - now_s
-        is_further = reader.sample_count > self._lost_at  # if not, each call may take long to end its server
-        if is_further:
+        has_new_audio = reader.sample_count > self._lost_at
+        if has_new_audio:  # without it even old losses count
             self._recent = [lost_at_s for lost_at_s in self._recent if now_s - lost_at_s < RECENT_S]
         if not self._is_loss(error, reader) or len(self._recent) >= self._most or left_s <= 0:
             return None
@@ -80,7 +82,7 @@ class Resumes:
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
         self._recent.append(now_s)
-        if is_further:
+        if has_new_audio:
             self._loss, self._lost_at = error, reader.sample_count
         if reader.header is not None:
             self._request.sampling_params.seed = reader.header.seed
@@ -94,8 +96,10 @@ class Resumes:
         return NextCall(self._request, left_s - delay_s, delay_s)
 
     def _is_loss(self, error: ServerError, reader: SpeechReader) -> bool:
-        """Before the header, a status without a reason, or of a request too large for gRPC's retries. After a loss, a
-        server may count the lost call for a while and refuse the next one.
+        """Whether the call may be made again after `error`.
+
+        Before the header, gRPC itself retries what a server refuses with a reason, unless the request is too large.
+        After a loss, another server may still count the lost call, and refuse the next one by the caller's quota.
         """
         if self._recent and error.reason == _OVER_QUOTA:
             return True

@@ -1,4 +1,4 @@
-"""What one launch asks memory for. No triton: on a CPU it is passed through too, and nothing is asked for."""
+"""What one launch prefetches into the GPU's L2 cache for later launches. No triton: on a CPU it is ignored."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-MOST_KEY_BYTES = 2**25  # keys and values together: an H100's L2 cache has 50 MB, and weights are asked for too
-_LEAST = 16  # bytes that can be asked for
+MOST_KEY_BYTES = 2**25  # keys and values together; an H100's L2 cache has 50 MB, and weights are prefetched too
+_LEAST = 16  # granularity of a prefetch, in bytes
 
-asks_ahead = True  # whether a new frame step's launches ask for anything; a measurement compares both
+asks_ahead = True  # whether new frame steps prefetch at all; benchmarks switch it off to compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class CachedRows:
 
     @property
     def position_bytes(self) -> int:
-        """Of one position's keys."""
+        """Bytes of one position's keys."""
         return self.keys.shape[2] * self.keys.shape[3] * self.keys.element_size()
 
     @property
     def most_positions(self) -> int:
-        """Of each row that are asked for: so many that those of all rows stay in the cache. 0: they cannot be."""
+        """Positions of each row to prefetch, so that those of all rows fit. 0 if their size cannot be prefetched."""
         if self.position_bytes % _LEAST:
             return 0
         return min(self.keys.shape[1], MOST_KEY_BYTES // (2 * self.position_bytes * len(self.slots)))
@@ -36,7 +36,7 @@ class CachedRows:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """matrix: weights that the next large product reads; rows: what the next attention does."""
+    """matrix: weights of the next large product; rows: keys and values of the next attention."""
 
     matrix: Tensor | None = None
     rows: CachedRows | None = None
@@ -47,7 +47,7 @@ class Ahead:
         return (self.matrix, *((rows.keys, rows.values, rows.slots, rows.positions) if rows else (None,) * 4))
 
     def constants(self) -> dict[str, int]:
-        """The kernel's constants, as `ask_at_end` has them."""
+        """The kernel's constants, named as in `ask_at_end`."""
         rows = self.rows
         return {
             "AHEAD_MATRIX": self.matrix_bytes,
@@ -58,7 +58,7 @@ class Ahead:
 
     @property
     def matrix_bytes(self) -> int:
-        """That are asked for."""
+        """Bytes to prefetch."""
         return 0 if self.matrix is None else self.matrix.numel() * self.matrix.element_size() // _LEAST * _LEAST
 
 

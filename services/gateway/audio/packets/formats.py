@@ -95,7 +95,7 @@ def _after_tags(file: ReadableFile) -> bytes:
             return start
         size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(start[6:])))
         skip(file, size + (_ID3_BYTES if start[5] & 0x10 else 0))  # a footer
-    raise UnreadableAudioError(f"holds more than {_MAX_TAGS} tags before its sound.")
+    raise UnreadableAudioError(f"holds more than {_MAX_TAGS} tags before its audio.")
 
 
 def _mp3_start(file: ReadableFile) -> tuple[bytes, bytes]:
@@ -117,7 +117,7 @@ def _flac_start(file: ReadableFile) -> tuple[bytes, bytes]:
     rest = start[4:]  # six bytes of the first block of metadata, which is the stream's description
     size = int.from_bytes(rest[1:4])
     if start[:4] != b"fLaC" or len(rest) < 6 or rest[0] & 0x7F or size != _STREAM_INFO_BYTES:
-        raise UnreadableAudioError("is not FLAC: it does not start with fLaC and a description of the stream.")
+        raise UnreadableAudioError("is not FLAC: it does not start with fLaC and STREAMINFO.")
     info = rest[4:] + read_whole(file, size - 2)
     is_last = rest[0] & 0x80
     for _ in range(_MAX_BLOCKS):
@@ -125,10 +125,10 @@ def _flac_start(file: ReadableFile) -> tuple[bytes, bytes]:
             return b"", info
         head = read_whole(file, 4)
         if len(head) < 4:
-            raise UnreadableAudioError("is not FLAC that can be read: it ends before its sound.")
+            raise UnreadableAudioError("is not FLAC that can be read: it ends before its audio.")
         is_last = head[0] & 0x80
         skip(file, int.from_bytes(head[1:]))
-    raise UnreadableAudioError(f"holds more than {_MAX_BLOCKS} blocks before its sound.")
+    raise UnreadableAudioError(f"holds more than {_MAX_BLOCKS} metadata blocks before its audio.")
 
 
 MP3 = PacketFormat(

@@ -1,7 +1,7 @@
-"""The states of one call, sealed with the keys of codes, since codes are a part.
+"""The checkpoints of one call as a chain of sealed states. They hold codes, so they are sealed with the keys of codes.
 
-Each names the one before by a digest and the request by another, so only all states of one call, in order and with its
-request, are taken.
+Each state holds a digest of the state before it and one of the request. So only all states of one call, in order and
+together with its request, are accepted.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ State = TypeVar("State", said_sentence_pb2.SaidSentence, made_frames_pb2.MadeFra
 
 
 class SealedChain:
-    """Opens the states of a request and seals those that follow them."""
+    """Opens the states of a request and seals the next ones."""
 
     def __init__(self, seal: CodeSeal, request_digest: bytes, field: str) -> None:
-        """field: of the request, where the states are"""
+        """field: path of the states in the request"""
         self._seal, self._request, self._field = seal, request_digest, field
         self._last = b""  # digest of the newest state
 
     def within(self, field: str) -> SealedChain:
-        """A chain that begins behind the newest state of this one, and belongs there alone."""
+        """A chain that begins after the newest state of this one. It is valid nowhere else."""
         return SealedChain(self._seal, hashlib.sha256(self._request + self._last).digest(), field)
 
     def open(self, sealed: Sequence[bytes], kind: type[State]) -> list[State]:
-        """None of them if this gateway lacks the key or their version is another one: then the call begins anew.
+        """The opened states. Empty if this gateway lacks the key or has another version: then the call starts over.
 
         Raises StatusError INVALID_ARGUMENT for states that were changed or do not belong here.
         """
@@ -51,18 +51,18 @@ class SealedChain:
         return states
 
     def begin_anew(self) -> None:
-        """The states so far are not gone on from: the next one is the first."""
+        """Drops the states so far: the next one is the first of a new chain."""
         self._last = b""
 
     def seal(self, state: State) -> bytes:
-        """The newest state, with the digests that it needs."""
+        """Appends a state to the chain. Sets its digests."""
         state.request_digest, state.previous_digest = self._request, self._last
         sealed = self._seal.seal_state(state.SerializeToString())
         self._last = hashlib.sha256(sealed).digest()
         return sealed
 
     def _opened(self, index: int, sealed: bytes, kind: type[State]) -> State | None:
-        """None if this gateway cannot know what is in it."""
+        """None for another version, and for a key that this gateway lacks."""
         if _version(sealed) not in (None, _VERSION):
             return None
         try:
@@ -85,17 +85,17 @@ class SealedChain:
 
 
 def _version(sealed: bytes) -> int | None:
-    """None for bytes that tell none: those of another kind, and those cut off before it."""
+    """The version of a sealed state; None for bytes of another kind, or cut off before it."""
     return sealed[len(_KIND)] if sealed.startswith(_KIND) and len(sealed) > len(_KIND) else None
 
 
 def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes:
-    """Of all that decides the audio. Not of codes made of recordings: another processor's may differ in the last bits,
-    and the call goes on with those of its own. A change here needs another version of the state.
+    """A digest of everything that determines the audio, except codes encoded from recordings: they may differ in some
+    bits between processors. A change here needs a new version of the state.
 
-    also: what else decides it, as JSON knows it
+    also: further values that determine the audio, serializable as JSON
     """
-    decides = [
+    determines = [
         plan.speaker,
         plan.voice,
         plan.prompt_id,
@@ -111,4 +111,4 @@ def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes
         catalog.model.weights_digest,
         [str(getattr(catalog.identity, field.name)) for field in catalog.identity.DESCRIPTOR.fields],
     ]
-    return hashlib.sha256(json.dumps(decides).encode()).digest()
+    return hashlib.sha256(json.dumps(determines).encode()).digest()

@@ -1,8 +1,8 @@
-"""Which earlier sentences of a text are context of the next one. It knows no stage.
+"""Which earlier sentences of a text are the context of the next one. It knows no stage.
 
-The engine keeps keys and values of a sentence and its context, and computes no position again that the next prompt
-begins with. A context that drops its oldest sentence at every new one begins otherwise each time, so all of it is
-computed each time. This one grows to a number of sentences, and then begins anew with the last one alone.
+The engine caches the keys and values of a sentence and its context, and reuses them for a prompt with the same
+beginning. A sliding window of sentences would begin differently each time, so nothing could be reused. Therefore the
+context grows to a number of sentences, and then starts over with the last one alone.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ from services.gateway.synthesis.plan import ContextTurn
 
 
 class RememberedSentences:
-    """The context of the next sentence. It follows from the sentences that were said, and from nothing else."""
+    """The context of the next sentence. It depends on the earlier sentences only."""
 
     def __init__(self, most: int) -> None:
-        """most: sentences; 0 remembers none"""
+        """most: sentences in a context; 0 remembers none"""
         self._most = most
         self.turns: tuple[ContextTurn, ...] = ()  # oldest first
 
-    def add(self, said: ContextTurn) -> None:
-        """said: the last sentence, with its codes. One without sound is no context, and does not count."""
-        assert said.codes is not None
-        if self._most and said.codes.frame_count:
-            self.turns = (*self.turns, said) if len(self.turns) < self._most else (said,)
+    def add(self, sentence: ContextTurn) -> None:
+        """sentence: the newest one, with its codes. One without audio is ignored."""
+        assert sentence.codes is not None
+        if self._most and sentence.codes.frame_count:
+            self.turns = (*self.turns, sentence) if len(self.turns) < self._most else (sentence,)
 
 
 def context_rule(most: int) -> list[int]:
-    """Least and most earlier sentences behind the first ones, for the digests of checkpoints.
+    """The least and most earlier sentences in a context, for the digests of checkpoints.
 
-    Another context makes other audio, so states of another rule are refused: a text that began anew would be other
-    audio than what its caller has heard.
+    Another context gives other audio, so checkpoints made under another rule are refused.
     """
     return [min(1, most), most]

@@ -1,4 +1,4 @@
-"""What a text without words is answered with, where its caller asks for it: a silence that no stage has made."""
+"""The answer to a text without words, if its caller asks for silence instead of an error. No stage is called."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ENDED = engine_pb2.GenerateComplete(finish_reason=engine_pb2.FINISH_REASON_END_
 
 
 async def deliver_silence(samples: int, deliver: Deliver, arrived_at_s: float) -> SynthesisResult:
-    """Hands over so many samples at the codec's rate; it came to its end. Nothing could be marked in it, and it has no
-    codes. Raises any error of `deliver`.
+    """Delivers `samples` samples of silence at the codec's rate, without codes and watermark. Raises what `deliver`
+    raises.
     """
     await deliver(bytes(2 * samples))  # of 16 bits
     return SynthesisResult(

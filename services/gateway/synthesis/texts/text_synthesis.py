@@ -1,9 +1,8 @@
-"""Speech of a text, possibly while it is still being written: one synthesis for each sentence, each continuing from the
-last.
+"""The synthesis of a text, possibly while it is still being written: a Synthesis for each sentence.
 
-It knows no public message and no audio format. The engine generates a sentence while earlier ones are still playing.
-Its context is the codes of earlier sentences, whose keys and values are mostly still in the engine's cache
-(remembered.py). The codec decodes the sentences one after the other. For the watermark they are one clip.
+The engine generates a sentence while earlier ones are still playing. The context of a sentence is the codes of earlier
+ones, whose keys and values are mostly still in the engine's cache (remembered.py). The codec decodes the sentences one
+after the other; for the watermark they are one clip. It knows no public message and no audio format.
 """
 
 from __future__ import annotations
@@ -22,44 +21,52 @@ from services.common.rpc.status import StatusError
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.resume_state import ResumeState
 from services.gateway.synthesis.segments import answer_codes, turn_indices
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.remembered import RememberedSentences
-from services.gateway.synthesis.texts.said import EarlierSentences, other_text
+from services.gateway.synthesis.texts.spoken import SpokenSentences, other_text
 
 SEEDS = 2**63
-NOTHING_SAID = EarlierSentences()
+NOTHING_SPOKEN = SpokenSentences()
 
 BeforeDecoding = Callable[[], Awaitable[None]]
 
 
 class TextClip(Protocol):
-    """The clip that the sentences make up: it makes them, knows who hears them, and ends with a watermark."""
+    """The clip that the sentences form: it builds their syntheses, is told of their beginnings and ends, and ends with
+    a watermark.
+    """
 
     def synthesis_of(
-        self, sentence: SynthesisPlan, before_decoding: BeforeDecoding, made: Made | None, *, is_first: bool
+        self,
+        sentence: SynthesisPlan,
+        before_decoding: BeforeDecoding,
+        resume_from: ResumeState | None,
+        *,
+        is_first: bool,
     ) -> Synthesis:
-        """The synthesis of one sentence. made: what it came to if another gateway has made it. is_first: of the text"""
+        """The synthesis of one sentence. is_first: it is the first of the text. The others are as for Synthesis."""
 
     def begin_sentence(self, text: str) -> None:
         """Called before the samples of each sentence."""
 
-    def deliver_of(self, synthesis: Synthesis, text: str, *, is_inside: bool) -> Deliver | None:
-        """What takes the samples of a sentence that ends here; None: `deliver` of the run. Called before the first of
-        them. is_inside: the stream goes on inside of the sentence
+    def deliver_of(self, synthesis: Synthesis, text: str, *, resumes_inside: bool) -> Deliver | None:
+        """What delivers the samples of a sentence; None: the run's own `deliver`. Called before its first samples.
+
+        resumes_inside: the caller has the sentence's first samples from an earlier call
         """
 
     async def end_sentence(self, text: str, result: SynthesisResult) -> None:
-        """Called after the samples of each sentence that was made here."""
+        """Called after the samples of each sentence that no earlier call has finished."""
 
     async def say_nothing(self, deliver: Deliver) -> SynthesisResult:
-        """Called in place of all others for a text without words. Raises StatusError unless that is to be a silence."""
+        """Called instead of the other methods for a text without words: silence, or StatusError."""
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult | None:
-        """The watermark of the whole clip, after the last sentence; None where the codec tells of each by itself.
+        """Ends the clip and returns its watermark; None if the codec reports one for each sentence.
 
         Raises StageError for a failure of the codec.
         """
@@ -74,26 +81,28 @@ class TextSynthesis:
         sentences: AsyncIterator[str],
         clip: TextClip,
         remembered: RememberedSentences,
-        earlier: EarlierSentences = NOTHING_SAID,
+        spoken: SpokenSentences = NOTHING_SPOKEN,
         field_of: Callable[[str], str] = str,
     ) -> None:
-        """plan: shared by all sentences, whatever its text. remembered: nothing yet. field_of: names a field of
-        StreamSynthesizeRequest as the caller knows it
+        """plan: of all sentences; its text is not used. remembered: still empty. spoken: sentences of an earlier call.
+        field_of: translates a field of StreamSynthesizeRequest into the caller's request.
         """
         self._plan = plan
         self._sentences = sentences
         self._clip = clip
         self._remembered = remembered
-        self._earlier = earlier
+        self._spoken = spoken
         self._field_of = field_of
         self._number = 0  # of the next sentence
         self._newest: Synthesis | None = None
-        self._speaking: list[Synthesis] = []  # begun and not said: what has been said is let go, with all that it kept
-        self._num_spoken = self._delivered_samples = self._sent_samples = 0  # the samples of what has been said
-        self._said: asyncio.Event | None = None  # of the newest sentence, which is said after all others
+        self._running: list[Synthesis] = []  # only those, for a finished one would keep all its frames in memory
+        self._num_begun = 0  # syntheses of this run
+        self._delivered_samples = self._sent_samples = 0  # of finished syntheses
+        self._newest_done: asyncio.Event | None = None  # set when the newest sentence, and so all others, are delivered
         self._results: list[SynthesisResult] = []
         self._utterances: list[tuple[str, rvq_pb2.CodeFrames]] = []  # text and codes of each result
-        self._making_s, self._making_since_s = 0.0, 0.0  # the second: on the monotonic clock, while `is_speaking`
+        self._making_s = 0.0  # seconds of past `is_speaking` periods
+        self._making_since_s = 0.0  # begin of the current one, on the monotonic clock
         self._is_cut = False
 
     @property
@@ -104,15 +113,15 @@ class TextSynthesis:
     @property
     def delivered_samples(self) -> int:
         """Samples delivered so far, at the codec's rate."""
-        return self._delivered_samples + sum(synthesis.delivered_samples for synthesis in self._speaking)
+        return self._delivered_samples + sum(synthesis.delivered_samples for synthesis in self._running)
 
     @property
     def is_speaking(self) -> bool:
-        """Whether audio of a sentence is still to come."""
-        return self._said is not None and not self._said.is_set()
+        """Whether audio of a begun sentence is still to come."""
+        return self._newest_done is not None and not self._newest_done.is_set()
 
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
-        """Makes the audio and hands it to `deliver`.
+        """Generates the audio and passes it to `deliver`.
 
         Raises StageError for a failure of a stage, StatusError for a text without words, and any error of the sentences
         or of `deliver`.
@@ -123,8 +132,8 @@ class TextSynthesis:
                 try:
                     await self._say_all(group, deadline, deliver)
                 except StatusError as ending:
-                    if ending.reason == "DRAINING" and self._said is not None:  # what has come is said
-                        await self._said.wait()
+                    if ending.reason == "DRAINING" and self._newest_done is not None:  # finishes what has come
+                        await self._newest_done.wait()
                     raise
         except ExceptionGroup as failures:
             error = failures.exceptions[0]
@@ -143,41 +152,42 @@ class TextSynthesis:
     async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
         given, num_frames = self._plan.turns, 0
         async for text in self._sentences:
-            result, begun = self._earlier.result_of(self._number, text), self._earlier.begun_of(self._number, text)
-            if result is not None and self._earlier.are_heard:
+            result = self._spoken.result_of(self._number, text)
+            partial = self._spoken.partial_of(self._number, text)
+            if result is not None and self._spoken.were_heard:
                 self._take(text, result)
                 codes = result.codes
             else:
                 if num_frames == self._plan.max_frames:
                     self._is_cut = True
                     return
-                said = asyncio.Event()
-                made = None if begun is None else begun.made
+                done = asyncio.Event()
+                resume_from = None if partial is None else partial.state
                 if result is not None:
-                    made = Made(result.codes, result.started, result.complete)
-                is_inside = begun is not None and begun.is_inside
+                    resume_from = ResumeState(result.codes, result.started, result.complete)
+                resumes_inside = partial is not None and partial.resumes_inside
                 synthesis = self._clip.synthesis_of(
                     self._plan_of(text, (*given, *self._remembered.turns), num_frames),
-                    self._turn_to_speak(text, self._said, is_inside),
-                    made,
-                    is_first=not (self._number or self._earlier),
+                    self._wait_for_turn(text, self._newest_done, resumes_inside),
+                    resume_from,
+                    is_first=not (self._number or self._spoken),
                 )
                 if not self.is_speaking:
                     self._making_since_s = time.monotonic()
                 self._newest = synthesis
-                self._speaking.append(synthesis)
-                self._num_spoken += 1
-                self._said = said
-                group.create_task(self._say(text, synthesis, said, deadline, deliver, is_inside))
-                codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
+                self._running.append(synthesis)
+                self._num_begun += 1
+                self._newest_done = done
+                group.create_task(self._say(text, synthesis, done, deadline, deliver, resumes_inside))
+                codes = await asyncio.shield(synthesis.generated)  # cancelling this wait must not cancel the future
             self._number += 1
             num_frames += codes.frame_count
             self._remembered.add(ContextTurn(self._plan.speaker, text, codes=codes))
-        if self._number < len(self._earlier):
+        if self._number < len(self._spoken):
             raise other_text(self._number)
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
-        """num_frames: frames of the earlier sentences"""
+        """num_frames: of the earlier sentences"""
         plan = self._plan
         left = min(plan.max_frames - num_frames, plan.max_utterance_frames)
         return replace(
@@ -190,14 +200,15 @@ class TextSynthesis:
             first_batch_frames=min(plan.first_batch_frames, left),
             live=plan.live and num_frames >= plan.heard_frames,
             heard_frames=max(0, plan.heard_frames - num_frames),
-            is_followed=self._number + 1 != len(plan.sentences),  # a text in pieces tells only of its end, and too late
+            # Of a text in pieces, the last sentence is known too late, so all are followed.
+            is_followed=self._number + 1 != len(plan.sentences),
         )
 
-    def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
+    def _wait_for_turn(self, text: str, previous_done: asyncio.Event | None, resumes_inside: bool) -> BeforeDecoding:
         async def wait() -> None:
-            if before is not None:
-                await before.wait()
-            if not is_inside:  # else its beginning was told by the other gateway
+            if previous_done is not None:
+                await previous_done.wait()
+            if not resumes_inside:  # otherwise the earlier call has announced it
                 self._clip.begin_sentence(text)
 
         return wait
@@ -206,28 +217,29 @@ class TextSynthesis:
         self,
         text: str,
         synthesis: Synthesis,
-        said: asyncio.Event,
+        done: asyncio.Event,
         deadline: Deadline,
         deliver: Deliver,
-        is_inside: bool,
+        resumes_inside: bool,
     ) -> None:
         own: Deliver | None = None
 
         async def take(samples: bytes) -> int:
             nonlocal own
-            if own is None:  # the sentences before have been said
-                is_new = len(self._results) >= len(self._earlier.said)
-                own = (self._clip.deliver_of(synthesis, text, is_inside=is_inside) if is_new else None) or deliver
+            if own is None:  # all earlier sentences are delivered by now
+                own = deliver
+                if len(self._results) >= len(self._spoken.spoken):  # not finished by the earlier call
+                    own = self._clip.deliver_of(synthesis, text, resumes_inside=resumes_inside) or deliver
             return await own(samples)
 
         result = await synthesis.run(deadline, take)
-        self._speaking.remove(synthesis)
+        self._running.remove(synthesis)
         self._delivered_samples += synthesis.delivered_samples
         self._sent_samples += synthesis.sent_samples
         self._take(text, result)
-        if len(self._results) > len(self._earlier.said):
+        if len(self._results) > len(self._spoken.spoken):
             await self._clip.end_sentence(text, result)
-        said.set()
+        done.set()
         if not self.is_speaking:
             self._making_s += time.monotonic() - self._making_since_s
 
@@ -238,18 +250,18 @@ class TextSynthesis:
     def _as_failure(self, error: Exception) -> Exception:
         if not isinstance(error, StageError):
             return error
-        sent_samples = self._sent_samples + sum(synthesis.sent_samples for synthesis in self._speaking)
+        sent_samples = self._sent_samples + sum(synthesis.sent_samples for synthesis in self._running)
         return lost_after(renamed(error, self._field_of), sent_samples)
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
-        """One result for all sentences. The results are in order, because each sentence waits for the one before."""
+        """One result for all sentences. Theirs are in order, because each sentence waits for the one before."""
         last = self._results[-1]
-        made_here = self._results[-self._num_spoken :] if self._num_spoken else []
+        made_here = self._results[-self._num_begun :] if self._num_begun else []
         codes = answer_codes(self._utterances, last.codes.codebook_count)
         started = engine_pb2.GenerateStarted()
         started.CopyFrom(last.started)
         started.text_token_count = sum(result.started.text_token_count for result in self._results)
-        # Oldest first, so the caller's turns before the sentences of the text.
+        # Of the caller's turns only: the oldest segments are dropped first, so the sentences of the text come last.
         started.dropped_segment_count = min(started.dropped_segment_count, len(turn_indices(self._plan.turns)))
         return SynthesisResult(
             complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=codes.frame_count),
@@ -271,10 +283,10 @@ class TextSynthesis:
 
 
 def in_text_terms(error: StageError) -> StageError:
-    """The same failure, with fields of StreamSynthesizeRequest as those of StreamSynthesizeText."""
+    """The same failure with its fields translated by `field_of_text`."""
     return renamed(error, field_of_text)
 
 
 def field_of_text(field: str) -> str:
-    """A field of StreamSynthesizeRequest as StreamSynthesizeText has it."""
+    """Translates a field of StreamSynthesizeRequest into one of StreamSynthesizeTextRequest."""
     return "text" if field in ("input", "input.text") else f"config.{field}"

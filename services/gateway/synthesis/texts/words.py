@@ -13,8 +13,8 @@ _LEFT_OUT = re.compile(  # emoticons that stand alone, and markup, but no addres
 _MAY_BE_LEFT_OUT = re.compile("[:;=<^]|[xX]D")  # one of them is in all of those, and in few sentences
 
 NO_WORDS = (
-    "has no letter, no digit and no sign that is read aloud, such as %, beside emoticons and markup;"
-    " there is nothing to say."
+    "has nothing to say: it needs a letter, a digit or a sign that is read aloud, such as %; emoticons and markup do"
+    " not count."
 )
 
 

@@ -53,7 +53,7 @@ def test_a_fifo_without_a_reader_is_given_up_before_anything_is_said(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert say(server, tmp_path / "pipe", "--deadline", "5") == 1
-    assert "Nobody has read from" in capsys.readouterr().err
+    assert "No program has opened" in capsys.readouterr().err
     assert server.deployment.engine.calls == []
 
 
@@ -126,8 +126,8 @@ def test_a_speaker_of_the_context_may_say_more(server: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--speaker", "7"], "The model has no speaker 7; there is 0 (ada), 1 (bo)."),
-        (["--speaker", "1", "--voice", "ada"], "The voice ada has no speaker 1; there is 0 (ada)."),
+        (["--speaker", "7"], "The model has no speaker 7; it has 0 (ada), 1 (bo)."),
+        (["--speaker", "1", "--voice", "ada"], "The voice ada has no speaker 1; it has 0 (ada)."),
     ],
 )
 def test_a_speaker_that_the_voice_does_not_have_is_told_before_anything_is_said(

@@ -104,7 +104,7 @@ def test_play_goes_with_neither_a_file_nor_an_encoding(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         main(["say", "Hello.", "--play", "--out", "a.wav"])
     assert main(["say", "Hello.", "--play", "--encoding", "opus", "--target", server.target]) == 1
-    assert "--encoding opus is for files" in capsys.readouterr().err
+    assert "--encoding opus cannot be used with --play" in capsys.readouterr().err
 
 
 class SlowSink:

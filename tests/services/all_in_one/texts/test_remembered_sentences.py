@@ -13,7 +13,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
 from tests.services.all_in_one.test_survival import LOCAL, Deployment
 from tests.services.all_in_one.texts.engines import FRAMES, SEALED
-from tests.services.gateway.rpc.checkpoints.texts import Heard, Mark, hear
+from tests.services.gateway.rpc.checkpoints.texts import Received, ResumePoint, receive
 from tests.support.fake_deployment import stage_targets
 from tests.support.waits import eventually
 
@@ -24,7 +24,7 @@ async def test_a_long_text_computes_at_most_one_earlier_sentence_again(
     deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """Each sentence computes its own text and the end of the one before, and every third one a sentence of context."""
-    await hear(deployment.stub, asked, [" ".join(SENTENCES)])
+    await receive(deployment.stub, asked, [" ".join(SENTENCES)])
     await eventually(lambda: len(ended) == len(SENTENCES))
     computed = [len(sequence.prompt) - sequence.reused for sequence in ended]
     own = [sequence.prompt.text_token_count + 1 for sequence in ended]  # a cut sentence's last frame has no keys yet
@@ -39,8 +39,8 @@ async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place
     deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest, tmp_path: Path
 ) -> None:
     text = [" ".join(SENTENCES[:8])]
-    whole = await hear(deployment.stub, asked, text)
-    assert len(whole.behind) == 8
+    whole = await receive(deployment.stub, asked, text)
+    assert len(whole.after_sentences) == 8
     stages = [[stage.server for stage in of] for of in (deployment.engines, deployment.codecs)]
     settings = LOCAL | SEALED | stage_targets(*stages) | {"code_sealing_keyring": tmp_path / "seals.json"}
     other = await start_gateway(GatewaySettings(**settings))
@@ -48,16 +48,16 @@ async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place
         await other.wait_ready()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{other.server.port}") as channel:
             stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
-            for mark in whole.behind[2:6]:
-                rest = await hear(stub, asked, text, mark)
-                check_goes_on(whole, mark, rest)
+            for point in whole.after_sentences[2:6]:
+                rest = await receive(stub, asked, text, point)
+                check_goes_on(whole, point, rest)
     finally:
         await other.stop()
     prompts = [sequence.prompt.rows().tobytes() for sequence in ended]
     assert set(prompts[8:]) == set(prompts[3:8]) and len(prompts) == 8 + 5 + 4 + 3 + 2
 
 
-def check_goes_on(whole: Heard, mark: Mark, rest: Heard) -> None:
-    assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(mark.said)
-    assert rest.content == whole.content[mark.num_bytes :] and rest.content
+def check_goes_on(whole: Received, point: ResumePoint, rest: Received) -> None:
+    assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(point.sentence_states)
+    assert rest.content == whole.content[point.num_bytes :] and rest.content
     assert rest.summary.watermark == whole.summary.watermark

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from services.common.rpc import lingering as module
-from services.common.rpc.lingering import IncomingMessages, lingering, tell_whether_caller_waits
+from services.common.rpc.lingering import IncomingMessages, lingering, set_caller_waits
 from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
 
@@ -108,7 +108,7 @@ async def test_a_caller_that_waits_for_its_answer_is_not_waited_for(
 
     async def fail(incoming: AsyncIterator[int], context: object) -> None:
         await anext(incoming)
-        tell_whether_caller_waits(incoming, waits)
+        set_caller_waits(incoming, waits)
         raise ValueError("no")
 
     requests = numbers(3)

@@ -1,4 +1,4 @@
-"""What the tests of encoders have in common: a sound like speech, cut into frames and encoded."""
+"""For tests of encoders: a sound like speech, cut into frames and encoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NATURAL_HZ, FRAME = 24_000, 1920
 
 
 def speech_like(sample_count: int, rate_hz: int) -> np.ndarray:
-    """A low voice that glides and pulses: broad enough to be placed in time, and what Opus expects."""
+    """A low voice with a gliding pitch: like speech for Opus, and broadband, so that a shift in time is seen."""
     t = np.arange(sample_count) / rate_hz
     phase = 2 * math.pi * (120 * t + 15 * np.sin(2 * math.pi * 1.5 * t))
     voice = sum(np.sin(k * phase) / k for k in range(1, 20))

@@ -11,7 +11,7 @@ from csm.v1 import tts_pb2
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import (
     ENCODINGS,
-    can_go_on,
+    can_resume,
     open_encoder,
     open_last_samples,
     sample_rates_hz,
@@ -23,7 +23,7 @@ COMBINATIONS = [
     (encoding, rate)
     for encoding in ENCODINGS
     for rate in sample_rates_hz(encoding, NATURAL_HZ)
-    if can_go_on(encoding, NATURAL_HZ, rate)
+    if can_resume(encoding, NATURAL_HZ, rate)
 ]
 
 
@@ -31,10 +31,10 @@ def joined(pieces: list[EncodedAudio]) -> EncodedAudio:
     return EncodedAudio(b"".join(piece.content for piece in pieces), sum(piece.sample_count for piece in pieces))
 
 
-def test_what_is_not_compressed_and_flac_can_go_on() -> None:
+def test_what_is_not_compressed_and_flac_can_resume() -> None:
     compressed = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
     assert {encoding for encoding, _ in COMBINATIONS} == set(ENCODINGS) - compressed
-    assert not can_go_on(tts_pb2.AUDIO_ENCODING_PCM, 37_801, 48_000)  # 75 KB of samples would be needed
+    assert not can_resume(tts_pb2.AUDIO_ENCODING_PCM, 37_801, 48_000)  # 75 KB of samples would be needed
     with pytest.raises(ValueError, match="goes on"):
         open_encoder(tts_pb2.AUDIO_ENCODING_MP3, NATURAL_HZ, NATURAL_HZ, 1, Place(0, 0))
 

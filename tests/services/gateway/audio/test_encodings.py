@@ -1,4 +1,4 @@
-"""The table of encodings is whole, and the client's table tells the same."""
+"""The table of encodings is complete, and the client's table agrees with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.gateway.audio.encodings import ENCODINGS, open_encoder, sample_rat
 from services.gateway.audio.pieces import joined
 
 NATURAL_HZ = 24_000
-# Delay and padding that are read with the recording.
+# Samples of delay and padding that a decoder gives beside the recording.
 EXTRA_SAMPLES = {tts_pb2.AUDIO_ENCODING_MP3: 1105 + 1728, tts_pb2.AUDIO_ENCODING_AAC: 1024 + 1023}
 
 

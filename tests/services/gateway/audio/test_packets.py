@@ -1,4 +1,4 @@
-"""MP3, AAC and FLAC as streams, decoded by libsndfile (mpg123, libFLAC) or a decoder of FFmpeg's, and read again."""
+"""MP3, AAC and FLAC streams, decoded by libsndfile (mpg123, libFLAC) or FFmpeg, and by the gateway itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(encoding: tts_pb2.AudioEncoding, content: bytes, max_seconds: float = 3
 
 
 def with_length(flac: bytes, sample_count: int) -> bytes:
-    """A FLAC stream of unknown length as the file that libsndfile reads."""
+    """A FLAC stream of unknown length, as a file that libsndfile can read."""
     (layout,) = struct.unpack_from(">Q", flac, 18)
     assert flac[:8] == b"fLaC\x80\0\0\x22" and not layout & (2**36 - 1)
     return flac[:18] + struct.pack(">Q", layout | sample_count) + flac[26:]

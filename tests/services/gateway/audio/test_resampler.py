@@ -22,7 +22,7 @@ def tone(hz: float, sample_count: int, rate_hz: int) -> np.ndarray:
 
 
 def resampled(samples: np.ndarray, to_hz: int, pieces: list[int] | None = None) -> np.ndarray:
-    """pieces: lengths, repeated; one piece when None"""
+    """Resamples in pieces of these lengths, repeated; in one piece when None."""
     content = samples.round().astype("<i2").tobytes()
     resampler = open_resampler(NATURAL_HZ, to_hz)
     made, at, turn = b"", 0, 0
@@ -36,7 +36,7 @@ def resampled(samples: np.ndarray, to_hz: int, pieces: list[int] | None = None) 
 @pytest.mark.parametrize("to_hz", OTHER_RATES_HZ)
 def test_1_khz_passes_in_place_with_80_db(to_hz: int) -> None:
     made = resampled(tone(1000, NATURAL_HZ, NATURAL_HZ), to_hz).astype(float)
-    ideal = tone(1000, to_hz, to_hz)  # the same moments: a delay would be seen as an error
+    ideal = tone(1000, to_hz, to_hz)  # in phase: a delay would be an error
     assert len(made) == to_hz
     inner = slice(to_hz // 50, -to_hz // 50)
     error = (made - ideal)[inner]

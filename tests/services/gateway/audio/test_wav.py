@@ -1,4 +1,4 @@
-"""WAV files in and out."""
+"""WAV files, read and written."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_unreadable_file_is_refused_with_a_sentence(content: bytes, sentence: st
 
 @pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (7, 8)])
 def test_recording_that_the_gateway_takes_fits_into_a_message_to_the_codec(tag: int, bits: int) -> None:
-    """Decoded, it is larger than it came."""
+    """Its samples are larger than the file."""
     room = {
         stage: stage.model_fields["max_receive_message_bytes"].default for stage in (GatewaySettings, CodecSettings)
     }

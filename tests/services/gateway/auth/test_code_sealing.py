@@ -1,4 +1,4 @@
-"""Codes that leave are sealed: opened by gateways with the same keys and by nobody else, refused when changed."""
+"""Returned codes are sealed: only gateways with the same keys can open them, and changed ones are refused."""
 
 from __future__ import annotations
 

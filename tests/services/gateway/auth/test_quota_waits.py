@@ -40,7 +40,7 @@ async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
 
 
 async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
-    """A call that ends only when it is told to, also after a cancel."""
+    """A call that ends only when the test says so, even after a cancel."""
     async with limited.one_more("ada"):
         try:
             await asyncio.Event().wait()
@@ -49,6 +49,7 @@ async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
 
 
 async def runs_until(limited: StreamQuotas, ends: asyncio.Event) -> str:
+    """A call that runs until the event. Returns "OK", or why it was refused."""
     try:
         async with limited.one_more("ada"):
             await ends.wait()
@@ -77,7 +78,7 @@ async def test_a_cancelled_call_is_waited_for_longer_than_a_cancel_takes_to_be_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(quotas, "_NOTICE_S", 0.01)
-    monkeypatch.setattr(quotas, "_LEAVING_S", 60.0)
+    monkeypatch.setattr(quotas, "_CANCEL_WAIT_S", 60.0)
     limited, leaves, now = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
     now.set()
     leaving = asyncio.create_task(leave_late(limited, leaves))

@@ -41,7 +41,7 @@ def of(name: str) -> tuple[tuple[str, str], ...]:
 async def shared(
     folder: Path, *entries: dict[str, object], **settings: Any
 ) -> AsyncIterator[tuple[FakeDeployment, Stub]]:
-    """A gateway whose engine waits before the first frame until it is told to go on."""
+    """A gateway whose engine waits before the first frame until the test lets it go on."""
     (folder / "tokens.json").write_text(json.dumps(entries))
     async with fake_deployment(auth_tokens_file=folder / "tokens.json", **settings) as running:
         running.engine.script.pause_at = 0
@@ -50,7 +50,7 @@ async def shared(
 
 
 async def ended(call: Any) -> str:
-    """The reason, "OK" if it is none."""
+    """The reason for which a call was refused, or "OK"."""
     try:
         async for _ in call:
             pass
@@ -94,7 +94,7 @@ async def test_search_for_the_watermark_counts_in_the_quota(tmp_path: Path, stre
 
 
 async def test_refusal_says_whose_quota_it_is_and_when_to_come_again(tmp_path: Path, stream_request: Any) -> None:
-    """Both ways to synthesize count together; what is no synthesis does not count."""
+    """Synthesize and StreamSynthesize count together; other methods do not count."""
     async with shared(tmp_path, entry("ada"), max_streams_per_caller=1) as (running, stub):
         first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
         await running.engine.script.paused.wait()
@@ -133,7 +133,7 @@ async def test_cancelled_and_failed_syntheses_give_their_place_back(tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["utterance", "text"])
 async def test_who_cancels_a_synthesis_begins_the_next_at_once(tmp_path: Path, stream_request: Any, kind: str) -> None:
-    """So a listener may interrupt with a quota of one stream: the server has not ended the first one by then."""
+    """So a caller with a quota of one stream can interrupt it: the server may not have ended the first one yet."""
     async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
         running.engine.script.pause_at = 1
         config = type(stream_request)()
@@ -158,7 +158,7 @@ async def test_who_cancels_a_synthesis_begins_the_next_at_once(tmp_path: Path, s
 async def test_a_cancelled_synthesis_that_does_not_end_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quotas, "_LEAVING_S", 0.01)
+    monkeypatch.setattr(quotas, "_CANCEL_WAIT_S", 0.01)
     counted = StreamQuotas(lambda caller: 1, lambda: None)
     may_end = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Bearer tokens at a real gateway: who is let in, what the others are told, and where a token must not show up."""
+"""Bearer tokens at a real gateway: which are accepted, the errors of the others, and where none may appear."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def entries(**tokens: str) -> str:
 
 @asynccontextmanager
 async def guarded(folder: Path) -> AsyncIterator[tuple[FakeDeployment, grpc.aio.Channel]]:
-    """A gateway that lets Ada in."""
+    """A gateway that accepts a token of Ada's."""
     (folder / "tokens.json").write_text(entries(ada=ADA))
     async with fake_deployment(auth_tokens_file=folder / "tokens.json") as running:
         async with grpc.aio.insecure_channel(running.target) as channel:
@@ -49,7 +49,7 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 
 
 async def call(channel: grpc.aio.Channel, method: Any, request: bytes, metadata: Any) -> str:
-    """Any method, with bytes; the reason it ended with, "OK" if it is none."""
+    """Calls any method with bytes. Returns the reason for which it failed, or "OK"."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     streaming = "stream" if method.server_streaming else "unary"
     asked = "stream" if method.client_streaming else "unary"

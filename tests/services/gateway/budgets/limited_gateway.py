@@ -1,4 +1,4 @@
-"""A gateway as a process of its own with a limit on its memory, under calls of another process."""
+"""A gateway as a process with a memory limit, under calls from another process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.fake_stages import FakeCodec, FakeEngine
 from tests.support.waits import eventually
 
 MIB = 2**20
-MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may ask for, as its container's
-# It sets its limit itself: Python in a forked child (preexec_fn) crashes at times beside gRPC's threads.
+MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may allocate, as in a container
+# The process sets its limit itself: Python code in a forked child (preexec_fn) sometimes crashes beside gRPC's threads.
 LIMITED_GATEWAY = f"""
 import resource, runpy
 resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY_LIMIT_BYTES}, {MEMORY_LIMIT_BYTES}))
@@ -35,7 +35,7 @@ runpy.run_module("services.gateway", run_name="__main__", alter_sys=True)
 async def limited_gateway(
     tmp_path: Path, codec: FakeCodec, engine: FakeEngine
 ) -> AsyncIterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its address. codec, engine: what is behind it"""
+    """Yields the process and its address. codec, engine: the fakes behind it."""
     engine_server, codec_server = await serve_stand_in("engine", engine), await serve_stand_in("codec", codec)
     targets = stage_targets([engine_server], [codec_server])
     command = [
@@ -63,19 +63,19 @@ def peak_rss_bytes(process: subprocess.Popen[str]) -> int:
 
 @dataclass(frozen=True)
 class Load:
-    """What came of many calls at once."""
+    """What many calls at the same time did to the gateway."""
 
-    counts: list[int]  # as the sender printed them
-    p50_s: float  # of other calls meanwhile; one that is refused takes for ever
-    p95_s: float  # by the clock, which shows what else the machine does
-    p95_cpu_s: float  # the processor time of the gateway in such a call: on a machine of its own it takes no longer
+    counts: list[int]  # printed by the sender
+    p50_s: float  # of other calls meanwhile, infinite for a refused one
+    p95_s: float  # of the same, in wall time: other load of the machine counts
+    p95_cpu_s: float  # CPU time of the gateway during such a call: its time on an idle machine
     peak_rss_bytes: int  # of the gateway
 
 
 async def load(
     tmp_path: Path, sender: str, *arguments: object, codec: FakeCodec, engine: FakeEngine | None = None
 ) -> Load:
-    """sender: a program that is given the address and `arguments`, and prints numbers"""
+    """Measures while `sender` runs: a program that gets the address and `arguments`, and prints numbers."""
     async with limited_gateway(tmp_path, codec, engine or FakeEngine()) as (process, target):
         async with grpc.aio.insecure_channel(target) as channel:
             tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -109,6 +109,6 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def cpu_s(process: subprocess.Popen[str]) -> float:
-    """Processor time of all threads so far."""
+    """CPU time that all threads of the process have used."""
     tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9

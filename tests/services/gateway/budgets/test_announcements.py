@@ -1,4 +1,4 @@
-"""What callers say about the size of a request, true or not, and requests where none is expected, over gRPC."""
+"""Announced sizes of requests, true and false, and requests without one, over gRPC."""
 
 from __future__ import annotations
 

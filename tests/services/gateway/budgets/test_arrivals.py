@@ -1,4 +1,4 @@
-"""Requests that are received: small ones at once, large ones in places, and which wait, give way or are refused."""
+"""Requests that are being received: small ones at once, large ones in places; which wait, give way or are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL, LARGE = rvq_pb2.CodeFrames(codes=b"small"), rvq_pb2.CodeFrames(codes=byte
 
 
 class Request:
-    """The requests of a call, of which one comes when it is told to. `is_read`: whether it has been asked for"""
+    """The request stream of a call, whose request comes when the test says so. `is_read`: whether it is awaited."""
 
     def __init__(self, message: rvq_pb2.CodeFrames | None = SMALL, *, comes: bool = True) -> None:
         self.message, self.is_read, self.comes, self.num_bytes = message, False, asyncio.Event(), 0
@@ -52,7 +52,7 @@ def soon(seconds: float = 30.0) -> Deadline:
 
 @asynccontextmanager
 async def held(arrivals: Arrivals, count: int) -> AsyncIterator[None]:
-    """So many large requests that have been received."""
+    """That many large requests, which have been received."""
     stop = asyncio.Event()
 
     async def hold() -> None:
@@ -124,7 +124,7 @@ async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
 
 
 async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: None) -> None:
-    """No place is free, and the slots are taken by requests that do not come."""
+    """All places are taken, and requests that do not come hold the slots."""
     arrivals = Arrivals(1, 100)
     async with held(arrivals, 1):
         absent = [asyncio.create_task(received(arrivals, Request(comes=False))) for _ in range(SLOTS)]
@@ -139,7 +139,7 @@ async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: No
 
 
 async def test_who_waits_in_vain_for_a_slot_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No place is free, so the requests that are read stay as long as nobody wants their slots."""
+    """All places are taken. Requests that are being read stay until another one needs their slots."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     arrivals = Arrivals(1, 1)
     async with held(arrivals, 1):

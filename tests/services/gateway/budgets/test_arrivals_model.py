@@ -1,4 +1,4 @@
-"""Many random callers, honest, lying, slow and leaving: what Arrivals says always holds, does."""
+"""Many random callers, honest, lying, slow and leaving: the invariants of Arrivals hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGE, SMALL = UNREAD_BYTES + 1, 100
 
 @dataclass
 class Watch:
-    """What all callers together have in memory."""
+    """What the requests of all callers hold of the memory."""
 
     large: int = 0
     most_large: int = 0
@@ -97,7 +97,7 @@ class Caller:
             self.took_s = loop.time() - began_s
 
     def check(self, outcome: BaseException | None) -> str:
-        """What came of it, after a look at what it must not be."""
+        """How the call ended, which is checked against what must not happen."""
         if isinstance(outcome, StatusError):
             assert outcome.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
             if outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -146,7 +146,7 @@ async def _storm(drawn: random.Random) -> None:
 
 
 async def _all_is_free(arrivals: Arrivals, drawn: random.Random) -> None:
-    """As many as may be large at once have a place at once, and a small one passes beside them."""
+    """As many large requests as there are places are received at the same time, and a small one beside them."""
     watch = Watch()
 
     async def served(number: int, size: int, runs_s: float) -> float:
@@ -164,7 +164,7 @@ async def _all_is_free(arrivals: Arrivals, drawn: random.Random) -> None:
 
 @pytest.mark.parametrize("announced", [0, LARGE], ids=["unannounced", "announced"])
 def test_callers_that_send_nothing_cannot_keep_others_out(announced: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as there are places and slots hold them all. One that sends is served within the time they are given."""
+    """Silent callers hold all places and slots. One that sends is served within the time that they are given."""
 
     async def main() -> None:
         drawn, watch = random.Random(0), Watch()
@@ -181,7 +181,7 @@ def test_callers_that_send_nothing_cannot_keep_others_out(announced: int, monkey
         retry_s = 0.0
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        while True:  # one that is refused comes again
+        while True:  # a refused call is made again
             sending = caller(100, 0.0)
             try:
                 await sending.call(arrivals)

@@ -1,4 +1,4 @@
-"""Many long recordings at once: the gateway's memory and other calls' times stay what they are.
+"""Many long recordings at once: neither the gateway's memory nor other calls' times grow.
 
 The gateway is a process of its own with a limit on its memory, the senders are another.
 """
@@ -17,7 +17,7 @@ from tests.services.gateway.budgets.limited_gateway import MIB, load
 from tests.support.fake_stages import FakeCodec
 
 MAX_RSS_BYTES = 512 * MIB
-SEARCH_PACE = 60 * MIB  # bytes of samples that the codec takes in a second: what a search costs it
+SEARCH_PACE = 60 * MIB  # bytes of samples that the codec searches in a second
 
 # Sends COUNT recordings of SIZE bytes of A-law at 192 kHz at once and prints how many were searched and refused.
 SENDER = """
@@ -39,7 +39,7 @@ asyncio.run(send())
 
 
 class _Codec(FakeCodec):
-    """Searches as fast as a real one, and keeps nothing."""
+    """A codec that searches as fast as a real one, and stores nothing."""
 
     async def StreamDetectWatermark(
         self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
@@ -53,7 +53,7 @@ class _Codec(FakeCodec):
 
 
 async def test_recordings_that_come_at_once_are_not_all_held(tmp_path: Path) -> None:
-    """Twelve of 8 MB, as A-law 192 MB of samples."""
+    """Twelve recordings of 8 MB; 192 MB of samples, as they are A-law."""
     found = await load(tmp_path, SENDER, 12, 8 * MIB, codec=_Codec())
     assert found.counts == [12, 0]
     assert found.peak_rss_bytes < 300 * MIB

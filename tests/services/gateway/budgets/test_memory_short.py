@@ -1,4 +1,4 @@
-"""A gateway that is short of memory: which calls it ends, and that clients go on."""
+"""A gateway that is short of memory: which calls it ends, and that clients recover."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waits import eventually
 
 
 class Memory:
-    """What the gateway believes its process to have."""
+    """The memory that the gateway sees its process use."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -30,7 +30,7 @@ class Memory:
         return self.used
 
     async def be_short(self, deployment: FakeDeployment) -> None:
-        """Until one call has ended."""
+        """Is short of memory until one call has ended."""
         before = ended_waits(deployment)
         self.used = deployment.gateway.settings.max_heap_bytes + 1
         await eventually(lambda: ended_waits(deployment) != before, 20)
@@ -76,7 +76,7 @@ async def test_a_call_that_waits_for_its_caller_ends_and_others_go_on(
 
 @pytest.mark.parametrize("has_spoken", [True, False])
 async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) -> None:
-    """Before the first audio gRPC tries again, then the client goes on."""
+    """Before the first audio gRPC retries; later the client resumes."""
     goes_on = asyncio.Event()
 
     async def pieces() -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""Callers that send most of a large message and then nothing: what the gateway's memory and its other callers bear."""
+"""Callers that send most of a large message and then nothing: the gateway's memory and other callers bear it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def first_message() -> tts_pb2.StreamSynthesizeTextRequest:
 async def test_a_hundred_halves_of_16_mb_leave_the_gateway_and_another_caller_s_text_alone(
     tmp_path: Path, path: str, first: list[str]
 ) -> None:
-    """The other text waits for its words for as long as they do, and they come from another address."""
+    """The other caller waits for its words just as long. The halves come from another address than its calls."""
     async with limited_gateway(tmp_path, FakeCodec(), FakeEngine()) as (process, target):
         async with grpc.aio.insecure_channel(target) as channel:
             tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]

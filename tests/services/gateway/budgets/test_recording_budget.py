@@ -1,4 +1,4 @@
-"""Recordings of all methods share one budget, are gone once they are encoded, and text calls pass meanwhile."""
+"""Recordings of all methods share one budget, and are freed once they are encoded. Text calls need none of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONTENT = bytes(MIB)  # of A-law, 2 MiB of samples: more than the budget
 
 
 class Codec(FakeCodec):
-    """Encodes when it is told to."""
+    """A codec that encodes when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
 
 
 async def test_the_samples_are_gone_once_they_are_sent(tmp_path: Path) -> None:
-    """While the codec encodes, the gateway waits for codes alone."""
+    """While the codec encodes, the gateway holds no samples."""
     async with budget(tmp_path) as (running, codec, channel):
         stream = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
@@ -185,7 +185,7 @@ async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path
     async with budget(tmp_path, max_large_requests=1) as (running, codec, channel):
         first = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
-        second = asyncio.ensure_future(streamed(channel))  # has a place, and waits for the budget
+        second = asyncio.ensure_future(streamed(channel))  # it has a place, and waits for the budget
         await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
         assert gauge(running, "tts_large_requests") == 1
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -243,7 +243,7 @@ async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_
 
 
 async def test_a_decoder_ends_after_its_thread_also_when_it_is_cancelled_twice() -> None:
-    """As by a deadline that passes here and, a moment later, at the caller."""
+    """Such as a deadline that passes here first, and a moment later at the caller."""
     begun, may_end = threading.Event(), threading.Event()
 
     def decode() -> None:

@@ -1,4 +1,4 @@
-"""Many syntheses with long recordings at once: the gateway's memory and other calls' times stay what they are.
+"""Many syntheses with long recordings at once: neither the gateway's memory nor other calls' times grow.
 
 The streams go on while further requests come, so a stream that kept its recordings would show.
 """
@@ -18,7 +18,7 @@ from tests.support.fake_stages import FakeCodec, FakeEngine
 
 MAX_RSS_BYTES = 512 * MIB
 ENCODE_PACE = 200 * MIB  # bytes of samples that the codec encodes in a second
-LIFE_S = 5.0  # of a stream with a context
+LIFE_S = 5.0  # duration of a stream with a context
 
 # Streams COUNT texts after a recording of SIZE bytes of A-law at 192 kHz, all at once. With ANNOUNCE, calls say their
 # size as clients do. One that is refused for want of memory is sent again when the server says, for SECONDS. Prints how
@@ -64,7 +64,7 @@ asyncio.run(main())
 
 
 class _Codec(FakeCodec):
-    """Encodes one recording at a time, as a real one, and keeps nothing."""
+    """A codec that encodes one recording at a time, as a real one, and stores nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Codec(FakeCodec):
 
 
 class _Engine(FakeEngine):
-    """Takes its time for a text with a context."""
+    """An engine that takes LIFE_S for a text with a context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +107,6 @@ async def test_a_hundred_syntheses_with_16_mb_each_leave_memory_and_other_calls_
     spoken, never, _ = found.counts
     assert spoken + never == 100
     assert found.peak_rss_bytes < MAX_RSS_BYTES
-    if announced:  # others are read before they can be refused, which takes the line and the processor
+    if announced:  # the others are received before they can be refused, which takes bandwidth and CPU
         assert spoken >= 64
         assert found.p95_cpu_s < 0.2

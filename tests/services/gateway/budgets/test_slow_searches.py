@@ -1,4 +1,4 @@
-"""A search whose recording comes so slowly that it would keep its turn from the others for as long as it likes."""
+"""A search whose recording comes so slowly that it would keep others from their turn for any time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def started(call: Any, deployment: FakeDeployment) -> None:
 async def test_a_slow_sender_gives_way_to_who_waits(
     monkeypatch: pytest.MonkeyPatch, is_slow: bool, slow_s: float
 ) -> None:
-    """One that has not been slow for long does not."""
+    """A search that has been slow for a short time only keeps it."""
     monkeypatch.setattr(watermark_servicer, "SLOW_SECONDS", slow_s)
     recording = tts_pb2.AudioRecording(audio_format=PCM, audio_content=bytes(4800))
     waiting = watermark_pb2.DetectWatermarkRequest(recording=recording)
@@ -48,7 +48,7 @@ async def test_a_slow_sender_gives_way_to_who_waits(
         slow = stub.StreamDetectWatermark(pieces(bytes(2), 0.3) if is_slow else pieces(bytes(2000), 0.02), timeout=60)
         await started(slow, running)
         await asyncio.sleep(1.2)
-        assert not slow.done()  # nobody waits
+        assert not slow.done()  # as no other search waits
         if is_slow and slow_s < 1:
             answer, refused = await asyncio.gather(stub.DetectWatermark(waiting, timeout=60), refusal(slow))
             assert answer.detected

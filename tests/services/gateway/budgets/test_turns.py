@@ -1,4 +1,4 @@
-"""Turns of different sizes: order, what is given back, and what is refused."""
+"""Turns of different sizes: their order, that they are given back, and which are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def soon(seconds: float = 30.0) -> Deadline:
 
 
 def taking(turns: Turns, size: int = 1, seconds: float = 30.0) -> tuple[Any, asyncio.Task[Any]]:
-    """A turn that is not given back, and the wait for it."""
+    """Waits for a turn, and does not give it back."""
     turn = turns.take(soon(seconds), size)
     return turn, asyncio.create_task(turn.__aenter__())
 
@@ -97,6 +97,6 @@ async def test_callers_that_leave_give_back_what_they_had_or_waited_for() -> Non
     await settle()
     for turn in (first, second):
         await turn.__aexit__(None, None, None)
-    granted.cancel()  # at the moment in which it is granted
+    granted.cancel()  # just when it is granted
     await settle()
     assert (turns.taken, turns.num_waiting) == (0, 0)

@@ -1,4 +1,4 @@
-"""Random takes, ends, cancels and deadlines of turns, against a slow model that says who runs and who waits."""
+"""Random takes, ends, cancels and deadlines of turns, against a slow model of which calls run and which wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE, MAX_WAITING, STEPS = 10, 4, 400
 
 
 class Model:
-    """What should be: by number of the call, in the order of arrival."""
+    """The expected state: numbers of calls, in the order of arrival."""
 
     def __init__(self, newest_first: bool) -> None:
         self.newest_first = newest_first
@@ -56,7 +56,7 @@ class Model:
 
 
 class Calls:
-    """Real calls, each a task that holds its turn until it is told to end."""
+    """Real calls: each is a task that holds its turn until `end`."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -78,7 +78,7 @@ class Calls:
             self.running.pop(number, None)
 
     def refused(self) -> Iterator[int]:
-        """Calls that were refused since it was last asked."""
+        """The calls that were refused since the last call of this method."""
         for number, task in list(self.tasks.items()):
             if task.done():
                 del self.tasks[number]
@@ -96,7 +96,7 @@ async def _compare(newest_first: bool, drawn: random.Random) -> None:
     loop = asyncio.get_running_loop()
     turns = Turns(AT_ONCE, MAX_WAITING, newest_first=newest_first)
     model, calls = Model(newest_first), Calls(turns)
-    until: dict[int, float] = {}  # of those that wait
+    until: dict[int, float] = {}  # deadlines of the calls that wait
     outcomes: set[str] = set()
     for number in range(STEPS):
         step = drawn.choices(["take", "end", "cancel", "shrink", "pass time"], [5, 4, 1, 1, 1])[0]

@@ -1,4 +1,4 @@
-"""Whether the utterances of returned codes are the text that came back with them."""
+"""The utterances of returned codes must be the text that is sent with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong requests are refused before any work, and every wrong field is named."""
+"""Wrong requests are refused before any work, and the error names every wrong field."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_all_violations_come_at_once(tts: Any, stream_request: tts_pb2.Str
 async def test_a_whole_conversation_of_wrong_turns_is_told(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Too many violations for one status would be lost with it."""
+    """A status with too many violations would be lost."""
     for _ in range(64):
         stream_request.context.turns.add(speaker=-1)
     found = await violations(tts.StreamSynthesize(stream_request).read())
@@ -159,7 +159,7 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
 async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """90 s are the most of one utterance and 300 s of a text, of the model's speech and of what is sent."""
+    """An utterance may last 90 s and a text 300 s, both at the model's speed and as it is sent."""
     for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
         speed(value)(stream_request)
         stream_request.ClearField("max_audio_duration")

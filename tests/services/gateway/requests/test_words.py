@@ -1,4 +1,4 @@
-"""What counts as words: the same for every method, and all that the text front end reads."""
+"""Which texts have words: the same for every method, and all that the text front end can read."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ async def test_a_text_without_words_is_refused_by_every_method(
         for call in made:
             (found,) = await violations(call)
             assert (found.field, found.reason) == (field, "TEXT_EMPTY")
-            assert "has no letter, no digit and no sign" in found.description
+            assert "has nothing to say: it needs a letter" in found.description
 
 
 @pytest.mark.parametrize("text", ["5", "%", "$5", "&", "\u2103", "好", "नमस्ते", "مرحبا", "٣", "๓", "½", "ß", "a?!"])
 async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
     deployment: FakeDeployment, tts: Any, stream_request: Request, text: str
 ) -> None:
-    """Of any script. Turns of the conversation so far need none."""
+    """Words of any script count. Turns of the context need none."""
     stream_request.context.turns.add(speaker=0, text=f"?! {PARTY}")
     stream_request.input.text = text
     await hear(tts.StreamSynthesize(stream_request))
@@ -69,7 +69,7 @@ def test_what_the_text_front_end_says_alone_is_words(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
-    """Letters, figures and signs of emoticons and of markup. Beside words they change nothing."""
+    """Emoticons and markup may consist of letters, digits and signs. Beside words they change nothing."""
     front_end = load(name)
     faces = ["".join(parts) for parts in product(":;=", ["", *"-'^o"], "()DPpOo3/|*[]\\")]
     for text in [*faces, "<3", "^_^", "xD", "XD", "<br>", "</b>", '<break time="1s"/>', ":D =)\n<3"]:
@@ -80,7 +80,7 @@ def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
 
 
 def test_an_address_on_a_line_of_its_own_is_said() -> None:
-    """Markdown has it between the signs of markup. The front end reads it."""
+    """It is between signs of Markdown, and the front end reads it."""
     text = "See the page.\n\n<https://example.com>\n\nGood bye."
     assert sentences_of(text, "en") == ("See the page.", "<https://example.com>", "Good bye.")
     assert phones_of(load(NAMES[-1]), "<https://example.com>") and has_words("<http://example.com/a>")

@@ -1,4 +1,4 @@
-"""Changes of a right request; by the path of each field, ten that make it wrong."""
+"""Changes to a valid request; for each field's path, ten changes that make it wrong."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def speed(value: float) -> Callable[[Request], None]:
 
 
 def flac_of(rate_hz: int) -> bytes:
-    """A second of noise of any rate."""
+    """A second of noise at any rate."""
     encoder = open_encoder(FLAC, rate_hz, rate_hz, serial=1)
     return flac_header(rate_hz, None) + encoder.push(bytes(range(250)) * (rate_hz // 125)).content
 

@@ -1,4 +1,4 @@
-"""Configurations that texts by sentence begin with."""
+"""The config message with which a text stream begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every encoding from a real gateway over real gRPC, decoded by libsndfile; AAC by FFmpeg."""
+"""Every encoding of a real gateway, over real gRPC, decoded by libsndfile; AAC by FFmpeg."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
 RAW_SUBTYPES = {PCM: "PCM_16", MULAW: "ULAW", ALAW: "ALAW"}
 COMBINATIONS = [(encoding, rate) for encoding in ENCODINGS for rate in sample_rates_hz(encoding, SAMPLE_RATE_HZ)]
 DELAYS = {MP3: MP3_DELAY_SAMPLES, AAC: AAC_DELAY_SAMPLES}  # samples that a decoder gives before the speech
-# Hz at which one frame of the model is too little for a first chunk.
+# Sample rates, in Hz, at which one frame of the model is too short for a first chunk.
 FIRST_HZ = {MP3: 24_000, AAC: 48_000}
-TONE_HZ = 1013  # no whole number of periods in a frame or a packet: a lost one would be heard
+TONE_HZ = 1013  # no whole number of periods in a frame or a packet, so a lost one shifts the phase
 SECONDS = 0.8  # the fake engine's ten frames
 
 
@@ -44,7 +44,7 @@ def tone_of(frames: range) -> bytes:
 
 
 def decoded(content: bytes, encoding: tts_pb2.AudioEncoding, rate_hz: int) -> np.ndarray:
-    """The samples after the encoder's delay. Fails unless the content is of that rate."""
+    """The samples after the encoder's delay. Asserts the sample rate."""
     file = io.BytesIO(content)
     if encoding == AAC:
         recording = joined(ENCODINGS[AAC].open_pieces(file, 1, 0), 60)
@@ -61,7 +61,7 @@ def decoded(content: bytes, encoding: tts_pb2.AudioEncoding, rate_hz: int) -> np
 
 
 def with_lengths(content: bytes, encoding: tts_pb2.AudioEncoding, sample_count: int) -> bytes:
-    """A stream of unknown length as the file that libsndfile reads, and as the unary call gives it."""
+    """A stream of unknown length as a file that libsndfile can read, like the unary call's."""
     if encoding == FLAC:
         (layout,) = struct.unpack_from(">Q", content, 18)
         assert not layout & (2**36 - 1)

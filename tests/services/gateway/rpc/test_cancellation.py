@@ -1,4 +1,4 @@
-"""Calls that end early: cancelled, past their deadline, or not read. What they held is freed."""
+"""Calls that end early, cancelled, past their deadline or not read, free what they held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_d
 from tests.support.waits import eventually
 
 Code = grpc.StatusCode
-DEADLINE_S = 20.0  # less than a write or a silent stage gets
+DEADLINE_S = 20.0  # less than the limits of writes and of silent stages
 
 
 async def test_cancel_reaches_engine_and_codec(
@@ -101,7 +101,7 @@ async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
 async def test_random_cancels_leave_nothing_behind(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Thirty streams at once, each left at another point; the others are whole."""
+    """Of thirty streams at once many are cancelled, each at another point; the others are complete."""
     deployment.engine.frame_count = 40
     chance = random.Random(0)
 

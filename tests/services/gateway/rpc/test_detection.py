@@ -1,4 +1,4 @@
-"""Recordings that are searched: streamed to the codec as they come, one turn each, and what is said of wrong ones."""
+"""Searches for the watermark: recordings are streamed to the codec as they come, in turns; errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_wrong_streams_are_refused_with_the_field(deployment: FakeDeployme
 
 
 async def test_a_refusal_of_the_codec_is_told_in_public_terms(deployment: FakeDeployment, watermark: Any) -> None:
-    """Before any samples are sent: their writes would cost the status."""
+    """Before any samples are sent: a write could lose the status."""
     deployment.codec.refusal = StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.")
     for _ in range(5):
         error = await refused(watermark.StreamDetectWatermark(messages(40 * SAMPLES, PCM, 60_000, 24_000)))
@@ -162,7 +162,7 @@ async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
             assert error.reason == "AUDIO_TOO_LONG" and "more than 2 s" in error.message
             error = await refused(watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000)))
             assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
-            for _ in range(5):  # also when the sender is far from its end
+            for _ in range(5):  # even when the sender is far from its end
                 error = await refused(watermark.StreamDetectWatermark(messages(60 * SAMPLES, PCM, 2**16, 24_000)))
                 assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
             await watermark.StreamDetectWatermark(messages(SAMPLES[: 6 * 24_000], PCM, rate_hz=24_000))
@@ -216,7 +216,7 @@ async def test_a_recording_that_comes_slowly_for_longer_than_the_server_s_deadli
     monkeypatch.setattr(watermark_servicer, "REFUSED_SECONDS", 0.1)
 
     async def trickles() -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
-        """A chunk of a file that has no end, before any sample."""
+        """A file whose first chunk does not end, so that no sample comes."""
         yield next(messages(b"", WAV))
         content = b"RIFF\xff\xff\xff\xffWAVELIST\xff\xff\xff\x0f"
         while not call.done():
@@ -235,7 +235,7 @@ async def test_a_recording_that_comes_slowly_for_longer_than_the_server_s_deadli
 async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_idle_is_made(
     deployment: FakeDeployment, watermark: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """The codec has few places for long recordings, which it searches one after the other."""
+    """The codec has few places for long recordings, and searches one at a time."""
     monkeypatch.setattr(watermark_servicer, "IDLE_SECONDS", 1.0)
     receive, has_room = deployment.codec._receive, asyncio.Event()
     jumps_s = [5.0]
@@ -244,7 +244,7 @@ async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_
         await has_room.wait()
         return await receive(requests, context, started)
 
-    async def sleep(seconds: float) -> None:  # of the writer, whose pipe is full
+    async def sleep(seconds: float) -> None:  # called by the writer when its pipe is full
         if jumps_s:
             clock.put_forward(jumps_s.pop())
         else:

@@ -1,4 +1,4 @@
-"""What the caller gets when a stage fails or refuses, and what is freed."""
+"""What the caller gets when a stage fails or refuses, and that everything is freed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_what_a_codec_decoded_before_it_was_lost_is_still_sent(
 async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
+    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # fills the catalog
     deployment.engine.script.pause_at = 5
     await deployment.codec_server.drain(0)
     await asyncio.sleep(0.2)
@@ -85,7 +85,7 @@ async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
 async def test_no_header_before_the_first_audio(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """A header would commit the call, and the client's library could not retry it elsewhere."""
+    """After a header gRPC could not retry the call at another gateway."""
     deployment.engine.script.fail_at = 0
     deployment.engine.script.failure = EngineBusyError("The batch is full.")
     call = tts.StreamSynthesize(stream_request)
@@ -138,7 +138,7 @@ async def test_failed_watermark_is_internal_and_named(
 async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """And in its own words: it reads on for a moment, so that no write meets the end of the call."""
+    """With the codec's own status: it reads on for a moment, so that no write of the gateway loses it."""
     deployment.engine.frame_count = 200
     stream_request.stream_config.chunk_duration.FromMilliseconds(80)
     deployment.codec.script.failure = WatermarkError("The message does not fit.")
@@ -212,7 +212,7 @@ async def test_fields_of_the_codec_are_told_in_public_terms(
 async def test_a_key_that_no_codec_has_is_no_fault_of_the_caller_and_is_looked_up_anew(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """As while keys are changed: the gateway names the one that was active when it last asked."""
+    """As during a change of keys: the gateway names the key that was active when it last asked."""
     await deployment.gateway.wait_ready()
     deployment.codec.info.active_key_id = "key-2"
     deployment.codec.refusals = [lacks_key()] * 100
@@ -237,7 +237,7 @@ async def test_stages_of_different_bundles_are_refused(
 async def test_stages_that_are_all_of_another_bundle_are_looked_at_anew_after_one_call(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
-    """As at the end of a rollout, of which the watched replicas have told before. Calls failed for half a minute."""
+    """As at the end of a rollout. The health of the replicas announces it; otherwise calls fail for half a minute."""
     async with (
         fake_deployment(failover_wait_seconds=0.1) as running,
         grpc.aio.insecure_channel(running.target) as channel,
@@ -262,7 +262,7 @@ async def test_unknown_voice_is_not_found_and_lists_the_known(
     assert error.resource == status.Resource("voice", "zoe")
     assert "ada, bo" in error.message
     (violation,) = error.field_violations
-    others = "ListVoices lists all that this caller may use."  # kept ones and the operator's too
+    others = "ListVoices lists all that this caller may use."  # kept voices and the operator's included
     assert (violation.field, violation.description) == (
         "voice.name",
         f"is 'zoe'; the model's voices are: ada, bo. {others}",

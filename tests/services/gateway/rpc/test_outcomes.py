@@ -1,4 +1,4 @@
-"""What metrics and the summary say of how a synthesis went, where it is not plain."""
+"""What metrics and the summary report of a synthesis in unclear cases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def summary_of(call: Any) -> tts_pb2.SynthesisSummary:
 async def test_a_deadline_that_a_stage_sees_first_is_a_passed_deadline_and_no_failure(
     deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value
 ) -> None:
-    """The calls to the stages have the caller's deadline, and chance decides who ends first."""
+    """Calls to stages have the caller's deadline, so it is chance which call ends first."""
     passed = StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "Deadline Exceeded")
     deployment.engine.script.fail_at, deployment.engine.script.failure = 3, passed
     error = await failure(tts.StreamSynthesize(stream_request))
@@ -103,7 +103,7 @@ async def test_the_first_audio_of_a_text_is_that_of_its_first_sentence_with_audi
 
 @pytest.fixture
 def plans_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """0.2 s: a stage that is asked anew, the database of voices, a wait for a place."""
+    """0.2 s before any stage is asked: for a stage's info, the voices' database, or a place."""
     get = CatalogSource.get
 
     async def late(catalogs: CatalogSource, timeout_s: float) -> Any:
@@ -125,7 +125,7 @@ async def test_times_count_from_the_arrival_of_the_call_and_not_from_its_plan(
 
 @pytest.mark.usefixtures("plans_take_long")
 async def test_the_whole_time_of_a_text_counts_from_the_arrival_of_the_call(tts: Any, config: Request) -> None:
-    """The others count from the end of its first sentence, for which its writer may take as long as they like."""
+    """A text stream's time counts from the end of its first sentence, which may take its writer any time."""
     stats = (await summary_of(tts.StreamSynthesizeText(messages_of(config)))).stats
     assert stats.total_duration.ToTimedelta().total_seconds() > 0.2
 
@@ -133,7 +133,7 @@ async def test_the_whole_time_of_a_text_counts_from_the_arrival_of_the_call(tts:
 async def test_the_wait_for_the_words_of_a_text_is_no_slow_speech(
     deployment: FakeDeployment, tts: Any, config: Request, value: Value, clock: Clock
 ) -> None:
-    """A language model may think before it writes. An alert pages for calls that take longer than their audio lasts."""
+    """A language model may pause before it writes. An alert fires for calls that last longer than their audio."""
     begun, *rest = messages_of(config)
     call = tts.StreamSynthesizeText()
     await call.write(begun)
@@ -161,7 +161,7 @@ async def test_sentences_that_leave_the_window_are_no_dropped_turns_of_the_calle
 async def test_a_codec_of_an_earlier_version_is_not_asked_to_close_the_clip_of_a_text(
     deployment: FakeDeployment, tts: Any, config: Request
 ) -> None:
-    """It reports each sentence by itself, and there is no state to close."""
+    """It reports each sentence separately, and there is no state to complete."""
     deployment.codec.sends_started = deployment.codec.info.sends_started = False
     deployment.codec.coverages = [codec_pb2.WATERMARK_COVERAGE_PARTIAL] * 4
     summary = await summary_of(tts.StreamSynthesizeText(messages_of(config)))

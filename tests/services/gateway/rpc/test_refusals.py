@@ -1,4 +1,4 @@
-"""A codec that refuses is told as one that refuses, however much is written to it, and costs no failover."""
+"""A codec's refusal is recognised as one, however much is written to the codec, and costs no failover."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FULL = "All slots are taken and 64 streams wait."
 
 
 class FullBetweenSentences(FakeCodec):
-    """Has no room for a while after the first stream of each call."""
+    """A codec without room for a while after the first stream of each call."""
 
     def __init__(self, full_s: float = FULL_S) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def failovers(deployment: FakeDeployment) -> float:
 
 
 async def say(tts: Any, config: tts_pb2.StreamSynthesizeRequest) -> int:
-    """Samples of a text of two sentences."""
+    """Speaks a text of two sentences. Returns its samples."""
     messages = [Message(config=config), Message(text=tts_pb2.TextPiece(text="One is here. Two is here."))]
     answers = [message async for message in tts.StreamSynthesizeText(messages, timeout=60)]
     return answers[-1].summary.stats.sample_count
@@ -108,7 +108,7 @@ async def test_a_text_does_not_wait_for_ever(stream_request: tts_pb2.StreamSynth
 async def test_50_of_50_refusals_with_frames_buffered_are_refusals(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """The engine is done before the codec is asked."""
+    """The engine has finished before the codec is called."""
     deployment.engine.frame_count = 200
     stream_request.stream_config.chunk_duration.FromMilliseconds(80)
     deployment.codec.refusals = [CodecBusyError(FULL) for _ in range(50)]
@@ -139,7 +139,7 @@ async def test_a_codec_of_an_earlier_version_gets_its_frames(
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that waits for a caller that still writes, however busy the machine is."""
+    """A server that, on a machine of any speed, waits while its caller still writes."""
     for name in ("QUIET_S", "LINGER_S"):
         monkeypatch.setattr(lingering, name, 60.0)
 
@@ -148,7 +148,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_caller_that_still_writes_is_told_what_was_wrong(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Its writes do not hide the status."""
+    """The caller's writes do not hide the status."""
     stream_request.sampling_params.temperature = 9.0
     messages = [Message(config=stream_request), *[Message(text=tts_pb2.TextPiece(text="word "))] * 200]
     for _ in range(20):
@@ -160,7 +160,7 @@ async def test_a_caller_that_still_writes_is_told_what_was_wrong(
 async def test_a_caller_that_still_writes_is_told_that_all_is_well(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """The audio is as long as it may be before all words have come."""
+    """The audio reaches its limit before all words have come."""
     stream_request.input.text = ""
     stream_request.max_audio_duration.FromMilliseconds(800)
     messages = [Message(config=stream_request), *[Message(text=tts_pb2.TextPiece(text="A word. "))] * 500]

@@ -110,7 +110,7 @@ async def test_not_ready_with_stages_of_different_bundles(deployment: FakeDeploy
 async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
     deployment: FakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its API port may come later than its health, or its channel may wait before it connects again."""
+    """Its API port may open later than its health port, or the channel may be waiting to reconnect."""
     await wait_health(deployment, "readiness", SERVING)
     await deployment.engine_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)

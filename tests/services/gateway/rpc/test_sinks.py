@@ -1,4 +1,4 @@
-"""Writes to the caller: one under way when the call is ended is let through, unless the caller takes nothing."""
+"""Writes to the caller: a write that is under way when the call ends is completed, unless the caller reads nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = b"\0" * 3840  # one frame
 
 
 class SlowContext:
-    """A call whose caller takes each message only when it is told to."""
+    """A call whose caller reads each message only when the test says so."""
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
@@ -66,7 +66,7 @@ def make_sink() -> MakeSink:
 
 
 async def test_a_write_under_way_is_not_cancelled_with_the_work_that_began_it(make_sink: MakeSink) -> None:
-    """grpc.aio can lose the status of a call that is aborted after a cancelled write: the caller waits for ever."""
+    """After a cancelled write grpc.aio can lose the status of an aborted call, and the caller waits for ever."""
     sink, context = make_sink()
     delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
     await context.writing.wait()
@@ -93,7 +93,7 @@ async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
 
 
 async def test_a_caller_who_has_taken_when_the_time_is_over_is_not_too_slow(make_sink: MakeSink, clock: Clock) -> None:
-    """As after a pause of the whole process: it learns of both at once."""
+    """As after a pause of the whole process, which then sees both at once."""
     sink, context = make_sink(write_timeout_s=30.0)
     delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
     await context.writing.wait()
@@ -104,7 +104,7 @@ async def test_a_caller_who_has_taken_when_the_time_is_over_is_not_too_slow(make
 
 
 async def take_slowly(context: SlowContext, clock: Clock, pause_s: float) -> None:
-    """Takes each message after a pause."""
+    """A caller that reads each message after a pause."""
     while True:
         await context.writing.wait()
         context.writing.clear()

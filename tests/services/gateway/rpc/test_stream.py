@@ -1,4 +1,4 @@
-"""The grammar and the contents of StreamSynthesize and Synthesize when all goes well."""
+"""The order and the contents of the messages of StreamSynthesize and Synthesize when all goes well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def expected_samples(frame_count: int) -> bytes:
 
 
 async def collect(call: Any) -> Any:
-    """(header, chunks, summary); fails unless they come in this order."""
+    """(header, chunks, summary). Asserts that they come in this order."""
     messages = [message async for message in call]
     kinds = [message.WhichOneof("event") for message in messages]
     assert kinds[0] == "header" and kinds[-1] == "summary"

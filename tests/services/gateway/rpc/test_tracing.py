@@ -1,4 +1,4 @@
-"""One trace covers what gateway, engine and codec do for a request, tells how it went, and holds no content."""
+"""One trace covers the work of gateway, engine and codec for a request, shows its outcome, and has no content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALLS = ("StreamSynthesize", "Generate", "StreamDecode")
 
 
 def traced(collector: Any, **settings: Any) -> AbstractAsyncContextManager[FakeDeployment]:
-    """Stages that send to the collector, the last spans when the block is left."""
+    """Stages that export their spans to the collector, the last ones when the block ends."""
     return fake_deployment(trace_endpoint=collector.endpoint, **settings)
 
 
@@ -222,7 +222,7 @@ async def test_stream_that_cannot_go_on_says_so(
 async def test_spans_hold_no_content(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Not of requests that work, nor of those that fail, whose messages quote what was wrong."""
+    """Neither of requests that succeed nor of those that fail, whose errors quote the wrong value."""
     stream_request.input.text = "Attack at dawn."
     stream_request.labels["label-of-ours"] = "value-of-ours"
     codes = fake_frames(300, 2)

@@ -1,4 +1,4 @@
-"""A gateway before several engines."""
+"""A gateway in front of several engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 @pytest.fixture
 async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[FakeDeployment]:
-    """Its parameter, if a test gives one: --max-full-replicas."""
+    """Parameter, optional: --max-full-replicas."""
     moves = getattr(request, "param", 3)
     async with fake_deployment(replica_count=REPLICAS, failover_wait_seconds=20.0, max_full_replicas=moves) as running:
         await running.gateway.wait_ready()

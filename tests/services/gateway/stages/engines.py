@@ -1,4 +1,4 @@
-"""Calls to a gateway before several engines, and which of them makes the frames."""
+"""Calls to a gateway in front of several engines, and which engine serves them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def counts(engines: Sequence[FakeEngine]) -> list[int]:
 
 
 async def engine_of(tts: Any, deployment: FakeDeployment, request: Request) -> int:
-    """Index of the engine that makes the whole of it."""
+    """Makes a call. Returns the index of the only engine that served it."""
     before = counts(deployment.engines)
     assert await say(tts, request) == numbered_audio(range(10))
     more = [after - earlier for after, earlier in zip(counts(deployment.engines), before, strict=True)]

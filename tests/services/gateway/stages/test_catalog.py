@@ -1,4 +1,4 @@
-"""What the gateway remembers of its stages, and when it forgets it."""
+"""What the gateway caches of its stages' info, and when it drops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.fake_stages import FakeCodec, FakeEngine
 
 
 class Stages:
-    """Engine and codec, asked one after the other. They answer when they may."""
+    """An engine and a codec, asked one after the other, which answer when the test lets them."""
 
     def __init__(self) -> None:
         self.engine, self.codec = FakeEngine(), FakeCodec()

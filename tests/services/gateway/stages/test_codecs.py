@@ -97,7 +97,7 @@ def recording() -> tts_pb2.AudioRecording:
 
 
 async def test_a_busier_codec_gets_fewer_streams(stream_request: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the load reports in the trailing metadata of its streams."""
+    """The gateway knows that from load reports in the trailing metadata of its streams."""
     decode, busy = FakeCodec.StreamDecode, []
 
     async def reporting(self: FakeCodec, requests: Any, context: Any) -> None:

@@ -1,4 +1,4 @@
-"""Conversations find their engine: one replica for every turn, whichever the gateway, while that replica serves."""
+"""All turns of a conversation go to one replica of the engine, through any gateway, while that replica serves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_turns_of_a_conversation_go_to_one_engine(
 
 
 async def test_conversations_go_to_all_engines(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
-    """Of 60 keys, each engine's number differs from 20 by less than four standard deviations (3.7 each)."""
+    """Of 60 keys each engine gets 20, within four standard deviations of 3.7."""
     asked = [named(stream_request, f"conversation {number}") for number in range(60)]
     found = Counter([await engine_of(tts, deployment, request) for request in asked])
     assert sorted(found) == list(range(REPLICAS)) and min(found.values()) > 20 - 4 * 3.7
@@ -64,7 +64,7 @@ async def test_the_first_turn_with_codes_stands_for_the_conversation(
 async def test_calls_without_a_conversation_are_spread(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
-    """A prompt that every conversation of a voice begins with is not the key of one."""
+    """A voice's prompt, with which all its conversations begin, is no conversation's key."""
     stream_request.context.turns.add(speaker=0, text="A voice's prompt.")
     for _ in range(4 * REPLICAS):
         await say(tts, stream_request)

@@ -27,7 +27,7 @@ async def test_a_corrupted_answer_is_a_loss(
         if message.DESCRIPTOR.full_name.startswith(f"csm.{stage}.") and message.WhichOneof("event") != "started":
             seen.append(1)
             if len(seen) == 2:
-                return None  # what the library gives for bytes that are no message
+                return None  # gRPC's result for bytes that are no message
         return message
 
     monkeypatch.setattr(SilenceWatch, "__anext__", sometimes_none)
@@ -48,7 +48,7 @@ async def test_a_corrupted_answer_is_a_loss(
 async def test_a_total_that_is_not_what_was_sent_is_a_failure(
     stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch, stage: str, field: str
 ) -> None:
-    """A stream that lost messages on its way looks whole otherwise."""
+    """Otherwise a stream that lost messages on its way would look complete."""
     messages = SilenceWatch.__anext__
 
     async def counted_wrong(self: Any) -> Any:

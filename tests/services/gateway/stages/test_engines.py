@@ -37,7 +37,7 @@ async def test_a_full_engine_holds_no_conversation(
             for index, (count, earlier) in enumerate(zip(counts(deployment.engines), before, strict=True))
             if index != home and count > earlier
         }
-    assert len(elsewhere) == 1  # so that the turns made there are found again
+    assert len(elsewhere) == 1  # so that later turns find that engine again
     assert metric(deployment, "tts_full_replicas_total", stage="engine", by="conversation", outcome="moved") >= 4
     deployment.engines[home].refusal = None
     assert await engine_of(tts, deployment, asked) == home
@@ -60,7 +60,7 @@ async def test_engines_that_are_all_full_are_asked_a_bounded_number_of_times(
 async def test_the_last_attempt_of_a_conversation_goes_by_load(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
-    """The keys of all others may belong to one engine."""
+    """All other keys may belong to a single engine."""
     for engine in deployment.engines:
         engine.refusal = FULL
     await failure(tts.StreamSynthesize(named(stream_request, "full"), timeout=60))
@@ -115,7 +115,7 @@ async def test_the_only_engine_comes_back_and_goes_on(stream_request: Request, n
 async def test_an_engine_that_is_not_serving_gets_no_conversation(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
-    """By the health service on the API port, which its gateway watches."""
+    """The gateway knows that from the health service on the API port, which it watches."""
     engines, servers, healths = [FakeEngine() for _ in range(2)], [], []
     for engine in engines:
         server, health = grpc.aio.server(), health_aio.HealthServicer()
@@ -144,7 +144,7 @@ async def test_an_engine_that_is_not_serving_gets_no_conversation(
 async def test_a_busier_engine_gets_fewer_calls_without_a_conversation(
     deployment: FakeDeployment, tts: Any, stream_request: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the load reports in the trailing metadata of its calls."""
+    """The gateway knows that from load reports in the trailing metadata of its calls."""
     busy, generate = deployment.engines[0], FakeEngine.Generate
 
     async def reporting(self: FakeEngine, request: Any, context: Any) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's view of a stage, from the answers of its health."""
+"""Whether the gateway sees a stage as ready, by its health service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.S
 
 
 class Calls:
-    """Health.Watch of which every call has its own answers, and says nothing more after them."""
+    """A Health.Watch service. Each call has its own answers, and then stays silent."""
 
     def __init__(self, *answers: list[Any]) -> None:
         self.num_made = 0

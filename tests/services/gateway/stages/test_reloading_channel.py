@@ -1,4 +1,4 @@
-"""Channels that were replaced: each is closed, whether it had calls then or not."""
+"""Every replaced channel is closed, whether it has calls at that time or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
 
 @pytest.fixture
 def channels() -> list[grpc.aio.Channel]:
-    """Those that were opened, in order."""
+    """The channels that were opened, in order."""
     return []
 
 

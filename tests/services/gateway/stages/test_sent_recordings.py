@@ -1,4 +1,4 @@
-"""Recordings on their way from the gateway to the codec: in pieces, after `started`; and how they fail."""
+"""Recordings that the gateway sends to the codec: in pieces, after `started`; and how that fails."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ SAMPLES = bytes(range(256)) * 4096 + b"odd"  # several pieces
 
 
 class OldCodec(FakeCodec):
-    """Of a version that takes recordings in one message alone."""
+    """A codec of a version that takes recordings only in one message."""
 
     StreamEncode = codec_pb2_grpc.CodecServiceServicer.StreamEncode  # type: ignore[assignment]
 
 
 @asynccontextmanager
 async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, FreezingLine]]:
-    """The gateway's client, the codec's server, and the line between them."""
+    """The gateway's client, the codec's server, and the line between the two."""
     add = codec_pb2_grpc.add_CodecServiceServicer_to_server
     services = [StageService(add, codec, "csm.codec.v1.CodecService")] if codec is not None else []
     server = StageServer(StageSettings(host="127.0.0.1"), services, for_gateways=True)
@@ -97,7 +97,7 @@ async def test_a_call_that_was_answered_is_not_cancelled() -> None:
         async def StreamEncode(self, requests: Any, context: Any) -> None:
             try:
                 await super().StreamEncode(requests, context)
-                await asyncio.sleep(0.1)  # from the answer to the end
+                await asyncio.sleep(0.1)  # until the call ends
             except asyncio.CancelledError:
                 ended.append("cancelled")
                 raise
@@ -159,7 +159,7 @@ async def test_a_refusal_in_the_middle_is_told_and_the_rest_is_not_sent() -> Non
                 yield bytes(1000)
                 while (
                     server._calls is None or server._calls.num_running
-                ):  # it takes us for one that waits for an answer
+                ):  # to the codec this looks like a caller that waits for the answer
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.1)
                 while True:
@@ -234,7 +234,7 @@ async def test_a_corrupted_answer_to_a_recording_is_a_loss_in_public_terms(
     async def sometimes_none(self: Any) -> Any:
         message = await read(self)
         is_it = isinstance(message, codec_pb2.StreamEncodeResponse) and message.HasField(corrupted)
-        return None if is_it else message  # what the library gives for bytes that are no message
+        return None if is_it else message  # None is gRPC's result for bytes that are no message
 
     recording = stream_request.context.turns.add(text="Before.").audio.recording
     recording.audio_content = bytes(1000)
@@ -251,7 +251,7 @@ async def test_a_corrupted_answer_to_a_recording_is_a_loss_in_public_terms(
 
 async def test_a_recording_that_a_codec_had_begun_to_take_is_sent_to_no_other_codec() -> None:
     class Cut(FakeCodec):
-        num_begun = 0  # what is left of the recording would be encoded as the whole
+        num_begun = 0  # a second attempt would encode the rest of the recording as the whole
 
         async def StreamEncode(self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: Any) -> None:
             self.num_begun += 1

@@ -1,4 +1,4 @@
-"""Short calls to a stage: made again when the replica is lost or silent, and only then."""
+"""Short calls to a stage: they are retried when the replica is lost or silent, and only then."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFUSED = failure(grpc.StatusCode.FAILED_PRECONDITION, "no")
 
 
 class Channel:
-    """A channel whose calls end one after the other as is said; the last end is that of all further calls."""
+    """A channel whose calls end as listed, one after the other; further calls end like the last one."""
 
     renewed_at_s = float("-inf")
 

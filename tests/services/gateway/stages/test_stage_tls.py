@@ -32,7 +32,7 @@ ENDS = "stage_certificate_not_after_timestamp_seconds"
 async def deployment(
     stage_files: dict[str, Any], engine: FakeEngine | None = None, **gateway_files: Any
 ) -> AsyncIterator[GatewayStage]:
-    """A gateway before a fake engine and a fake codec that speak TLS."""
+    """A gateway in front of a fake engine and a fake codec that use TLS."""
     async with AsyncExitStack() as running:
         targets: dict[str, Any] = {}
         for name, add, servicer in (
@@ -83,7 +83,7 @@ async def test_gateway_shows_its_certificate_to_stages_that_ask(tmp_path: Path, 
 async def test_a_new_certificate_of_the_gateway_counts_from_the_next_call_on(
     tmp_path: Path, stream_request: Any
 ) -> None:
-    """The stages trust the authority of the new one alone; what was refused is served, without a restart."""
+    """The stages trust only the new certificate's authority: refused calls then succeed, without a restart."""
     ours, former, callers = Authority(), Authority(), Authority()
     stage_files = ours.write(tmp_path) | {"tls_client_ca": callers.write_ca(tmp_path, "callers.crt")}
     own = former.write(tmp_path / "gateway")

@@ -1,4 +1,4 @@
-"""Stages of a fake deployment that pause, go on or are killed in a call, and the failovers that are counted."""
+"""For tests of failover: pauses, resumes and kills fake stages during a call, and reads the failover metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
 
 
 async def paused(fakes: Sequence[FakeEngine | FakeCodec]) -> int:
-    """Index of the one that has come to its pause."""
+    """Waits until one of the fakes has paused. Returns its index."""
     waiting = [asyncio.create_task(fake.script.paused.wait()) for fake in fakes]
     async with asyncio.timeout(60):
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -37,13 +37,14 @@ def go_on(fakes: Sequence[FakeEngine | FakeCodec]) -> None:
 
 
 async def kill_engine(deployment: FakeDeployment) -> None:
-    """The one that pauses; the other runs through."""
+    """Kills the engine that has paused. The other one does not pause any more."""
     index = await paused(deployment.engines)
     go_on([deployment.engines[1 - index]])
     await deployment.engine_servers[index].drain(0)
 
 
 async def kill_codec(deployment: FakeDeployment) -> None:
+    """Kills the codec that has paused. The other one does not pause any more."""
     index = await paused(deployment.codecs)
     go_on([deployment.codecs[1 - index]])
     await deployment.codec_servers[index].drain(0)
@@ -53,12 +54,12 @@ def failovers(deployment: FakeDeployment, stage: str, outcome: str) -> float:
     value = deployment.gateway.server.metrics.registry.get_sample_value
     labels = {"stage": stage, "outcome": outcome}
     count = value("tts_failovers_total", labels) or 0
-    assert (value("tts_repairs_total", labels) or 0) == count, "the former name counts the same"
+    assert (value("tts_repairs_total", labels) or 0) == count, "under the former name too"
     return count
 
 
 async def assert_undisturbed(call: Any) -> None:
-    """Reads the stream to its end: header, all samples without a gap, all codes."""
+    """Reads a stream to its end. It must have all samples, without a gap, and all codes."""
     messages = [message async for message in call]
     chunks = [message.audio_chunk for message in messages[1:-1]]
     position = 0
@@ -73,7 +74,7 @@ async def assert_undisturbed(call: Any) -> None:
 
 
 def be_of_another_mark(codec: FakeCodec) -> None:
-    """Its description is that of the others; only its refusals of their key and states show another mark."""
+    """Gives a codec another watermark: its `info` stays the same, but it refuses the others' key and states."""
     refusal = StatusError(
         grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec."
     )
@@ -81,5 +82,5 @@ def be_of_another_mark(codec: FakeCodec) -> None:
 
 
 def lacks_key() -> StatusError:
-    """What a codec answers to the id of a key that it never had."""
+    """A codec's error for the id of an unknown key."""
     return StatusError(grpc.StatusCode.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "The keyring has no key 'key-1'.")

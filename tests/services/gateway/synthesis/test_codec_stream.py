@@ -1,4 +1,4 @@
-"""The stream to the codec: what is left of it when it has ended, and where another one goes on."""
+"""The gateway's stream to the codec: what is left to decode after a loss, and where the next stream goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csm.codec.v1.codec_pb2 import StreamDecodeCheckpoint
 
 from services.gateway.stages.errors import unreachable
 from services.gateway.synthesis.clip import Clip
-from services.gateway.synthesis.codec_stream import CHECKPOINT_FRAMES, MOST_TAKEN_FRAMES, CodecStream
+from services.gateway.synthesis.codec_stream import CHECKPOINT_FRAMES, MAX_TAKEN_FRAMES, CodecStream
 from services.gateway.synthesis.decoding import DecodePacing
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES
@@ -67,7 +67,7 @@ async def test_a_call_that_fails_while_its_stream_is_cancelled_again_leaves_no_t
 
 
 def test_the_last_checkpoint_that_is_not_behind_a_sample_is_chosen() -> None:
-    """One behind it would leave samples out."""
+    """A later checkpoint would leave out samples."""
 
     class Stream(CodecStream):
         def __init__(self) -> None:
@@ -86,7 +86,7 @@ def test_a_caller_that_is_as_far_behind_as_it_may_be_has_its_checkpoint(ahead_fr
     )
     nothing: Any = None
     stream = CodecStream("", catalog, nothing, DecodePacing(ahead_frames), nothing, Clip())
-    taken, received = 10 * FRAME_SAMPLES, (10 + 5 + ahead_frames + MOST_TAKEN_FRAMES) * FRAME_SAMPLES
+    taken, received = 10 * FRAME_SAMPLES, (10 + 5 + ahead_frames + MAX_TAKEN_FRAMES) * FRAME_SAMPLES
     stream._later_checkpoints.extend(
         StreamDecodeCheckpoint(state=b"a", sample_offset=offset)
         for offset in range(0, received, CHECKPOINT_FRAMES * FRAME_SAMPLES)

@@ -32,7 +32,7 @@ SEEDS = 60
 
 
 class Pace:
-    """How long something takes: no time, some turns of the loop, or seconds."""
+    """Takes no time, some iterations of the event loop, or seconds."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -45,7 +45,7 @@ class Pace:
 
 
 class Codec:
-    """One slot. Its calls are like those of gRPC: a task of their own writes, which the end of a call does not end."""
+    """A codec with one slot. As in gRPC, a call's writes are a task that the call's end does not cancel."""
 
     def __init__(self, rng: random.Random, pace: Pace) -> None:
         self._rng, self._pace, self._slot = rng, pace, asyncio.Semaphore(1)
@@ -115,7 +115,7 @@ class Codec:
 
 
 def _audio(first: int, last: int, frames: int | None) -> codec_pb2.AudioSamples:
-    """frames: so many have come; None has no checkpoint"""
+    """Samples `first` to `last`, with a checkpoint after that many frames; without one when None."""
     whole = numbered_audio(range(first // FRAME_SAMPLES, -(-last // FRAME_SAMPLES)))
     start = 2 * (first % FRAME_SAMPLES)
     audio = codec_pb2.AudioSamples(
@@ -129,7 +129,7 @@ def _audio(first: int, last: int, frames: int | None) -> codec_pb2.AudioSamples:
 
 
 async def _stream(rng: random.Random) -> list[SlotEvent]:
-    """One stream. What became of its slot."""
+    """Runs one stream. Returns what became of its slot."""
     loop, pace = asyncio.get_running_loop(), Pace(rng)
     codec, buffer, events = Codec(rng, pace), FrameBuffer(), list[SlotEvent]()
     limits = FailoverLimits(most=10_000, wait_s=DAY_S, full_wait_s=DAY_S)
@@ -169,7 +169,7 @@ def test_stream_ends_with_every_sample_whatever_comes_first(monkeypatch: pytest.
 
 
 def test_a_slot_that_was_given_back_is_waited_for_by_whoever_has_taken_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was served already; a stream that was not is refused by a full codec."""
+    """It had a slot before. A new stream is refused by a full codec."""
 
     async def main() -> None:
         loop, rng = asyncio.get_running_loop(), random.Random(0)

@@ -21,7 +21,7 @@ async def test_buffer_keeps_order_and_never_blocks_the_engine() -> None:
 
 
 async def test_buffer_is_read_from_any_frame() -> None:
-    """Also from within a message, and what comes later."""
+    """Even when the bytes to drop end inside a message, or come in later ones."""
     buffer = FrameBuffer()
     for index in range(0, 20, 4):
         buffer.put(fake_frames(index, 4))
@@ -44,7 +44,7 @@ async def _codes_from(buffer: FrameBuffer, first_frame: int) -> bytes:
 async def test_window_of_a_continued_call_counts_from_its_first_sample() -> None:
     window = DecodeWindow(10, 0, FRAME_SAMPLES)
     window.begin(80, 100 * FRAME_SAMPLES)
-    await window.admit(30)  # twenty of them are computed again
+    await window.admit(30)  # twenty of them are decoded again
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await window.admit(1)
@@ -70,7 +70,7 @@ async def test_window_counts_what_the_codec_holds_back() -> None:
 
 async def test_message_larger_than_the_window_passes_alone() -> None:
     window = DecodeWindow(10, 5 * FRAME_SAMPLES, FRAME_SAMPLES)
-    await window.admit(5)  # all of it may be held back
+    await window.admit(5)  # the codec may hold back all of it
     await window.admit(100)
 
 
@@ -98,7 +98,7 @@ async def test_reader_whose_call_ends_while_it_writes_does_not_wait_for_another_
 
 async def test_frames_sent_before_the_codec_had_started_count_as_ahead() -> None:
     window = DecodeWindow(10, 0, FRAME_SAMPLES)
-    await window.admit(10)  # the codec let its caller wait for `started` for too long
+    await window.admit(10)  # the codec has not sent `started` in time
     window.begin(0, 0)
     waiting = asyncio.create_task(window.admit(1))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The policy of failovers: which failures start one, how many a stream gets, until when. The clock is the test's."""
+"""The policy of failovers: which failures start one, how many a stream gets, and until when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Code = grpc.StatusCode
 
 @dataclass
 class Bench:
-    """Failovers with a clock that stands still, and everything that they ask and tell."""
+    """The failovers of a stream with a stopped clock, and fakes of everything that they call."""
 
     limits: FailoverLimits = field(default_factory=lambda: FailoverLimits(most=3, wait_s=5.0))
     now_s: float = 100.0
@@ -25,7 +25,7 @@ class Bench:
     full: list[FullOutcome] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     chance: float = 0.0
-    nobody: StageError | None = None  # what looking for a replica ends with
+    nobody: StageError | None = None  # the error when no replica is found
 
     def __post_init__(self) -> None:
         self.failovers = Failovers(
@@ -170,7 +170,7 @@ async def test_no_failover_are_allowed_by_a_limit_of_zero() -> None:
 
 
 async def test_a_deadline_that_passes_after_a_loss_is_told_as_such() -> None:
-    """Whether the call to the stage ends first, or the stream, is chance."""
+    """It is chance whether the call to the stage or the stream ends first."""
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
     passed = answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
@@ -229,7 +229,7 @@ async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over
     for _ in range(5):
         bench.now_s += 0.9
         await bench.prepare(MISFIT)
-    assert bench.waits == [5.0]  # a replica has answered, so none is looked for: the next call goes to the next one
+    assert bench.waits == [5.0]  # no wait for a replica: one has answered, and the next call goes to the next one
     bench.now_s += 0.9
     assert await bench.refused(MISFIT) is loss
     assert loss.message.endswith("a message") and lost_after(loss, 10).message.endswith("a message")
@@ -245,7 +245,7 @@ async def test_a_fitting_replica_after_one_of_another_bundle_goes_on(no_pause: N
 
 
 async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pause: None) -> None:
-    """Its decode slot was given back, or its next sentence went to another codec."""
+    """After its decode slot was released, or its next sentence went to another codec."""
     bench = Bench()
     await bench.prepare(MISFIT)
     bench.now_s += 5
@@ -267,7 +267,7 @@ async def test_another_bundle_alone_is_no_loss(no_pause: None) -> None:
     bench.failovers.answered("CODEC")
     assert not bench.outcomes
     await bench.prepare(MISFIT)
-    await bench.prepare(unreachable("CODEC"))  # the one failover that is allowed
+    await bench.prepare(unreachable("CODEC"))  # the only allowed failover
     bench.failovers.answered("CODEC")
     assert bench.outcomes == [("CODEC", "resumed")]
 

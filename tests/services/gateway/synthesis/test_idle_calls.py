@@ -1,4 +1,4 @@
-"""Calls that send or take nothing: how long they may stay, how many there may be, and that a drain leaves them."""
+"""Calls that send or read nothing: how long they may last, how many there may be, and that no drain waits for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fake_stages import numbered_audio
 
 Code = grpc.StatusCode
 LONG_S = 60.0
-SHORT_S = 10.0  # less than a write or a silent stage gets
+SHORT_S = 10.0  # less than the limits of writes and of silent stages
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ async def test_text_call_is_not_idle_while_it_is_spoken(
         await call.write(config(stream_request))
         await call.write(text("One."))
         await script.paused.wait()
-        for _ in range(5):  # each wait for a text begins anew
+        for _ in range(5):  # each wait for a piece of text has its own limit
             clock.put_forward(SHORT_S)
             await asyncio.sleep(0.01)
         assert not call.done()
@@ -87,7 +87,7 @@ async def test_longest_deadline_is_enforced(stream_request: tts_pb2.StreamSynthe
 
 
 async def test_streams_of_a_connection_are_bounded(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
-    """The library of the client keeps further calls until there is room. Another connection has its own."""
+    """The client's gRPC library holds further calls back. The limit is one connection's."""
     async with fake_deployment(max_streams_per_connection=2) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
@@ -114,7 +114,7 @@ async def _half_open_text(channel: grpc.aio.Channel, request: tts_pb2.StreamSynt
 
 
 async def _no_message(channel: grpc.aio.Channel, request: tts_pb2.StreamSynthesizeRequest) -> Any:
-    """A call of StreamSynthesize whose request never comes."""
+    """A call of StreamSynthesize that never sends its request."""
     stub: Any = channel.stream_stream(
         "/csm.v1.TextToSpeechService/StreamSynthesize",
         request_serializer=tts_pb2.StreamSynthesizeRequest.SerializeToString,
@@ -143,7 +143,7 @@ async def test_drain_does_not_wait_for_a_half_open_call(
 async def test_drain_lets_a_text_say_what_has_come(
     stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock, held_up: str
 ) -> None:
-    """Also what is generated, and is decoded still."""
+    """Even when the engine or the codec is still working on it."""
     async with fake_deployment(drain_seconds=LONG_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
         script = (deployment.engine if held_up == "engine" else deployment.codec).script
@@ -154,7 +154,7 @@ async def test_drain_lets_a_text_say_what_has_come(
         draining = asyncio.create_task(deployment.gateway.server.drain())
         for _ in range(5):
             await asyncio.sleep(0.02)
-            clock.put_forward(1.0)  # five times as long as a drain waits for one that is quiet
+            clock.put_forward(1.0)  # five times as long as a drain waits for a quiet call
         assert not draining.done()
         script.resume.set()
         async with asyncio.timeout(LONG_S):

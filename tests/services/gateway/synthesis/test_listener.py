@@ -1,4 +1,4 @@
-"""The samples that wait for a caller: when it is behind, and when it has caught up."""
+"""Samples that wait for a caller: when it counts as behind, and when it has caught up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.waits import settle
 
 
 class Caller:
-    """Takes a piece each time it is told to."""
+    """A caller that reads a piece each time the test says so."""
 
     def __init__(self) -> None:
         self.asked, self.may = asyncio.Semaphore(0), asyncio.Semaphore(0)

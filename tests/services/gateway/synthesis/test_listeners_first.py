@@ -1,4 +1,4 @@
-"""Stages are told which calls continue audio that somebody hears: those go first in their queues."""
+"""The gateway tells stages which calls continue audio that a caller already plays: those go first in their queues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine
 from tests.support.text_streams import messages_of
 from tests.support.waits import eventually
 
-MADE_S = 13 * 0.08  # of audio, by an engine that pauses
+MADE_S = 13 * 0.08  # of audio that an engine has made when it pauses
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def deployment() -> AsyncIterator[FakeDeployment]:
         yield running
 
 
-def told(fakes: Sequence[FakeEngine | FakeCodec]) -> list[bool]:
-    """What calls of this stage said, those without a listener first."""
+def listener_flags(fakes: Sequence[FakeEngine | FakeCodec]) -> list[bool]:
+    """`has_listener` of all calls to a stage, sorted."""
     return sorted(call.request.has_listener for fake in fakes for call in fake.calls)
 
 
@@ -52,9 +52,9 @@ async def test_a_stream_that_lost_its_engine_says_that_somebody_listens(
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
     await kill_engine(deployment)
-    await _rest(call)
-    assert told(deployment.engines) == [False, True]
-    assert told(deployment.codecs) == [False]
+    await _read_to_summary(call)
+    assert listener_flags(deployment.engines) == [False, True]
+    assert listener_flags(deployment.codecs) == [False]
     first_s, second_s = sorted(lead_s for engine in deployment.engines for lead_s in _leads_s(engine))
     assert first_s == 0.0 < second_s <= MADE_S
 
@@ -88,7 +88,7 @@ async def test_a_stream_that_finds_no_room_says_for_how_long_it_has_been_silent(
     clock.put_forward(20.0)
     refused.refusal = None
     await killed
-    await _rest(call)
+    await _read_to_summary(call)
     leads_s = _leads_s(refused)
     assert leads_s[-1] <= leads_s[0] - 20.0 <= MADE_S - 20.0
 
@@ -100,8 +100,8 @@ async def test_a_stream_that_lost_its_codec_says_that_somebody_listens(
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
     await kill_codec(deployment)
-    await _rest(call)
-    assert told(deployment.codecs) == [False, True]
+    await _read_to_summary(call)
+    assert listener_flags(deployment.codecs) == [False, True]
 
 
 async def test_a_stream_that_was_lost_before_its_first_audio_waits_as_all_others(
@@ -110,41 +110,41 @@ async def test_a_stream_that_was_lost_before_its_first_audio_waits_as_all_others
     pause(deployment.engines, 0)
     call = tts.StreamSynthesize(stream_request)
     await kill_engine(deployment)
-    await _rest(call)
-    assert told(deployment.engines) == [False, False]
+    await _read_to_summary(call)
+    assert listener_flags(deployment.engines) == [False, False]
 
 
 async def test_later_sentences_of_a_text_have_a_listener(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     stream_request.ClearField("input")
-    await _rest(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
-    assert told(deployment.engines) == told(deployment.codecs) == [False, True, True]
+    await _read_to_summary(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
+    assert listener_flags(deployment.engines) == listener_flags(deployment.codecs) == [False, True, True]
 
 
 @pytest.mark.parametrize("heard_frames", [0, 12, FRAMES, FRAMES + 10])
 async def test_what_the_caller_had_before_a_loss_is_not_left_to_play(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, heard_frames: int
 ) -> None:
-    """Of a text that another gateway says again from its start."""
+    """When another gateway speaks a text again from its start."""
     stream_request.input.text = "One is first. Two is last."
     stream_request.stream_config.heard_sample_count = heard_frames * FRAME_SAMPLES
     began_s = time.monotonic()
-    await _rest(tts.StreamSynthesize(stream_request))
+    await _read_to_summary(tts.StreamSynthesize(stream_request))
     took_s = time.monotonic() - began_s
     (lead_s,) = (lead_s for engine in deployment.engines for lead_s in _leads_s(engine) if lead_s)
     unheard_s = max(0, FRAMES - heard_frames) * 0.08
     assert unheard_s - took_s <= lead_s <= unheard_s
 
 
-async def test_so_has_the_end_of_a_text_whose_mark_is_told_last(
+async def test_the_end_of_a_text_whose_mark_is_reported_last_has_a_listener_too(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for codec in deployment.codecs:
         codec.coverages = [codec_pb2.WATERMARK_COVERAGE_PARTIAL] * 4
     stream_request.ClearField("input")
-    await _rest(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
-    assert told(deployment.codecs) == [False, True, True, True]
+    await _read_to_summary(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
+    assert listener_flags(deployment.codecs) == [False, True, True, True]
 
 
 async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_for_none(
@@ -155,9 +155,9 @@ async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_f
     await read_until_audio(call)
     for engine in deployment.engines:
         engine.refusal = EngineBusyError("The queue is full.")
-    reading = asyncio.ensure_future(_rest(call))
+    reading = asyncio.ensure_future(_read_to_summary(call))
     await kill_engine(deployment)
-    await asyncio.sleep(1.5)  # thrice the wait for a replica that is gone
+    await asyncio.sleep(1.5)  # three times the wait for a lost replica
     for engine in deployment.engines:
         engine.refusal = None
     await reading
@@ -165,12 +165,12 @@ async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_f
 
 
 def _leads_s(engine: FakeEngine) -> list[float]:
-    """What its calls said that the caller still has to play."""
+    """`playout_lead` of the engine's calls: the audio that the caller still had to play, in seconds."""
     return [call.request.playout_lead.ToNanoseconds() / 1e9 for call in engine.calls]
 
 
-async def _rest(call: Any) -> None:
-    """Reads to the end, which must be a good one."""
+async def _read_to_summary(call: Any) -> None:
+    """Reads a call to its end, which must be the summary."""
     message = None
     while (following := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
         message = following

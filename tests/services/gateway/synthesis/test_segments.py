@@ -1,4 +1,4 @@
-"""The engine's segments of turns, some of which are answers of several utterances."""
+"""The engine's segments for turns of context, some of which were spoken as several utterances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers that take nothing: their decode slots serve others, and they hear the same samples once they read on."""
+"""Callers that stop reading: their decode slots serve others, and they get the same samples once they read on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def deployment() -> AsyncIterator[FakeDeployment]:
 
 @pytest.fixture
 async def connect(deployment: FakeDeployment) -> AsyncIterator[Callable[[], Any]]:
-    """Stubs with connections of their own, which take in little that is not read."""
+    """Stubs with a connection each, which buffers little that is not read."""
     channels: list[grpc.aio.Channel] = []
 
     def connect() -> Any:
@@ -56,7 +56,7 @@ def slots(deployment: FakeDeployment, event: str) -> float:
 async def stalled(
     deployment: FakeDeployment, connect: Callable[[], Any], request: tts_pb2.StreamSynthesizeRequest, count: int
 ) -> list[Any]:
-    """Calls that have read their header and no more. Each has given its slot back."""
+    """Calls that have read their header only. The gateway has released the decode slot of each."""
     before = slots(deployment, "given_back")
     calls = [connect().StreamSynthesize(request) for _ in range(count)]
     for call in calls:
@@ -66,7 +66,7 @@ async def stalled(
 
 
 async def samples_of(call: Any) -> bytes:
-    """All that is left of a call, which must end well. The stub has read the header."""
+    """The samples of the rest of a call, which must end OK."""
     content = b""
     while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         if message.HasField("audio_chunk"):
@@ -102,7 +102,7 @@ async def test_slot_that_is_taken_again_decodes_from_the_last_checkpoint(
     again = deployment.codec.calls[1].request
     assert again.checkpoint and again.resume == deployment.codec.calls[0].request.resume
     begun = codec_pb2.StreamDecodeStarted.FromString(again.checkpoint).first_frame_index
-    assert first - 10 < begun < first  # messages of four frames, and the three that a checkpoint of the fake needs
+    assert first - 10 < begun < first  # messages have four frames, and the fake's checkpoints need three again
 
 
 async def test_codec_without_checkpoints_decodes_from_the_first_frame(
@@ -118,7 +118,7 @@ async def test_codec_without_checkpoints_decodes_from_the_first_frame(
 async def test_slot_is_waited_for_when_the_caller_reads_on_and_all_are_taken(
     deployment: FakeDeployment, connect: Callable[[], Any], stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Also a codec whose queue is full is asked again: the caller has audio already."""
+    """Even a codec with a full queue is asked again, as the caller already has audio."""
     deployment.engine.frame_count = FRAMES
     (call,) = await stalled(deployment, connect, stream_request, 1)
     full = StatusError(Code.UNAVAILABLE, "QUEUE_FULL", "All slots are taken.", retry_delay_s=0.05)
@@ -146,7 +146,7 @@ async def test_codec_lost_while_the_slot_was_given_back_goes_unheard(
 async def test_caller_below_the_least_pace_is_ended_with_the_reason(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
-    """It takes a message now and then, so no single write lasts too long."""
+    """It reads a message now and then, so no single write takes too long."""
     async with fake_deployment(
         slot_patience_seconds=0.1, decode_ahead_frames=4, write_timeout_seconds=5.0, min_listener_pace=1.0,
         max_utterance_audio_seconds=300,
@@ -158,7 +158,7 @@ async def test_caller_below_the_least_pace_is_ended_with_the_reason(
 
             async with asyncio.timeout(60):
                 while not failed(deployment, "CLIENT_TOO_SLOW"):
-                    await call.read()  # never cancelled: that would cancel the call
+                    await call.read()  # without a timeout: a cancelled read would cancel the call
                     await asyncio.sleep(1.0)
             error = await failure(call)
             assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")

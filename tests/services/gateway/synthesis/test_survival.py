@@ -1,4 +1,4 @@
-"""A stream whose engine or codec is killed under it: the caller gets what an undisturbed one gives, or is told."""
+"""A stream whose engine or codec is killed: the caller gets the same as from an undisturbed one, or an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.services.gateway.synthesis.lost_stages import (
     paused,
 )
 from tests.support.clock import Clock
-from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, numbered_audio
 from tests.support.waits import eventually
 
@@ -32,7 +32,7 @@ Code = grpc.StatusCode
 
 @pytest.fixture
 async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[FakeDeployment]:
-    """Its parameter: seconds in which a lost stream may go on."""
+    """Two replicas of each stage. Parameter: --failover-wait-seconds."""
     wait_s: float = getattr(request, "param", 5.0)
     async with fake_deployment(replica_count=2, failover_wait_seconds=wait_s) as running:
         for engine in running.engines:
@@ -82,7 +82,7 @@ async def test_codec_killed_goes_unheard(
 async def test_codec_killed_before_its_last_word_goes_unheard(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """All audio but what the codec holds back was taken."""
+    """It is lost when only the audio that it holds back is missing."""
     for codec in deployment.codecs:
         codec.info.latency_sample_count = FRAME_SAMPLES // 2
     pause(deployment.engines, FRAMES)
@@ -147,7 +147,7 @@ async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for engine in deployment.engines:
-        engine.prompt_token_count = 2048 - 13 + 1  # of 2,048; the last frame needs no place
+        engine.prompt_token_count = 2048 - 13 + 1  # the window has 2,048 positions; the last frame needs none
     pause(deployment.engines, 13)
     call = tts.StreamSynthesize(stream_request)
     await kill_engine(deployment)
@@ -159,7 +159,7 @@ async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again
 async def test_losses_beyond_the_limit_end_the_stream(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Each replica stops at the same frame again and again."""
+    """Every replica stops at the same frame."""
     for engine in deployment.engines:
         engine.script.fail_at = 5
         engine.script.failure = EngineStoppedError("The engine stops.")
@@ -201,12 +201,11 @@ async def test_engine_of_other_weights_does_not_go_on(
 async def test_codec_of_other_weights_does_not_go_on(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
+    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # fills the catalog
     pause(deployment.codecs, 5)
     call = tts.StreamSynthesize(stream_request)
     index = await paused(deployment.codecs)
-    while (await call.read()).WhichOneof("event") != "audio_chunk":
-        pass
+    await read_until_audio(call)
     deployment.codecs[1 - index].info.codec.weights_digest = "other"
     await kill_codec(deployment)
     error = await failure(call)
@@ -238,8 +237,7 @@ async def test_a_stream_looks_for_a_codec_of_its_mark_network(
             await assert_undisturbed(call)
             assert failovers(deployment, "codec", "resumed") == 1
             return
-        while (await call.read()).WhichOneof("event") != "audio_chunk":
-            pass
+        await read_until_audio(call)
         await deployment.codec_servers[index].drain(0)
         error = await failure(call)
         assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
@@ -252,11 +250,10 @@ async def test_cancel_during_a_failover_frees_everything(
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
     await paused(deployment.engines)
-    while (await call.read()).WhichOneof("event") != "audio_chunk":
-        pass
+    await read_until_audio(call)
     for server in deployment.engine_servers:
         await server.drain(0)
-    await asyncio.sleep(0.1)  # into the wait for a replica; sooner is as well
+    await asyncio.sleep(0.1)  # the gateway waits for a replica by then; an earlier cancel would do too
     call.cancel()
     codec = next(codec for codec in deployment.codecs if codec.calls)
     async with asyncio.timeout(60):
@@ -276,7 +273,7 @@ async def test_deadline_during_a_failover_is_the_deadline(
     await read_frames(call, 5)
     for server in deployment.engine_servers:
         await server.drain(0)
-    await asyncio.sleep(0.1)  # into the wait for a replica
+    await asyncio.sleep(0.1)  # the gateway waits for a replica by then
     clock.put_forward(20.0)
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
 

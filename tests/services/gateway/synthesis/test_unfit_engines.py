@@ -1,4 +1,4 @@
-"""An engine of another bundle beside one that fits, as while a new model is rolled out."""
+"""An engine with another bundle beside one that fits, as during the rollout of a new model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waits import eventually
 async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
-    """The conversation's key leads to one engine again and again. Here it is the one of another bundle."""
+    """The conversation's key always leads to the same engine, which here has another bundle."""
     stream_request.return_codes = True
     stream_request.conversation_id = "what we talk about"
     async with (
@@ -44,7 +44,7 @@ async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
 async def test_an_engine_that_drops_other_turns_does_not_go_on(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
-    """It has other weights or another window, whatever it says: the rest would be of another conversation."""
+    """It has other weights or another window, so it would speak the rest differently."""
     async with (
         fake_deployment(replica_count=2, failover_wait_seconds=0.5) as running,
         grpc.aio.insecure_channel(running.target) as channel,

@@ -1,4 +1,4 @@
-"""How long a stream with a listener waits for room at full stages, whatever else they answer. Hours pass in no time."""
+"""How long a stream with a listener waits for room at full stages, whatever else they answer. Time is virtual."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def full(stage: StageName = "ENGINE", retry_delay_s: float | None = 1.0) -> Stag
 
 
 async def found(wait_s: float) -> None:
-    """There is a replica at once."""
+    """Stages that have a replica at once."""
 
 
 def heard(limits: FailoverLimits) -> Failovers:
@@ -33,7 +33,7 @@ def heard(limits: FailoverLimits) -> Failovers:
 
 
 async def seconds_of(failovers: Failovers, error: StageError) -> list[float]:
-    """The seconds before each further call to a stage that answers so, until the stream ends with it."""
+    """The seconds before each retry of a stage with these answers, until the stream fails."""
     clock, waits = asyncio.get_running_loop().time, list[float]()
     while True:
         began_s = clock()
@@ -83,7 +83,7 @@ def test_after_a_loss_full_replicas_are_waited_for_no_less_than_absent_ones(monk
 def test_a_wait_is_up_to_a_half_shorter_by_chance(
     first: Callable[[StageName], StageError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams that were lost together do not ask together."""
+    """Streams that were lost at the same time do not retry at the same time."""
 
     async def main() -> None:
         clock, chances = asyncio.get_running_loop().time, iter([0.0, 0.5, 1.0, 0.0, 1.0])

@@ -1,4 +1,4 @@
-"""Callers with tokens, and requests of theirs."""
+"""Callers with tokens, and their requests."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def calling(deployment: FakeDeployment, *names: str) -> AsyncIterator[list
 
 
 def create_request(name: str, **changes: Any) -> voices_pb2.CreateVoiceRequest:
-    """A right request; tests change one thing."""
+    """A valid request, which tests change."""
     fields: dict[str, Any] = {
         "name": name,
         "speaker": 1,
@@ -103,7 +103,7 @@ def _samples(count: int) -> Iterator[bytes]:
 
 
 async def refusal(call: Any) -> StatusError:
-    """What the call fails with."""
+    """The status of a call, which must fail."""
     try:
         if hasattr(call, "__aiter__"):
             async for _ in call:
@@ -116,7 +116,7 @@ async def refusal(call: Any) -> StatusError:
 
 
 async def read(call: Any) -> tts_pb2.StreamSynthesizeResponse:
-    """The header of a stream that is read to its end."""
+    """Reads a stream to its end. Returns its header."""
     messages = [message async for message in call]
     assert messages[-1].WhichOneof("event") == "summary"
     header: tts_pb2.StreamSynthesizeResponse = messages[0].header

@@ -13,7 +13,7 @@ from tests.services.gateway.voices.throwaway_postgres import MISSING, running_po
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of this session's."""
+    """The URL of a PostgreSQL server for the whole test session."""
     programs = server_programs()
     if programs is None:
         pytest.skip(MISSING)
@@ -23,7 +23,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database without voices, as --voices-database takes it."""
+    """An empty database, as a value of --voices-database."""
     if request.param == "sqlite":
         return str(tmp_path / "voices.sqlite")
     url: str = request.getfixturevalue("postgres")
@@ -31,7 +31,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def emptied(url: str) -> str:
-    """The URL, after all tables are gone."""
+    """Drops all tables. Returns the URL."""
     import asyncio
 
     import asyncpg

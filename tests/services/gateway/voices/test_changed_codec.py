@@ -1,4 +1,4 @@
-"""A codec of another bundle that answers with codes, while codecs are replaced: they are not the model's."""
+"""Codes from a codec of another bundle, while codecs are replaced, do not fit the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.fake_deployment import FakeDeployment
 
 
 def be_replaced(running: FakeDeployment) -> None:
-    """The next recording is encoded by another codec; those after it are not."""
+    """Another codec encodes the next recording, and only that one."""
     encode = running.codec.encode
 
     async def encode_as_another(recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:

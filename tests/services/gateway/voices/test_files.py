@@ -1,4 +1,4 @@
-"""Voices with prompts that are files: the operator's folder and the bundle's, as the engine gives them."""
+"""Voices with prompts in files: the operator's folder, and the bundle's, which the engine provides."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_file_of_another_format_is_named_as_such(tmp_path: Path) -> None:
 async def test_prompt_that_no_caller_could_send_is_refused_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, file: bytes, why: str
 ) -> None:
-    """It is decoded once a minute, and logged as often."""
+    """It is tried and logged once a minute."""
     decoded = list[int]()
 
     def counting(*arguments: Any) -> Any:
@@ -284,7 +284,7 @@ async def test_prompt_of_the_bundle_is_asked_for_once(tmp_path: Path, as_codes: 
 
 
 async def test_prompt_of_another_bundle_is_not_held_as_the_one_that_was_asked_for(tmp_path: Path) -> None:
-    """While a new bundle is rolled out, one engine tells of the voice and another one of its prompt."""
+    """During the rollout of a new bundle one engine may list the voice, and another be asked for its prompt."""
 
     def prompt(frames: int, digest: str) -> engine_pb2.GetVoicePromptResponse:
         codes = fake_frames(0, frames)

@@ -1,4 +1,4 @@
-"""Voices that callers keep, through the gateway's door."""
+"""Voices that callers create and use, through the gateway's API."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_voice_without_a_prompt_is_shown_without_a_consent(callers: list[C
 
 
 async def test_a_voice_of_the_model_is_not_kept(callers: list[Caller]) -> None:
-    """It is listed and used, so the error does not say that there is none."""
+    """Such a voice is listed and can be used, so the error must not say that it does not exist."""
     assert "ada" in await callers[0].listed()
     assert (await refusal(callers[0].delete("ada"))).message.startswith("No voice 'ada' is kept")
 
@@ -127,7 +127,7 @@ async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
 
 
 async def test_voice_that_names_no_language_is_listed_with_those_of_any(callers: list[Caller]) -> None:
-    """As requests of any language may use it."""
+    """Requests of any language may use it."""
     shop = callers[0]
     await shop.create("carol")
     await shop.create("dan", language_codes=["de"])
@@ -208,7 +208,7 @@ async def test_limit_and_names_are_refused(deployment: FakeDeployment, callers: 
     await shop.create("dave")
     error = await refusal(shop.create("erin"))
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "VOICE_LIMIT")
-    assert len(deployment.codec.encoded) == 2  # nothing is encoded that will not be kept
+    assert len(deployment.codec.encoded) == 2  # prompts of refused voices are not encoded
     await shop.delete("dave")
     await shop.create("erin")
 

@@ -1,4 +1,4 @@
-"""Prompts that several calls want at once: one call makes them, the others wait, whoever of them leaves."""
+"""A prompt that several calls need is made once, and the others wait for it, whichever call is cancelled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CATALOG = Catalog(engine_pb2.GetModelInfoResponse(), codec_pb2.GetCodecInfoRespo
 
 
 class Maker:
-    """Makes a prompt when it is told to."""
+    """Makes a prompt when the test says so."""
 
     def __init__(self) -> None:
         self.making = self.most_at_once = self.made = 0
@@ -37,13 +37,13 @@ class Maker:
 
 
 class Callers:
-    """Calls that want the same prompt."""
+    """Calls that need the same prompt."""
 
     def __init__(self) -> None:
         self.cache, self.maker = PromptCache(), Maker()
 
     async def come(self) -> asyncio.Task[Prompt]:
-        """Another call, which waits then."""
+        """Starts another call, and returns when it waits."""
         call = asyncio.create_task(self.cache.get("digest", CATALOG, self.maker.make))
         await settle()
         return call

@@ -1,4 +1,4 @@
-"""Prompts of kept voices: what their recordings, codes and other fields must be."""
+"""Prompts of created voices: rules for recordings, codes and other fields."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], fie
 
 
 class OldCodec(FakeCodec):
-    """Of a version that takes recordings in one message alone, and may not measure them."""
+    """A codec of a version that takes recordings only in one message, and may not measure them."""
 
     StreamEncode = codec_pb2_grpc.CodecServiceServicer.StreamEncode
 

@@ -1,4 +1,4 @@
-"""A file of SQLite that is removed or replaced under a running gateway, as by an operator who restores a copy."""
+"""A SQLite file that is removed or replaced while the gateway runs, as when an operator restores a backup."""
 
 from __future__ import annotations
 

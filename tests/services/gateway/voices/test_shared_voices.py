@@ -1,4 +1,4 @@
-"""Kept voices over two gateways, and through quotas, cancels and failovers."""
+"""Created voices with two gateways, and with quotas, cancels and failovers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fake_deployment import FakeDeployment
 
 @pytest.fixture
 async def gateways(database: str, tmp_path: Path) -> AsyncIterator[tuple[FakeDeployment, FakeDeployment]]:
-    """Two gateways over one database, each before stages of its own."""
+    """Two gateways with one database, each in front of its own stages."""
     async with (
         deployment_with_tokens(tmp_path, voices_database=database) as first,
         deployment_with_tokens(tmp_path, voices_database=database) as second,
@@ -121,7 +121,7 @@ async def test_lost_codec_makes_no_voice(tmp_path: Path) -> None:
 
 
 async def test_a_stream_does_not_go_on_in_a_voice_that_was_made_anew(tmp_path: Path) -> None:
-    """Also with the same words: another recording is another person."""
+    """Even with the same words: another recording is another speaker."""
     seals = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seals.json"}
     async with deployment_with_tokens(tmp_path, **seals) as running, calling(running, "shop") as (shop,):
 

@@ -1,4 +1,4 @@
-"""The database of voices, the same over SQLite and PostgreSQL."""
+"""The database of voices, with SQLite and with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_write_is_answered_after_a_call_that_was_cancelled_at_any_statemen
         "a list": lambda number: store.usable_by("shop"),
     }
     await store.add(VOICE, b"", 99)
-    kept: list[object] = []  # a caller may hold the error, with its traceback
+    kept: list[object] = []  # a caller may keep the error, with its traceback
     for number in count(1):
         call = asyncio.create_task(calls[cancelled](number))
         with _cancelling(store, call, number) as statements:
@@ -129,7 +129,7 @@ async def test_call_that_was_cancelled_goes_on_to_its_end(store: VoiceStore, dat
 
 @contextmanager
 def _cancelling(store: VoiceStore, call: asyncio.Task[Any], number: int) -> Iterator[list[object]]:
-    """Cancels the call as its statement with that number begins, from 1 on; the commit counts. Yields those begun."""
+    """Cancels the call when its statement with that number begins: from 1, commits included. Yields the begun ones."""
     begun: list[object] = []
 
     def one_more(*statement: object) -> None:
@@ -225,7 +225,7 @@ async def test_calls_do_not_wait_for_each_other_while_the_server_does_not_answer
 async def test_close_does_not_wait_for_a_server_that_takes_no_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """As a frozen PostgreSQL: its driver waits for the end of the connection, for ever."""
+    """As with a frozen PostgreSQL, whose driver waits for ever for the connection to end."""
     store, leaving = VoiceStore(str(tmp_path / "voices.sqlite")), asyncio.Event()
 
     async def dispose() -> None:
@@ -247,7 +247,7 @@ def test_wrong_setting_is_refused(wrong: str) -> None:
 
 
 async def test_nothing_of_a_deleted_voice_is_left_in_the_files(tmp_path: Path) -> None:
-    """Also while the store, and that of another gateway, keep the database open."""
+    """Even while this store and another gateway's have the database open."""
     store, other = VoiceStore(str(tmp_path / "voices.sqlite")), VoiceStore(str(tmp_path / "voices.sqlite"))
     words, codes = "She agrees to be heard.", b"codes of her voice" * 1000
 

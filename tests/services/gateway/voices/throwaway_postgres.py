@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server: Debian's own programs, a new cluster in a folder, a socket there and no port."""
+"""A throw-away PostgreSQL server from Debian's programs: a new cluster in a folder, with a socket and no port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server_programs() -> Path | None:
 
 @contextmanager
 def running_postgres(programs: Path, folder: Path) -> Iterator[str]:
-    """The URL of its database. folder: empty, with a short path: a socket's path may have 107 bytes"""
+    """Yields the URL of its database. folder: empty, with a short path, as a socket's path may have 107 bytes."""
     prefix: list[str] = []
     if os.geteuid() == 0:
         user = pwd.getpwnam(_NON_ROOT)

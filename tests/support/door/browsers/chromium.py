@@ -42,7 +42,7 @@ class Chromium:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def narrow(self, width: int, height: int = 740, pixels: float = 3) -> None:
-        """As a telephone with a touch screen. pixels: of the screen, for each of CSS"""
+        """Emulates a telephone with a touch screen. pixels: of the screen, for each CSS pixel."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": pixels, "mobile": True}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 5})
@@ -52,7 +52,7 @@ class Chromium:
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def tap(self, x: float, y: float) -> None:
-        """A finger, after narrow()."""
+        """Taps with a finger, after narrow()."""
         for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
             self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
@@ -68,13 +68,13 @@ class Chromium:
 
 
 def missing() -> str:
-    """What this machine lacks for it; "" if nothing."""
+    """What this machine lacks to run it; "" if nothing."""
     return lacking("chromium", "chromedriver", packages="chromium chromium-driver")
 
 
 @contextmanager
 def opened(width: int = 1180, height: int = 900) -> Iterator[Chromium]:
-    """A browser with an empty profile. width, height: of its window, in pixels"""
+    """A browser with an empty profile. width, height: of its window, in pixels."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))

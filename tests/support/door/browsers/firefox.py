@@ -20,7 +20,7 @@ _PREFERENCES = {
     "app.normandy.enabled": "false",
     "extensions.getAddons.cache.enabled": "false",
 }
-_NARROW = "gBrowser.selectedBrowser.style.maxWidth = arguments[0]"  # its windows are 450 pixels at least
+_NARROW = "gBrowser.selectedBrowser.style.maxWidth = arguments[0]"  # its windows have at least 450 pixels
 
 
 class Firefox:
@@ -42,17 +42,17 @@ class Firefox:
         self.driver.in_chrome(_NARROW, "")
 
     def complaints(self) -> list[str]:
-        return []  # the page's own listeners hear them all
+        return []  # `Page.faults` gets them all from the page itself
 
 
 def missing() -> str:
-    """What this machine lacks for it; "" if nothing."""
+    """What this machine lacks to run it; "" if nothing."""
     return lacking("firefox-esr", "pulseaudio", packages="firefox-esr pulseaudio")
 
 
 @contextmanager
 def opened(width: int = 1180, height: int = 900) -> Iterator[Firefox]:
-    """A browser with an empty profile and a loudspeaker. width, height: of its window, in pixels"""
+    """A browser with an empty profile and a loudspeaker. width, height: of its window, in pixels."""
     with loudspeaker() as environment, _opened(environment, width, height) as browser:
         yield browser
 

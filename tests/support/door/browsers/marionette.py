@@ -1,4 +1,4 @@
-"""Selenium's driver for a Firefox, over its own Marionette port: Debian has Firefox, and no geckodriver."""
+"""Selenium's driver for a Firefox, over Firefox's own Marionette port: Debian has no geckodriver."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAMES = {
 
 
 class Marionette:
-    """Stands where Selenium has its connection to a driver."""
+    """A connection to Firefox, in place of Selenium's connection to a driver."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S)
@@ -44,7 +44,7 @@ class Marionette:
         self._receive()  # its greeting
 
     def execute(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
-        """A command of Selenium and its answer. Raises KeyError for one that no test has used yet."""
+        """Runs a command of Selenium's. Raises KeyError for a command that is not in _NAMES."""
         own = {name: value for name, value in params.items() if name != "sessionId"}
         if command == Command.NEW_SESSION:
             own = own["capabilities"]["alwaysMatch"]
@@ -59,7 +59,7 @@ class Marionette:
         return {"value": result["value"] if is_wrapped else result}
 
     def call(self, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
-        """The error and the result of a command of Marionette."""
+        """Runs a command of Marionette's. Returns its error and its result."""
         self._sent += 1
         message = json.dumps([0, self._sent, name, params]).encode()
         self._socket.sendall(b"%d:%s" % (len(message), message))

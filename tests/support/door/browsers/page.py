@@ -11,9 +11,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 WAIT_S = 30
-# Counts the samples that reach the loudspeaker, and collects what goes wrong in scripts. The first count is made by the
-# page's thread, which loses or repeats some on a busy machine. The second one is of pieces that the browser has told to
-# have ended by themselves, so it is exact.
+# Counts samples on their way to the loudspeaker, and collects errors of scripts. `samples` and `loud` are counted on
+# the page's thread, which loses or repeats some on a busy machine. `played` is exact: the length of all pieces that,
+# as the browser reports, ended by themselves.
 _TAP = """
 if (window.heard) return;
 window.heard = { samples: 0, loud: 0, played: 0 };
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class Browser(Protocol):
-    """What WebDriver has no command for."""
+    """A browser, and the commands that WebDriver lacks."""
 
     name: str
     can_record: bool  # has a microphone that beeps
@@ -69,17 +69,17 @@ class Browser(Protocol):
         """Makes the page that narrow, or as narrow as this browser can."""
 
     def widen(self) -> None:
-        """Undoes it."""
+        """Undoes `narrow`."""
 
     def complaints(self) -> list[str]:
-        """What its console has that no test may cause: scripts that failed, files that the policy forbids."""
+        """Errors in its console that no test may cause: failed scripts, files that the policy forbids."""
 
 
 class Page:
     """The page in a browser."""
 
     def __init__(self, browser: Browser, url: str) -> None:
-        """Returns when it has the voices, or an error in their place."""
+        """Opens the page, and waits until it shows the server's voices or an error."""
         self.browser = browser
         self.driver = browser.driver
         self.driver.get(url)
@@ -104,9 +104,9 @@ class Page:
         self.find(id).click()
 
     def write(self, id: str, text: str) -> None:
-        """In place of what is there."""
+        """Replaces the text of an input."""
         self.find(id).clear()
-        if text:  # WebKit's driver refuses nothing
+        if text:  # WebKit's driver refuses to send no keys
             self.find(id).send_keys(text)
 
     def text(self, id: str) -> str:
@@ -114,20 +114,20 @@ class Page:
 
     @property
     def heard(self) -> int:
-        """Samples that were played and are not silence, roughly: some, or none yet."""
+        """Roughly how many samples have been played that are not silence."""
         return int(self.script("return window.heard.loud"))
 
     @property
     def played(self) -> int:
-        """Samples of all pieces that were played to their end, at the rate of each."""
+        """Samples of all pieces that were played to their end, at each piece's own rate."""
         return int(self.script("return window.heard.played"))
 
     def until_quiet(self) -> None:
-        """Until all that has come is played."""
+        """Waits until everything received so far has been played."""
         self.until(lambda: not self.find("stop").is_enabled())
 
     def pixel(self, canvas: str, x_share: float, y: int) -> list[int]:
-        """Red, green, blue, alpha at a share of the width, and a number of CSS pixels from the top."""
+        """[red, green, blue, alpha] at `x_share` of the canvas's width, `y` CSS pixels from the top."""
         found: list[int] = self.script(
             "const canvas = document.getElementById(arguments[0]), at = Math.round(arguments[1] * canvas.width);"
             "return [...canvas.getContext('2d').getImageData(at, arguments[2] * devicePixelRatio, 1, 1).data]",
@@ -147,5 +147,5 @@ class Page:
         )
 
     def faults(self) -> list[str]:
-        """Of this page and its scripts; none may be left by a test."""
+        """Errors of this page and its scripts. A test may leave none."""
         return [*self.script("return window.faults"), *self.browser.complaints()]

@@ -1,4 +1,4 @@
-"""What browsers need beside them: a loudspeaker that nobody hears, and a screen that nobody sees."""
+"""Processes that browsers need: a virtual loudspeaker and a virtual screen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WAIT_S = 30
 
 
 def lacking(*programs: str, packages: str) -> str:
-    """What this machine lacks of these; "" if nothing. packages: that Debian has them in"""
+    """Which of the programs this machine lacks; "" if none. packages: Debian's that have them."""
     lacks = [name for name in programs if shutil.which(name) is None]
     return f"no {' and no '.join(lacks)}; on Debian: apt-get install {packages}" if lacks else ""
 
 
 @contextmanager
 def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that says nothing and ends with the block."""
+    """A process without output, which ends with the block."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     with subprocess.Popen(command, **quiet) as process:  # type: ignore[call-overload]
         try:
@@ -36,7 +36,7 @@ def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[
 
 
 def wait_for(file: Path) -> None:
-    """Raises TimeoutError."""
+    """Waits until the file has content or is a socket. Raises TimeoutError."""
     until = time.monotonic() + _WAIT_S
     while not (file.exists() and (file.is_socket() or file.stat().st_size)):
         if time.monotonic() > until:
@@ -46,7 +46,7 @@ def wait_for(file: Path) -> None:
 
 @contextmanager
 def loudspeaker() -> Iterator[dict[str, str]]:
-    """Environment variables under which programs play to a PulseAudio of their own that throws the sound away."""
+    """Runs a PulseAudio that discards sound. Yields the environment variables with which programs use it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         socket = Path(folder) / "pulse"
         modules = ["module-null-sink", f"module-native-protocol-unix socket={socket} auth-anonymous=1"]
@@ -59,7 +59,7 @@ def loudspeaker() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def screen(width: int, height: int) -> Iterator[dict[str, str]]:
-    """Environment variables under which programs open their windows in an Xvfb of their own."""
+    """Runs an Xvfb. Yields the environment variables with which programs open their windows there."""
     read, write = os.pipe()
     command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
     with running(command, pass_fds=[write]), os.fdopen(read) as answer:

@@ -1,4 +1,4 @@
-"""WebKit, the engine of Safari, in GTK's MiniBrowser on a screen that nobody sees."""
+"""WebKit, the engine of Safari, in GTK's MiniBrowser on a virtual screen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS = ("--automation", "--autoplay-policy=deny", "--media-playback-requires-u
 
 class WebKit:
     name = "webkit"
-    can_record = False  # it asks a person
+    can_record = False  # it asks the user for permission
     can_change_colours = False
 
     def __init__(self, driver: WebDriver, width: int, height: int) -> None:
@@ -39,24 +39,24 @@ class WebKit:
         self.driver.set_window_size(*self._size)
 
     def complaints(self) -> list[str]:
-        return []  # the page's own listeners hear them all
+        return []  # `Page.faults` gets them all from the page itself
 
 
 def _mini_browser() -> str:
-    """Where Debian has it; "" if nowhere."""
+    """Its path in Debian; "" if it is not installed."""
     found = sorted(Path("/usr/lib").glob("*/webkit2gtk-4.1/MiniBrowser"))
     return str(found[0]) if found else ""
 
 
 def missing() -> str:
-    """What this machine lacks for it; "" if nothing."""
+    """What this machine lacks to run it; "" if nothing."""
     packages = "webkit2gtk-driver gstreamer1.0-plugins-good gstreamer1.0-libav xvfb"
     return lacking("WebKitWebDriver", "Xvfb", _mini_browser() or "MiniBrowser", packages=packages)
 
 
 @contextmanager
 def opened(width: int = 1180, height: int = 900) -> Iterator[WebKit]:
-    """width, height: of its window, in pixels"""
+    """A browser. width, height: of its window, in pixels."""
     with screen(width + 40, height + 40) as environment:
         options = WebKitGTKOptions()
         options.binary_location = _mini_browser()

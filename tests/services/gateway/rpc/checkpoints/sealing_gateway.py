@@ -1,4 +1,4 @@
-"""A gateway that seals, before stand-ins whose every frame sounds unlike the others."""
+"""A gateway that seals codes, in front of fakes whose frames all sound different."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.gateway.auth.code_sealing import MAGIC
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES
 
-MOST_FRAMES = 64  # of one call
+MOST_FRAMES = 64  # that a call may decode
 ENCODINGS = {name.removeprefix("AUDIO_ENCODING_").lower(): value for name, value in tts_pb2.AudioEncoding.items()}
 
 
@@ -36,11 +36,12 @@ async def sealing_gateway(keys: Path, **settings: Any) -> AsyncIterator[tuple[Fa
 
 
 def without_times(summary: tts_pb2.SynthesisSummary) -> tts_pb2.SynthesisSummary:
+    """The part of a summary that two calls have in common."""
     kept = tts_pb2.SynthesisSummary()
     kept.CopyFrom(summary)
     for name in ("queue_duration", "first_audio_latency", "total_duration"):
         kept.stats.ClearField(name)  # type: ignore[arg-type]
-    kept.ClearField("sealed_codes")  # sealed anew each time
+    kept.ClearField("sealed_codes")  # each seal is different
     return kept
 
 
@@ -55,7 +56,7 @@ def be_of_another_model(deployment: FakeDeployment) -> None:
 
 
 async def refusal(call: Any) -> tuple[str, str]:
-    """The field and the reason of a refused call."""
+    """The field and the reason of a call, which must be refused."""
     error = await failure(call)
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     (violation,) = error.field_violations
@@ -63,9 +64,9 @@ async def refusal(call: Any) -> tuple[str, str]:
 
 
 def broken_chains(states: list[bytes], other_call: list[bytes]) -> list[tuple[list[bytes], int, str]]:
-    """What is no beginning of the states of one call: the states to send, which of them is wrong, and the reason.
+    """Lists of states that no call can go on with: (states to send, index of the wrong one, reason of the refusal).
 
-    states: three at least; other_call: those of another call of the same request
+    states: of one call, at least three. other_call: the states of another call with the same request.
     """
     changed = bytearray(states[1])
     changed[len(changed) // 2] ^= 1

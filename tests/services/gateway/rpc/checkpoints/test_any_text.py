@@ -1,4 +1,4 @@
-"""Whatever a text asks for, wherever it is lost and whatever is lost again: the same bytes, of the same requests."""
+"""Any text, lost anywhere, with stages that are lost again: the same bytes, from the same requests to the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc.status import StatusError
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import ENCODINGS, sealing_gateway, without_times
-from tests.services.gateway.rpc.checkpoints.texts import Config, hear
+from tests.services.gateway.rpc.checkpoints.texts import Config, receive
 from tests.services.gateway.rpc.checkpoints.utterances import forget
 from tests.support.fake_stages import CallRecord, FakeCodec, FakeEngine, Script
 
@@ -23,7 +23,7 @@ SPEEDS = (0.0, 0.0, 0.0, 0.5, 2.0)
 
 
 class LostAtRandom(Script):
-    """At most so many times."""
+    """Loses a stage at random frames, at most so many times."""
 
     def __init__(self, rng: random.Random, most: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class CountsByText:
 
 
 class StretchingCodec(FakeCodec):
-    """Of two speeds. It has no checkpoints at either, as any codec."""
+    """A codec for two other speeds, at which no codec has checkpoints."""
 
     async def _decode(self, frames: rvq_pb2.CodeFrames, call: CallRecord) -> bytes:
         samples = await super()._decode(frames, call)
@@ -88,7 +88,7 @@ def pieces(text: str, rng: random.Random) -> list[str]:
 
 
 def asked_of_engines(engine: FakeEngine) -> dict[str, Any]:
-    """Of each sentence, all that decides its frames."""
+    """For each sentence, everything in its request that decides its frames."""
     asked: dict[str, Any] = {}
     for call in engine.calls:
         request = type(call.request).FromString(call.request.SerializeToString())
@@ -111,17 +111,17 @@ async def test_a_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) ->
         engine, codec = deployment.engine, deployment.codec
         engine.frame_counts = CountsByText(engine, rng)  # type: ignore[assignment]
         codec.checkpoint_lag, codec.info.latency_sample_count = rng.choice([0, 7, 100]), rng.choice([0, 3000])
-        whole = await hear(tts, config, text)
+        whole = await receive(tts, config, text)
         asked = asked_of_engines(engine)
-        for mark in rng.sample(whole.marks, min(3, len(whole.marks))):
+        for point in rng.sample(whole.points, min(3, len(whole.points))):
             forget(deployment)
             engine.script, codec.script = LostAtRandom(rng, 2), LostAtRandom(rng, 1)
-            rest = await hear(tts, config, text, mark)
+            rest = await receive(tts, config, text, point)
             assert asked_of_engines(engine).items() <= asked.items()
             assert any(
                 rest.content == whole.content[begin.num_bytes :]
                 and rest.sentences == whole.sentences[begin.num_sentences :]
-                for begin in whole.marks[: whole.marks.index(mark) + 1]
+                for begin in whole.points[: whole.points.index(point) + 1]
             )
             assert rest.end == whole.end or not rest.content
             assert without_times(rest.summary) == without_times(whole.summary)

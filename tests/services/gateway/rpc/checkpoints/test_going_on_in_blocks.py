@@ -1,4 +1,4 @@
-"""The context of a sentence follows from the sentences that were said alone, wherever the text goes on."""
+"""The context of a sentence depends on the sentences before it only, and not on where the text goes on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT = " ".join(FRAMES)
 
 
 class CountsByText:
-    """How many frames the sentence has that is asked for."""
+    """In place of a fake engine's `frame_counts`: the number of frames of the sentence that is asked for."""
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
@@ -38,7 +38,7 @@ def prepare(deployment: FakeDeployment) -> None:
 
 
 def segments_by_sentence(deployment: FakeDeployment) -> dict[str, list[engine_pb2.Segment]]:
-    """What the engine was asked for since the last time."""
+    """The segments of each request to the engine since the last call, by the sentence to speak."""
     asked: dict[str, list[engine_pb2.Segment]] = {
         call.request.segments[-1].text: list(call.request.segments) for call in deployment.engine.calls
     }
@@ -60,16 +60,16 @@ async def test_a_text_in_pieces_has_the_contexts_of_the_whole_wherever_it_goes_o
     asked.input.text = ""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         prepare(deployment)
-        whole = await texts.hear(tts, asked, [TEXT])
+        whole = await texts.receive(tts, asked, [TEXT])
         segments = segments_by_sentence(deployment)
         sounding = [text for text, count in FRAMES.items() if count]
         earlier = [[segment.text for segment in segments[text][1:-1]] for text in sounding]
         assert earlier[:5] == [[], sounding[:1], sounding[:2], sounding[:3], sounding[3:4]]
         assert [len(context) for context in earlier[4:]] == [1, 2, 3, 1, 2, 3, 1, 2]
-        assert len(whole.behind) == len(FRAMES)
-        for mark in whole.marks:
-            rest = await texts.hear(tts, asked, [TEXT], mark)
-            assert rest.content == whole.content[mark.num_bytes :]
+        assert len(whole.after_sentences) == len(FRAMES)
+        for point in whole.points:
+            rest = await texts.receive(tts, asked, [TEXT], point)
+            assert rest.content == whole.content[point.num_bytes :]
             assert segments_by_sentence(deployment).items() <= segments.items()
 
 
@@ -77,13 +77,13 @@ async def test_a_whole_text_has_the_same_contexts_wherever_it_goes_on(tmp_path: 
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         prepare(deployment)
         asked.input.text = ""
-        await texts.hear(tts, asked, [TEXT])
+        await texts.receive(tts, asked, [TEXT])
         segments = segments_by_sentence(deployment)
         asked.input.text = TEXT
-        whole = await utterances.hear(tts, asked)
+        whole = await utterances.receive(tts, asked)
         assert segments_by_sentence(deployment) == segments
         for count in range(1, len(whole.states) + 1):
-            rest = await utterances.hear(tts, asked, whole.states[:count])
+            rest = await utterances.receive(tts, asked, whole.states[:count])
             begin = whole.places[count - 1][1] if rest.header.first_sample_offset else 0
             assert rest.content == whole.content[begin:]
             assert segments_by_sentence(deployment).items() <= segments.items()
@@ -101,7 +101,7 @@ async def test_a_whole_text_has_the_same_contexts_wherever_it_goes_on(tmp_path: 
 async def test_checkpoints_of_a_gateway_whose_context_slides_are_refused(
     tmp_path: Path, asked: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would go on with other speech. Such a gateway counted the sentences of a context alone."""
+    """The speech would go on differently. Its checkpoints have only the number of sentences of a context."""
     in_pieces = Config()
     in_pieces.CopyFrom(asked)
     in_pieces.input.text, asked.input.text = "", TEXT
@@ -110,8 +110,8 @@ async def test_checkpoints_of_a_gateway_whose_context_slides_are_refused(
         with monkeypatch.context() as patch:
             for module in (texts_module, whole_texts_module):
                 patch.setattr(module, "context_rule", int)
-            of_pieces = (await texts.hear(tts, in_pieces, [TEXT])).states
-            of_whole = (await utterances.hear(tts, asked)).states
+            of_pieces = (await texts.receive(tts, in_pieces, [TEXT])).states
+            of_whole = (await utterances.receive(tts, asked)).states
         reason = "CHECKPOINT_OTHER_REQUEST"
         field = "stream_config.checkpoints"
         asked.stream_config.checkpoints.extend(of_whole[:3])

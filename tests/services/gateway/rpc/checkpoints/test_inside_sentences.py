@@ -1,4 +1,4 @@
-"""A text goes on inside of a sentence: the same audio, and no frame that was told is made again."""
+"""A text goes on inside a sentence: the same audio, and no frame of a checkpoint is made again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     sealing_gateway,
     without_times,
 )
-from tests.services.gateway.rpc.checkpoints.texts import Config, Mark, hear, with_states
+from tests.services.gateway.rpc.checkpoints.texts import Config, ResumePoint, receive, with_states
 from tests.services.gateway.rpc.checkpoints.utterances import InStep, decoded_by, forget, made_by
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FakeEngine, Script
@@ -31,7 +31,7 @@ FIELD = "config.stream_config.speech_checkpoints"
 
 
 class CountsByText:
-    """How many frames each sentence has."""
+    """In place of a fake engine's `frame_counts`: the number of frames of the sentence that is asked for."""
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
@@ -40,8 +40,10 @@ class CountsByText:
         return FRAMES[self._engine.calls[-1].request.segments[-1].text]
 
 
-async def refused(tts: Any, config: Config, said: Sequence[bytes], inside: Sequence[bytes]) -> tuple[str, str]:
-    asked = with_states(config, Mark(tuple(said), tuple(inside)))
+async def refused(
+    tts: Any, config: Config, sentence_states: Sequence[bytes], speech_states: Sequence[bytes]
+) -> tuple[str, str]:
+    asked = with_states(config, ResumePoint(tuple(sentence_states), tuple(speech_states)))
     return await refusal(tts.StreamSynthesizeText(messages_of(asked, TEXT)))
 
 
@@ -55,7 +57,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 def be_in_step(deployment: FakeDeployment) -> None:
     deployment.engine.frame_counts = CountsByText(deployment.engine)  # type: ignore[assignment]
     deployment.engine.script = InStep(deployment.codec)
-    deployment.codec.checkpoint_lag = 7  # where two sample rates have no moment in common
+    deployment.codec.checkpoint_lag = 7  # so that checkpoints are between two samples of another rate
 
 
 @pytest.fixture
@@ -74,32 +76,35 @@ async def test_a_text_goes_on_inside_of_its_sentences_bit_for_bit(
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
-    whole = await hear(tts, asked, TEXT)
-    assert len(whole.inside) >= 5
+    whole = await receive(tts, asked, TEXT)
+    assert len(whole.inside_sentences) >= 5
     num_inside = 0
-    for mark in whole.inside:
+    for point in whole.inside_sentences:
         forget(deployment)
-        rest = await hear(tts, asked, TEXT, mark)
-        told, sample = rest.header.resumed_frame_count, rest.header.first_sample_offset
-        assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(mark.said)
-        begin = mark
-        if not sample:  # the sentence has just begun, and is decoded from its start
-            begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
+        rest = await receive(tts, asked, TEXT, point)
+        num_resumed, sample = rest.header.resumed_frame_count, rest.header.first_sample_offset
+        assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(point.sentence_states)
+        begin = point
+        if not sample:  # the sentence has only just begun, and is decoded again from its start
+            begin = whole.sentence_start(point)
         num_inside += sample > 0
-        assert sample in (0, mark.sample)
+        assert sample in (0, point.sample)
         assert rest.content == whole.content[begin.num_bytes :]
         assert rest.sentences == whole.sentences[begin.num_sentences :]
         assert rest.end == whole.end
         assert without_times(rest.summary) == without_times(whole.summary)
-        assert told > 0 and sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
+        assert (
+            num_resumed > 0
+            and sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(point.sentence_states) :]) - num_resumed
+        )
         assert all(call.request.has_listener for call in (*deployment.engine.calls, *deployment.codec.calls))
         if sample:
-            first = whole.sentences[len(mark.said)].sample_offset
+            first = whole.sentences[len(point.sentence_states)].sample_offset
             heard_frames = (sample - first) * 24_000 // (rate_hz or 24_000) // 1920
-            assert decoded_by(deployment.codec.calls[0]) <= NUMBERS[len(mark.said)] - heard_frames + 3 + 5
-        assert len(rest.marks[-1].said) == len(FRAMES), "with all sentences behind those of the request"
-    assert num_inside >= len(whole.inside) - 4
-    assert resumed_streams(deployment, "text", "checkpoint") == len(whole.inside)
+            assert decoded_by(deployment.codec.calls[0]) <= NUMBERS[len(point.sentence_states)] - heard_frames + 3 + 5
+        assert len(rest.points[-1].sentence_states) == len(FRAMES), "with all sentences behind those of the request"
+    assert num_inside >= len(whole.inside_sentences) - 4
+    assert resumed_streams(deployment, "text", "checkpoint") == len(whole.inside_sentences)
 
 
 @pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac", "pcm"])
@@ -109,59 +114,61 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
     deployment, tts = running
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
     deployment.codec.sends_checkpoints = encoding != "pcm"  # as at other speeds than 1
-    whole = await hear(tts, asked, TEXT)
-    for mark in whole.inside[::3]:
+    whole = await receive(tts, asked, TEXT)
+    for point in whole.inside_sentences[::3]:
         forget(deployment)
-        rest = await hear(tts, asked, TEXT, mark)
-        told = rest.header.resumed_frame_count
-        assert told > 0 == rest.header.first_sample_offset
-        begin = whole.marks[0]
-        if encoding == "pcm":  # at its sentence
-            begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
-        else:  # nothing is told of sentences that are decoded again
-            assert all(after.num_sentences > len(after.said) for after in rest.inside)
-        num_said = len(mark.said) if encoding == "pcm" else 0
+        rest = await receive(tts, asked, TEXT, point)
+        num_resumed = rest.header.resumed_frame_count
+        assert num_resumed > 0 == rest.header.first_sample_offset
+        begin = whole.points[0]
+        if encoding == "pcm":  # from the start of its sentence
+            begin = whole.sentence_start(point)
+        else:  # sentences that are decoded again have no checkpoints
+            assert all(after.num_sentences > len(after.sentence_states) for after in rest.inside_sentences)
+        num_said = len(point.sentence_states) if encoding == "pcm" else 0
         assert deployment.codec.calls[0].request.resume == b"." * num_said, "the clip as it is where the stream begins"
         assert rest.content == whole.content[begin.num_bytes :]
         assert without_times(rest.summary) == without_times(whole.summary)
-        assert sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
+        assert sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(point.sentence_states) :]) - num_resumed
 
 
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
-    """Lost again and again inside of one sentence, and then in a later one."""
+    """Calls are lost again and again inside one sentence, and then in a later one."""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, asked, TEXT)
-    mark = whole.inside[1]
+        whole = await receive(tts, asked, TEXT)
+    point = whole.inside_sentences[1]
     for number, is_inside in ((0, True), (0, True), (-1, True), (-1, False)):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
             be_in_step(deployment)
             deployment.codec.info.active_key_id = "key-2"
-            rest = await hear(tts, asked, TEXT, mark)
-            assert rest.content and rest.content == whole.content[mark.num_bytes :]
+            rest = await receive(tts, asked, TEXT, point)
+            assert rest.content and rest.content == whole.content[point.num_bytes :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
-            after = (rest.inside if is_inside else rest.marks)[number]
-            mark = Mark(after.said, after.inside, after.sample, mark.num_bytes + after.num_bytes)
-    assert len(mark.said) == 4
+            after = (rest.inside_sentences if is_inside else rest.points)[number]
+            point = ResumePoint(
+                after.sentence_states, after.speech_states, after.sample, point.num_bytes + after.num_bytes
+            )
+    assert len(point.sentence_states) == 4
 
 
 async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running: Running, asked: Config) -> None:
     deployment, tts = running
-    deployment.engine.script = Script()  # far ahead of the codec
-    whole = await hear(tts, asked, TEXT)
-    mark = whole.inside[2]
+    deployment.engine.script = Script()  # the engine runs far ahead of the codec
+    whole = await receive(tts, asked, TEXT)
+    point = whole.inside_sentences[2]
     forget(deployment)
-    rest = await hear(tts, asked, TEXT, mark)
-    assert rest.header.resumed_frame_count == 23 and rest.content == whole.content[mark.num_bytes :]
+    rest = await receive(tts, asked, TEXT, point)
+    assert rest.header.resumed_frame_count == 23 and rest.content == whole.content[point.num_bytes :]
     assert [call.request.segments[-1].text for call in deployment.engine.calls] == list(FRAMES)[1:]
 
 
 async def test_the_later_sentences_have_what_was_told_as_context(running: Running, asked: Config) -> None:
     deployment, tts = running
-    whole = await hear(tts, asked, TEXT)
+    whole = await receive(tts, asked, TEXT)
     requests = [call.request for call in deployment.engine.calls]
     forget(deployment)
-    await hear(tts, asked, TEXT, whole.inside[0])
+    await receive(tts, asked, TEXT, whole.inside_sentences[0])
     again = [call.request for call in deployment.engine.calls]
     for one, other in zip(reversed(again), reversed(requests), strict=False):
         assert one.segments == other.segments
@@ -172,30 +179,33 @@ async def test_the_later_sentences_have_what_was_told_as_context(running: Runnin
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, asked, TEXT)
-    for mark in (whole.inside[1], whole.inside[-1]):
+        whole = await receive(tts, asked, TEXT)
+    for point in (whole.inside_sentences[1], whole.inside_sentences[-1]):
         async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
             be_in_step(deployment)
-            again = await hear(tts, asked, TEXT, mark)
+            again = await receive(tts, asked, TEXT, point)
             assert again.content == whole.content
             header = again.header
             assert not (header.resumed_sentence_count or header.resumed_frame_count or header.first_sample_offset)
-            after = again.inside[-1]  # they take the place of the others
-            assert (await hear(tts, asked, TEXT, after)).content == whole.content[after.num_bytes :]
+            after = again.inside_sentences[-1]  # its states replace those that were sent
+            assert (await receive(tts, asked, TEXT, after)).content == whole.content[after.num_bytes :]
 
 
 async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Config) -> None:
     deployment, tts = running
-    whole, other_call = await hear(tts, asked, TEXT), await hear(tts, asked, TEXT)
-    first, other_first = ([mark for mark in heard.inside if not mark.said][-1] for heard in (whole, other_call))
-    third = whole.inside[-1]
-    for given, index, reason in broken_chains(list(first.inside), list(other_first.inside)):
+    whole, other_call = await receive(tts, asked, TEXT), await receive(tts, asked, TEXT)
+    first, other_first = (
+        [point for point in received.inside_sentences if not point.sentence_states][-1]
+        for received in (whole, other_call)
+    )
+    third = whole.inside_sentences[-1]
+    for given, index, reason in broken_chains(list(first.speech_states), list(other_first.speech_states)):
         assert await refused(tts, asked, [], given) == (f"{FIELD}[{index}]", reason)
     elsewhere = (f"{FIELD}[0]", "CHECKPOINT_OTHER_REQUEST")
-    assert await refused(tts, asked, [], third.inside) == elsewhere
-    assert await refused(tts, asked, third.said, first.inside) == elsewhere
-    assert await refused(tts, asked, other_call.inside[-1].said, third.inside) == elsewhere
-    assert (await refused(tts, asked, third.said[1:], third.inside))[1] == "CHECKPOINT_OUT_OF_ORDER"
+    assert await refused(tts, asked, [], third.speech_states) == elsewhere
+    assert await refused(tts, asked, third.sentence_states, first.speech_states) == elsewhere
+    assert await refused(tts, asked, other_call.inside_sentences[-1].sentence_states, third.speech_states) == elsewhere
+    assert (await refused(tts, asked, third.sentence_states[1:], third.speech_states))[1] == "CHECKPOINT_OUT_OF_ORDER"
     other_words = messages_of(with_states(asked, first), ["Another text. ", *TEXT[1:]])
     assert await refusal(tts.StreamSynthesizeText(other_words)) == ("text", "CHECKPOINT_OTHER_TEXT")
     ended = messages_of(with_states(asked, third), ["One is first. No sound."])
@@ -211,20 +221,23 @@ async def test_an_utterance_takes_none_of_a_text(running: Running, stream_reques
 
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
     _, tts = running
-    whole = await hear(tts, asked, TEXT)
+    whole = await receive(tts, asked, TEXT)
     asked.stream_config.send_checkpoints = False
-    for mark in ([mark for mark in whole.inside if not mark.said][-1], whole.inside[-1]):
-        rest = await hear(tts, asked, TEXT, mark)
-        assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
+    for point in (
+        [point for point in whole.inside_sentences if not point.sentence_states][-1],
+        whole.inside_sentences[-1],
+    ):
+        rest = await receive(tts, asked, TEXT, point)
+        assert rest.content == whole.content[point.num_bytes :] and len(rest.points) == 1
 
 
 async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start(
     running: Running, asked: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, tts = running
-    whole = await hear(tts, asked, TEXT)
-    told: list[Any] = []
-    monkeypatch.setattr(logs, "annotate", lambda **fields: told.append(fields.get("resumed_parts")))
-    for mark in (whole.inside[0], whole.inside[-1]):
-        await hear(tts, asked, TEXT, mark)
-    assert [parts for parts in told if parts is not None] == [1, 3]
+    whole = await receive(tts, asked, TEXT)
+    logged: list[Any] = []
+    monkeypatch.setattr(logs, "annotate", lambda **fields: logged.append(fields.get("resumed_parts")))
+    for point in (whole.inside_sentences[0], whole.inside_sentences[-1]):
+        await receive(tts, asked, TEXT, point)
+    assert [parts for parts in logged if parts is not None] == [1, 3]

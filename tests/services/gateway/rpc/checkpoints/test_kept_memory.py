@@ -1,4 +1,4 @@
-"""A running stream keeps none of the checkpoints that it was given: they may be as large as a request."""
+"""A running stream keeps none of the checkpoints of its request, which may be as large as a request may be."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_running_stream_keeps_no_checkpoint(
         if method == "StreamSynthesizeText":
             stream_request.ClearField("input")
         request = messages_of(stream_request) if method == "StreamSynthesizeText" else stream_request
-        await blocks_of_a_stream()  # the first one brings up what all share
+        await blocks_of_a_stream()  # the first stream allocates what all share
         getattr(stream_request.stream_config, field).extend([OF_A_LATER_VERSION] * MANY)
         request = messages_of(stream_request) if method == "StreamSynthesizeText" else stream_request
         assert await blocks_of_a_stream() < MANY / 2

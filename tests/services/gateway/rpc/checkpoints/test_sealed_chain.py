@@ -1,4 +1,4 @@
-"""The states of one call in a chain, of which a gateway may not know all."""
+"""Chains of checkpoint states, some of which a gateway cannot read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
 from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, be_in_step
-from tests.services.gateway.rpc.checkpoints.texts import Mark, hear
+from tests.services.gateway.rpc.checkpoints.texts import ResumePoint, receive
 
 State = made_frames_pb2.MadeFrames
 
 
 def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
-    """Its caller drops the states of before, also those that this gateway knows."""
+    """The caller then drops all earlier states, also those that this gateway can read."""
     seal = CodeSeal(tmp_path / "seals.json")
 
     def chain() -> SealedChain:
@@ -34,13 +34,18 @@ def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
 async def test_places_in_a_sentence_are_nothing_behind_sentences_that_cannot_be_read(
     tmp_path: Path, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """As after a change of keys in the middle of a text: it is made again from its start."""
+    """As after a change of keys in the middle of a text, which is made again from its start."""
     config.sampling_params.seed, config.stream_config.send_checkpoints = 7, True
     later_version = STATE_MAGIC[:-1] + b"\xff"
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, config, TEXT)
-        again = await hear(tts, config, TEXT, Mark(said=(later_version,), inside=whole.inside[0].inside))
+        whole = await receive(tts, config, TEXT)
+        again = await receive(
+            tts,
+            config,
+            TEXT,
+            ResumePoint(sentence_states=(later_version,), speech_states=whole.inside_sentences[0].speech_states),
+        )
         assert again.content == whole.content and not again.header.resumed_frame_count
-        after = again.inside[-1]
-        assert (await hear(tts, config, TEXT, after)).content == whole.content[after.num_bytes :]
+        after = again.inside_sentences[-1]
+        assert (await receive(tts, config, TEXT, after)).content == whole.content[after.num_bytes :]

@@ -1,4 +1,4 @@
-"""A text goes on at the checkpoints of an earlier call: the same audio, and no said sentence is made again."""
+"""A text goes on at the checkpoints of an earlier call: the same audio, and no finished sentence is made again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     sealing_gateway,
     without_times,
 )
-from tests.services.gateway.rpc.checkpoints.texts import Config, Heard, Mark
+from tests.services.gateway.rpc.checkpoints.texts import Config, Received, ResumePoint
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.text_streams import messages_of
 
@@ -29,8 +29,8 @@ FRAMES = [10, 0, 3, 12, 1]  # of each sentence
 TEXT = ["One is first. ", "No sound. Three. ", "Four is much long", "er. Five."]
 
 
-async def hear(tts: Any, config: Config, text: Sequence[str] = TEXT, after: Sequence[bytes] = ()) -> Heard:
-    return await texts.hear(tts, config, text, Mark(said=tuple(after)))
+async def receive(tts: Any, config: Config, text: Sequence[str] = TEXT, after: Sequence[bytes] = ()) -> Received:
+    return await texts.receive(tts, config, text, ResumePoint(sentence_states=tuple(after)))
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ def asked(config: Config) -> Config:
 
 
 def begin(deployment: FakeDeployment, sentence: int) -> None:
-    """The next call of the engine makes that sentence."""
+    """Prepares the fake engine, whose next call makes that sentence."""
     deployment.engine.frame_counts = FRAMES[sentence:] + FRAMES * 100
     deployment.engine.calls.clear()
     deployment.codec.calls.clear()
@@ -70,21 +70,21 @@ async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
     begin(deployment, 0)
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     requests = [call.request for call in deployment.engine.calls]
     clips = [call.request.resume for call in deployment.codec.calls]
     assert len(whole.states) == len(whole.sentences) == len(FRAMES) and whole.summary.stats.frame_count == sum(FRAMES)
     for count in range(1, len(FRAMES) + 1):
         begin(deployment, count)
-        rest = await hear(tts, asked, after=whole.states[:count])
-        place = whole.behind[count - 1]
+        rest = await receive(tts, asked, after=whole.states[:count])
+        place = whole.after_sentences[count - 1]
         samples, num_bytes, num_sentences = place.sample, place.num_bytes, place.num_sentences
         assert (rest.header.resumed_sentence_count, rest.header.first_sentence_index) == (count, count)
         assert rest.sentences == whole.sentences[num_sentences:] and num_sentences == count
         assert rest.content == whole.content[num_bytes:]
         assert rest.end in (whole.end, 0) and samples <= whole.end
         assert without_times(rest.summary) == without_times(whole.summary)
-        # Nothing that was said is made or decoded again.
+        # No sentence before the checkpoint is made or decoded again.
         assert [call.request.segments for call in deployment.engine.calls] == [r.segments for r in requests[count:]]
         assert [call.request.sampling_params.seed for call in deployment.engine.calls] == [
             7 + n for n in range(count, 5)
@@ -102,9 +102,9 @@ async def test_encoders_that_cannot_go_on_get_the_said_sentences_again_without_t
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_MP3
     begin(deployment, 0)
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     begin(deployment, 3)
-    again = await hear(tts, asked, after=whole.states[:3])
+    again = await receive(tts, asked, after=whole.states[:3])
     assert (again.header.resumed_sentence_count, again.header.first_sentence_index) == (3, 0)
     assert (again.content, again.sentences, again.end) == (whole.content, whole.sentences, whole.end)
     assert without_times(again.summary) == without_times(whole.summary)
@@ -112,21 +112,21 @@ async def test_encoders_that_cannot_go_on_get_the_said_sentences_again_without_t
     assert [call.frame_count for call in deployment.codec.calls] == FRAMES
     assert len(again.states) == 2
     begin(deployment, 4)
-    once_more = await hear(tts, asked, after=[*whole.states[:3], again.states[0]])
+    once_more = await receive(tts, asked, after=[*whole.states[:3], again.states[0]])
     assert once_more.header.resumed_sentence_count == 4 and once_more.content == whole.content
 
 
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
-    """The second one has taken a new key of the mark meanwhile: the clip keeps the one that it began with."""
+    """The second gateway already marks with a new key; this clip keeps the key that it began with."""
     async with gateway(tmp_path / "seals.json") as (deployment, tts):
-        whole = await hear(tts, asked)
+        whole = await receive(tts, asked)
     states = whole.states[:1]
     for count in (1, 3):
         async with gateway(tmp_path / "seals.json") as (deployment, tts):
             deployment.codec.info.active_key_id = "key-2"
             begin(deployment, count)
-            rest = await hear(tts, asked, after=states)
-            assert rest.content == whole.content[whole.behind[count - 1].num_bytes :]
+            rest = await receive(tts, asked, after=states)
+            assert rest.content == whole.content[whole.after_sentences[count - 1].num_bytes :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
             states += rest.states[:2]
     async with gateway(tmp_path / "seals.json", max_remembered_sentences=1) as (_, tts):  # it would speak otherwise
@@ -135,39 +135,39 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
 
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
     async with gateway(tmp_path / "seals.json") as (_, tts):
-        whole = await hear(tts, asked)
+        whole = await receive(tts, asked)
     later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
     for keys, states in (("other.json", whole.states[:2]), ("seals.json", [later_version])):
         async with gateway(tmp_path / keys) as (deployment, tts):
-            again = await hear(tts, asked, after=states)
+            again = await receive(tts, asked, after=states)
             assert (again.header.resumed_sentence_count, again.header.first_sentence_index) == (0, 0)
             assert again.content == whole.content and len(deployment.engine.calls) == len(again.states) == len(FRAMES)
-            after = await hear(tts, asked, after=again.states)  # they take the place of the others
+            after = await receive(tts, asked, after=again.states)  # these states replace those that were sent
             assert after.header.resumed_sentence_count == len(FRAMES)
             assert [resumed_streams(deployment, "text", at) for at in ("start", "checkpoint")] == [1, 1]
     async with gateway(tmp_path / "none.json", code_sealing="open") as (_, tts):
-        again = await hear(tts, asked, after=whole.states[:2])
+        again = await receive(tts, asked, after=whole.states[:2])
         assert again.content == whole.content and not again.states
 
 
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: tuple[FakeDeployment, Any], asked: Config) -> None:
     deployment, tts = running
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     begin(deployment, 0)
     asked.stream_config.send_checkpoints = False
-    plain = await hear(tts, asked)
+    plain = await receive(tts, asked)
     assert not plain.states and plain.content == whole.content
     begin(deployment, 2)
-    assert not (await hear(tts, asked, after=whole.states[:2])).states
+    assert not (await receive(tts, asked, after=whole.states[:2])).states
 
 
 async def test_checkpoints_show_no_word_and_no_code(running: tuple[FakeDeployment, Any], asked: Config) -> None:
     deployment, tts = running
     asked.audio_config.sample_rate_hertz = 8_000
-    heard = await hear(tts, asked)
+    received = await receive(tts, asked)
     codes = [call.request.segments[1].codes.codes for call in deployment.engine.calls if len(call.request.segments) > 2]
-    assert codes[0][:64] and not any(codes[0][-64:] in state or b"first" in state for state in heard.states)
-    for state, frames in zip(heard.states, FRAMES, strict=True):
+    assert codes[0][:64] and not any(codes[0][-64:] in state or b"first" in state for state in received.states)
+    for state, frames in zip(received.states, FRAMES, strict=True):
         assert len(state) < 64 * frames + 3000  # codes, samples for the filter, and some numbers
 
 
@@ -175,8 +175,8 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
     running: tuple[FakeDeployment, Any], asked: Config
 ) -> None:
     deployment, tts = running
-    states = (await hear(tts, asked)).states
-    other_call = (await hear(tts, asked)).states
+    states = (await receive(tts, asked)).states
+    other_call = (await receive(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
         assert await refused(tts, asked, given) == (f"config.stream_config.checkpoints[{index}]", reason)
     for change in OTHER_REQUESTS:

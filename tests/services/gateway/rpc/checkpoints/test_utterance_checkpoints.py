@@ -24,21 +24,21 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
 )
 from tests.services.gateway.rpc.checkpoints.utterances import (
     FRAMES,
-    Heard,
     InStep,
+    Received,
     Request,
     decoded_by,
     forget,
-    hear,
     made_by,
+    receive,
     with_states,
 )
-from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_deployment import FakeDeployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_frames, fake_identity
 from tests.support.text_streams import fake_answer, messages_of
 
 Running = tuple[FakeDeployment, Any]
-NEEDED_AGAIN = 3  # frames before a checkpoint of the stand-in
+NEEDED_AGAIN = 3  # frames before a checkpoint that the fake codec needs again
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         deployment.engine.frame_count = FRAMES
         deployment.engine.script = InStep(deployment.codec)
-        deployment.codec.checkpoint_lag = 7  # where two sample rates have no moment in common
+        deployment.codec.checkpoint_lag = 7  # so that checkpoints are between two samples of another rate
         yield deployment, tts
 
 
@@ -67,21 +67,21 @@ async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     assert len(whole.states) >= FRAMES // 10 and whole.summary.stats.frame_count == FRAMES
     seal = CodeSeal(tmp_path / "seals.json")
     for count in range(1, len(whole.states) + 1):
         forget(deployment)
-        rest = await hear(tts, asked, whole.states[:count])
+        rest = await receive(tts, asked, whole.states[:count])
         samples, num_bytes = whole.places[count - 1]
         assert rest.header.first_sample_offset == samples > 0
         assert rest.content == whole.content[num_bytes:]
         assert not rest.content or (rest.begin, rest.end) == (samples, whole.end)
         assert without_times(rest.summary) == without_times(whole.summary)
         assert seal.open(rest.summary.sealed_codes, fake_identity()) == fake_answer((asked.input.text, FRAMES))
-        told = rest.header.resumed_frame_count
-        assert told < FRAMES or count > 1
-        assert sum(map(made_by, deployment.engine.calls)) == FRAMES - told
+        num_resumed = rest.header.resumed_frame_count
+        assert num_resumed < FRAMES or count > 1
+        assert sum(map(made_by, deployment.engine.calls)) == FRAMES - num_resumed
         (decoding,) = deployment.codec.calls
         assert all(call.request.has_listener for call in (decoding, *deployment.engine.calls))
         heard_frames = samples * 24_000 // (rate_hz or 24_000) // FRAME_SAMPLES
@@ -95,10 +95,10 @@ async def test_encoders_that_cannot_go_on_get_all_frames_again_without_the_engin
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     for count in range(1, len(whole.states) + 1):
         forget(deployment)
-        again = await hear(tts, asked, whole.states[:count])
+        again = await receive(tts, asked, whole.states[:count])
         assert (again.header.first_sample_offset, again.begin) == (0, 0)
         assert (again.content, again.end) == (whole.content, whole.end)
         assert without_times(again.summary) == without_times(whole.summary)
@@ -108,26 +108,26 @@ async def test_encoders_that_cannot_go_on_get_all_frames_again_without_the_engin
 
 
 async def test_a_codec_without_checkpoints_decodes_from_the_first_frame(running: Running, asked: Request) -> None:
-    """As any codec at another speed than 1."""
+    """No codec has checkpoints at another speed than 1."""
     deployment, tts = running
     deployment.codec.sends_checkpoints = False
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     forget(deployment)
-    again = await hear(tts, asked, whole.states[:2])
+    again = await receive(tts, asked, whole.states[:2])
     assert again.header.resumed_frame_count > 0 and again.header.first_sample_offset == 0
     assert again.content == whole.content
     assert sum(map(made_by, deployment.engine.calls)) == FRAMES - again.header.resumed_frame_count
 
 
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Request) -> None:
-    """The later ones have taken a new key of the mark meanwhile: the utterance keeps the one that it began with."""
+    """The later gateways already mark with a new key; this utterance keeps the key that it began with."""
     states: list[bytes] = []
     whole = b""
     for active_key in ("key-1", "key-2", "key-3"):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
             deployment.engine.frame_count = FRAMES
             deployment.codec.info.active_key_id = active_key
-            rest = await hear(tts, asked, states)
+            rest = await receive(tts, asked, states)
             whole = whole or rest.content
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
             assert rest.content == whole[2 * (rest.begin or 0) :] and rest.end == len(whole) // 2
@@ -140,26 +140,28 @@ async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, ask
     deployment, tts = running
     deployment.engine.script = Script()
     deployment.codec.script.pause_at = 20
-    hearing = asyncio.create_task(hear(tts, asked))
+    reading = asyncio.create_task(receive(tts, asked))
     async with asyncio.timeout(60):
         await deployment.codec.script.paused.wait()
         await deployment.engine.calls[0].ended.wait()
         deployment.codec.script.resume.set()
-        whole = await hearing
+        whole = await reading
     deployment.codec.script.pause_at = None
     forget(deployment)
-    rest = await hear(tts, asked, whole.states[:-2])
+    rest = await receive(tts, asked, whole.states[:-2])
     assert rest.header.resumed_frame_count == FRAMES and not deployment.engine.calls
     assert rest.content == whole.content[2 * (rest.begin or 0) :]
     assert without_times(rest.summary) == without_times(whole.summary)
 
 
-async def test_that_an_engine_has_ended_is_told_though_nothing_else_is_new(running: Running, asked: Request) -> None:
+async def test_a_checkpoint_says_that_the_engine_has_ended_even_without_new_frames(
+    running: Running, asked: Request
+) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
     deployment.engine.script = Script(pause_at=FRAMES)  # all frames made, and not yet its end
     deployment.codec.info.latency_sample_count = 10 * FRAME_SAMPLES  # audio that is still to come then
-    whole = Heard()
+    whole = Received()
     async with asyncio.timeout(60):
         async for message in tts.StreamSynthesize(asked):
             if message.HasField("checkpoint"):
@@ -168,15 +170,15 @@ async def test_that_an_engine_has_ended_is_told_though_nothing_else_is_new(runni
             if whole.states:
                 deployment.engine.script.resume.set()
     forget(deployment)
-    rest = await hear(tts, asked, whole.states)
+    rest = await receive(tts, asked, whole.states)
     assert rest.content == whole.content and not deployment.engine.calls
 
 
 async def test_what_was_made_is_heard_before_an_engine_answers(running: Running, asked: Request) -> None:
-    """And a full engine is waited for: the caller has audio already."""
+    """And it waits for room at a full engine, as the caller already has audio."""
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     forget(deployment)
     full = StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "There is no room.")
     deployment.engine.refusals = [full, full]
@@ -192,10 +194,10 @@ async def test_what_was_made_is_heard_before_an_engine_answers(running: Running,
 
 async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, asked: Request) -> None:
     deployment, tts = running
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     forget(deployment)
     deployment.engine.script = InStep(deployment.codec, lost_at=30)
-    rest = await hear(tts, asked, whole.states[:1])
+    rest = await receive(tts, asked, whole.states[:1])
     assert rest.content == whole.content[whole.places[0][1] :]
     assert without_times(rest.summary) == without_times(whole.summary)
     assert len(deployment.engine.calls) == 2
@@ -203,16 +205,15 @@ async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, aske
 
 
 async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Request) -> None:
-    """Also while told frames are decoded, and the engine has not answered."""
+    """Even while frames of a checkpoint are decoded and the engine has not answered yet."""
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     forget(deployment)
     deployment.engine.may_start.clear()
     call = tts.StreamSynthesize(with_states(asked, whole.states[:1]))
     async with asyncio.timeout(60):
-        while (await call.read()).WhichOneof("event") != "audio_chunk":
-            pass
+        await read_until_audio(call)
         call.cancel()
         for stage in (deployment.engine, deployment.codec):
             await stage.calls[0].ended.wait()
@@ -220,45 +221,45 @@ async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Req
 
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Request) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (_, tts):
-        whole = await hear(tts, asked)
+        whole = await receive(tts, asked)
     later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
     for keys, states in (("other.json", whole.states[:2]), ("seals.json", [later_version])):
         async with sealing_gateway(tmp_path / keys) as (deployment, tts):
-            again = await hear(tts, asked, states)
+            again = await receive(tts, asked, states)
             assert (again.header.resumed_frame_count, again.header.first_sample_offset) == (0, 0)
             assert again.content == whole.content
-            after = await hear(tts, asked, again.states)  # they take the place of the others
+            after = await receive(tts, asked, again.states)  # these states replace those that were sent
             assert after.header.resumed_frame_count > 0
             assert [resumed_streams(deployment, "utterance", at) for at in ("start", "checkpoint")] == [1, 1]
     for sealing in ("open", "off"):
         async with sealing_gateway(tmp_path / "none.json", code_sealing=sealing) as (_, tts):
             asked.return_codes = sealing == "open"
-            again = await hear(tts, asked, whole.states[:2])
+            again = await receive(tts, asked, whole.states[:2])
             assert again.content == whole.content and not again.states
 
 
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Request) -> None:
     _, tts = running
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     asked.stream_config.send_checkpoints = False
-    plain = await hear(tts, asked)
+    plain = await receive(tts, asked)
     assert not plain.states and plain.content == whole.content
-    rest = await hear(tts, asked, whole.states[:2])
+    rest = await receive(tts, asked, whole.states[:2])
     assert not rest.states and rest.content == whole.content[whole.places[1][1] :]
 
 
 async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: Request) -> None:
     _, tts = running
-    heard = await hear(tts, asked)
+    received = await receive(tts, asked)
     frame = fake_frames(6, 1).codes
-    assert not any(frame[:16] in state or asked.input.text.encode() in state for state in heard.states)
-    assert sum(map(len, heard.states)) < 64 * FRAMES + 260 * len(heard.states)
+    assert not any(frame[:16] in state or asked.input.text.encode() in state for state in received.states)
+    assert sum(map(len, received.states)) < 64 * FRAMES + 260 * len(received.states)
 
 
 async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Request) -> None:
     deployment, tts = running
-    states = (await hear(tts, asked)).states
-    other_call = (await hear(tts, asked)).states
+    states = (await receive(tts, asked)).states
+    other_call = (await receive(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
         found = await refusal(tts.StreamSynthesize(with_states(asked, given)))
         assert found == (f"stream_config.checkpoints[{index}]", reason)

@@ -1,4 +1,4 @@
-"""A text that came whole goes on wherever it was lost: the same audio, and nothing that was told is made again."""
+"""A text sent in one request goes on wherever it was lost: the same audio, and no frame of a checkpoint again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.services.gateway.rpc.checkpoints.test_any_text import (
     asked_of_engines,
 )
 from tests.services.gateway.rpc.checkpoints.test_inside_sentences import FRAMES, Running, be_in_step
-from tests.services.gateway.rpc.checkpoints.utterances import Request, decoded_by, forget, hear, made_by, with_states
+from tests.services.gateway.rpc.checkpoints.utterances import Request, decoded_by, forget, made_by, receive, with_states
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
 
@@ -64,23 +64,23 @@ async def test_it_goes_on_at_each_checkpoint_bit_for_bit(
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     requests = asked_of_engines(deployment.engine)
     clips = [call.request.resume for call in deployment.codec.calls]
     assert len(whole.states) >= len(FRAMES) + 5 and whole.summary.stats.frame_count == ALL_FRAMES
     seal, num_inside = CodeSeal(tmp_path / "seals.json"), 0
     for count, (sample, num_bytes) in enumerate(whole.places, 1):
         forget(deployment)
-        rest = await hear(tts, asked, whole.states[:count])
-        first_sample, told = rest.header.first_sample_offset, rest.header.resumed_frame_count
+        rest = await receive(tts, asked, whole.states[:count])
+        first_sample, num_resumed = rest.header.first_sample_offset, rest.header.resumed_frame_count
         assert not (rest.header.resumed_sentence_count or rest.header.first_sentence_index), "it knows no sentences"
-        assert told > 0 and first_sample in (0, sample)
+        assert num_resumed > 0 and first_sample in (0, sample)
         num_inside += first_sample == sample
         assert rest.content == whole.content[num_bytes if first_sample else 0 :]
         assert not rest.content or (rest.begin, rest.end) == (first_sample, whole.end)
         assert without_times(rest.summary) == without_times(whole.summary)
         assert seal.open(rest.summary.sealed_codes, fake_identity()).frame_count == ALL_FRAMES
-        assert sum(map(made_by, deployment.engine.calls)) == ALL_FRAMES - told
+        assert sum(map(made_by, deployment.engine.calls)) == ALL_FRAMES - num_resumed
         assert asked_of_engines(deployment.engine).items() <= requests.items()
         if first_sample:
             again = [call.request.resume for call in deployment.codec.calls]
@@ -95,21 +95,21 @@ async def test_it_goes_on_at_each_checkpoint_bit_for_bit(
 async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_engine(
     running: Running, asked: Request, encoding: str
 ) -> None:
-    """At other speeds, inside of sentences: the caller knows of no place before its last checkpoint."""
+    """At speeds other than 1 that holds inside sentences."""
     deployment, tts = running
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
     deployment.codec.sends_checkpoints = encoding != "pcm"  # as at other speeds than 1
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     num_again = 0
     for count, (sample, num_bytes) in enumerate(whole.places, 1):
         forget(deployment)
-        rest = await hear(tts, asked, whole.states[:count])
-        first_sample, told = rest.header.first_sample_offset, rest.header.resumed_frame_count
+        rest = await receive(tts, asked, whole.states[:count])
+        first_sample, num_resumed = rest.header.first_sample_offset, rest.header.resumed_frame_count
         num_again += not first_sample
-        assert first_sample in (0, sample) and told > 0
+        assert first_sample in (0, sample) and num_resumed > 0
         assert rest.content == whole.content[num_bytes if first_sample else 0 :]
         assert without_times(rest.summary) == without_times(whole.summary)
-        assert sum(map(made_by, deployment.engine.calls)) == ALL_FRAMES - told
+        assert sum(map(made_by, deployment.engine.calls)) == ALL_FRAMES - num_resumed
     assert num_again == (len(whole.states) - len(FRAMES) if encoding == "pcm" else len(whole.states))
 
 
@@ -117,7 +117,7 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
     tmp_path: Path, asked: Request, most: int
 ) -> None:
-    """The later ones have taken a new key of the mark meanwhile: the clip keeps the one that it began with."""
+    """The later gateways already mark with a new key; this clip keeps the key that it began with."""
     states: list[bytes] = []
     whole, calls, sample = b"", 0, 0
     while calls < 30:
@@ -125,7 +125,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
             be_in_step(deployment)
             deployment.codec.info.active_key_id = f"key-{calls}"
-            rest = await hear(tts, asked, states)
+            rest = await receive(tts, asked, states)
             whole = whole or rest.content
             assert rest.header.first_sample_offset == sample, "at the last checkpoint"
             assert {call.request.watermark_key_id for call in deployment.codec.calls} <= {"key-1"}
@@ -141,45 +141,45 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
 async def test_a_text_that_was_lost_before_its_first_frame_begins_anew(
     running: Running, asked: Request, encoding: str
 ) -> None:
-    """A header tells how many frames are not made again. Of none the caller must know that its states are over."""
+    """The header has the number of frames that are not made again. If that is 0, the caller must drop its states."""
     _, tts = running
     asked.input.text = "No sound. One is first. Four."
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
-    whole = await hear(tts, asked)
+    whole = await receive(tts, asked)
     assert whole.places[0][0] == 0 < whole.places[1][0], "the first state is of a sentence without sound"
-    again = await hear(tts, asked, whole.states[:1])
+    again = await receive(tts, asked, whole.states[:1])
     assert again.header.resumed_frame_count == 0
     assert again.content == whole.content
-    rest = await hear(tts, asked, again.states[:2])
+    rest = await receive(tts, asked, again.states[:2])
     assert rest.header.first_sample_offset == again.places[1][0]
     assert rest.content == whole.content[again.places[1][1] :]
 
 
 async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: Request) -> None:
-    """Each frame is told once."""
+    """Each frame is in one checkpoint only."""
     _, tts = running
-    heard = await hear(tts, asked)
+    received = await receive(tts, asked)
     frame = fake_frames(6, 1).codes
-    assert not any(frame[:16] in state or b"One is first" in state for state in heard.states)
-    assert sum(map(len, heard.states)) < 64 * ALL_FRAMES + 450 * len(heard.states)
+    assert not any(frame[:16] in state or b"One is first" in state for state in received.states)
+    assert sum(map(len, received.states)) < 64 * ALL_FRAMES + 450 * len(received.states)
 
 
 async def test_a_gateway_that_lacks_the_key_says_all_again(tmp_path: Path, asked: Request) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, asked)
+        whole = await receive(tts, asked)
     async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
         be_in_step(deployment)
-        again = await hear(tts, asked, whole.states[:-1])
+        again = await receive(tts, asked, whole.states[:-1])
         assert (again.header.resumed_frame_count, again.header.first_sample_offset) == (0, 0)
         assert again.content == whole.content
-        after = await hear(tts, asked, again.states)  # they take the place of the others
+        after = await receive(tts, asked, again.states)  # these states replace those that were sent
         assert after.header.resumed_frame_count == ALL_FRAMES
 
 
 async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Request) -> None:
     _, tts = running
-    states, other_call = (await hear(tts, asked)).states, (await hear(tts, asked)).states
+    states, other_call = (await receive(tts, asked)).states, (await receive(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
         found = await refusal(tts.StreamSynthesize(with_states(asked, given)))
         assert found == (f"{FIELD}[{index}]", reason)
@@ -197,7 +197,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
 async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) -> None:
-    """Whatever it asks for, and whatever is lost again."""
+    """With any request, and with stages that are lost again."""
     rng = random.Random(seed)
     config = any_config(rng)
     config.input.text = " ".join(SENTENCES[: rng.randint(2, len(SENTENCES))])
@@ -205,12 +205,12 @@ async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) 
     settings["max_remembered_sentences"] = rng.choice([0, 1, 3])
     async with sealing_gateway(tmp_path / "seals.json", codec=StretchingCodec, **settings) as (deployment, tts):
         be_of_any_length(deployment, rng)
-        whole = await hear(tts, config)
+        whole = await receive(tts, config)
         asked = asked_of_engines(deployment.engine)
         for count in rng.sample(range(len(whole.states) + 1), min(4, len(whole.states) + 1)):
             forget(deployment)
             deployment.engine.script, deployment.codec.script = LostAtRandom(rng, 2), LostAtRandom(rng, 1)
-            rest = await hear(tts, config, whole.states[:count])
+            rest = await receive(tts, config, whole.states[:count])
             assert asked_of_engines(deployment.engine).items() <= asked.items()
             first_sample = rest.header.first_sample_offset
             assert first_sample in (0, whole.places[count - 1][0])

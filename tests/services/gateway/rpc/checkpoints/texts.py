@@ -1,4 +1,4 @@
-"""Calls of texts: what one has sent, and the places at which another can go on."""
+"""Calls of StreamSynthesizeText: what a call sends, and the points from which another call can go on."""
 
 from __future__ import annotations
 
@@ -14,77 +14,90 @@ Config = tts_pb2.StreamSynthesizeRequest
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A place between two messages, and what a caller keeps there."""
+class ResumePoint:
+    """A point between two messages of a call: the states that a caller keeps there, and what it has received."""
 
-    said: tuple[bytes, ...] = ()
-    inside: tuple[bytes, ...] = ()
+    sentence_states: tuple[bytes, ...] = ()  # of the checkpoints of all sentences before
+    speech_states: tuple[bytes, ...] = ()  # of the checkpoints inside the current sentence
     sample: int = 0
     num_bytes: int = 0
     num_sentences: int = 0
 
 
 @dataclass
-class Heard:
+class Received:
     """What one call has sent."""
 
     header: tts_pb2.SynthesisHeader = field(default_factory=tts_pb2.SynthesisHeader)
     sentences: list[tts_pb2.Sentence] = field(default_factory=list)
     content: bytes = b""
-    end: int = 0  # sample behind the audio
-    marks: list[Mark] = field(default_factory=lambda: [Mark()])  # at the start and behind each checkpoint
+    end: int = 0  # the sample after the last one received
+    points: list[ResumePoint] = field(default_factory=lambda: [ResumePoint()])  # at the start and after each checkpoint
     summary: tts_pb2.SynthesisSummary = field(default_factory=tts_pb2.SynthesisSummary)
 
-    def mark(self, said: tuple[bytes, ...], inside: tuple[bytes, ...]) -> None:
-        self.marks.append(Mark(said, inside, self.end, len(self.content), len(self.sentences)))
+    def add_point(self, sentence_states: tuple[bytes, ...], speech_states: tuple[bytes, ...]) -> None:
+        point = ResumePoint(sentence_states, speech_states, self.end, len(self.content), len(self.sentences))
+        self.points.append(point)
 
     @property
-    def behind(self) -> list[Mark]:
-        """Those behind sentences."""
-        return [mark for mark in self.marks[1:] if not mark.inside]
+    def after_sentences(self) -> list[ResumePoint]:
+        """The points after each sentence."""
+        return [point for point in self.points[1:] if not point.speech_states]
+
+    @property
+    def inside_sentences(self) -> list[ResumePoint]:
+        return [point for point in self.points if point.speech_states]
 
     @property
     def states(self) -> list[bytes]:
-        """Those of the sentences of this call."""
-        return [mark.said[-1] for mark in self.behind]
+        """The state of each sentence of this call."""
+        return [point.sentence_states[-1] for point in self.after_sentences]
 
-    @property
-    def inside(self) -> list[Mark]:
-        """Those inside of sentences."""
-        return [mark for mark in self.marks if mark.inside]
+    def sentence_start(self, point: ResumePoint) -> ResumePoint:
+        """The point before the sentence that `point` is inside of."""
+        return next(
+            start
+            for start in reversed(self.points)
+            if start.sentence_states == point.sentence_states and not start.speech_states
+        )
 
 
-async def hear(tts: Any, config: Config, text: Sequence[str], at: Mark | None = None) -> Heard:
-    """at: where the call goes on; its marks then keep what that one keeps"""
-    at = at or Mark()
-    heard = Heard()
+async def receive(tts: Any, config: Config, text: Sequence[str], at: ResumePoint | None = None) -> Received:
+    """Reads a call to its end. at: where it goes on; its own points then include the states of that one."""
+    at = at or ResumePoint()
+    received = Received()
+    sentence_states: tuple[bytes, ...] = ()
+    speech_states: tuple[bytes, ...] = ()
     async for message in tts.StreamSynthesizeText(messages_of(with_states(config, at), text)):
         match message.WhichOneof("event"):
             case "header":
-                heard.header = message.header
-                said = at.said if message.header.resumed_sentence_count else ()
-                inside = at.inside if message.header.resumed_frame_count else ()
+                received.header = message.header
+                if message.header.resumed_sentence_count:
+                    sentence_states = at.sentence_states
+                if message.header.resumed_frame_count:
+                    speech_states = at.speech_states
             case "sentence":
-                heard.sentences.append(message.sentence)
+                received.sentences.append(message.sentence)
             case "audio_chunk":
                 chunk = message.audio_chunk
-                assert chunk.sample_offset == heard.end or not heard.content
-                heard.end = chunk.sample_offset + chunk.sample_count
-                heard.content += chunk.audio_content
+                assert chunk.sample_offset == received.end or not received.content
+                received.end = chunk.sample_offset + chunk.sample_count
+                received.content += chunk.audio_content
             case "checkpoint":
-                said, inside = (*said, message.checkpoint.state), ()
-                heard.mark(said, inside)
+                sentence_states, speech_states = (*sentence_states, message.checkpoint.state), ()
+                received.add_point(sentence_states, speech_states)
             case "speech_checkpoint":
-                inside = (*inside, message.speech_checkpoint.state)
-                heard.mark(said, inside)
+                speech_states = (*speech_states, message.speech_checkpoint.state)
+                received.add_point(sentence_states, speech_states)
             case "summary":
-                heard.summary = message.summary
-    return heard
+                received.summary = message.summary
+    return received
 
 
-def with_states(config: Config, mark: Mark) -> Config:
+def with_states(config: Config, point: ResumePoint) -> Config:
+    """The config of a call that goes on at the point."""
     asked = Config()
     asked.CopyFrom(config)
-    asked.stream_config.checkpoints.extend(mark.said)
-    asked.stream_config.speech_checkpoints.extend(mark.inside)
+    asked.stream_config.checkpoints.extend(point.sentence_states)
+    asked.stream_config.speech_checkpoints.extend(point.speech_states)
     return asked

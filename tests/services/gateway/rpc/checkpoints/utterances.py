@@ -1,4 +1,4 @@
-"""Utterances of stand-ins: what a call sends, an engine in step with the codec, and what either has done."""
+"""Calls of StreamSynthesize to fakes: what a call sends, and how many frames the stages made and decoded for it."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ FRAMES = 43
 
 
 @dataclass
-class Heard:
+class Received:
     """What one call has sent."""
 
     header: tts_pb2.SynthesisHeader = field(default_factory=tts_pb2.SynthesisHeader)
     content: bytes = b""
-    begin: int | None = None  # first sample
-    end: int = 0  # sample behind the audio
+    begin: int | None = None  # the first sample
+    end: int = 0  # the sample after the last one received
     states: list[bytes] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)  # samples and bytes before each state
+    places: list[tuple[int, int]] = field(default_factory=list)  # (samples, bytes) received before each state
     summary: tts_pb2.SynthesisSummary = field(default_factory=tts_pb2.SynthesisSummary)
 
 
-async def hear(tts: Any, request: Request, after: Sequence[bytes] = ()) -> Heard:
-    heard = Heard()
+async def receive(tts: Any, request: Request, after: Sequence[bytes] = ()) -> Received:
+    """Reads a call to its end. after: the states of earlier calls that it goes on from."""
+    received = Received()
     async for message in tts.StreamSynthesize(with_states(request, after)):
         match message.WhichOneof("event"):
             case "header":
-                heard.header = message.header
-                heard.end = message.header.first_sample_offset
+                received.header = message.header
+                received.end = message.header.first_sample_offset
             case "audio_chunk":
                 chunk = message.audio_chunk
-                heard.begin = chunk.sample_offset if heard.begin is None else heard.begin
-                assert chunk.sample_offset == heard.end
-                heard.end = chunk.sample_offset + chunk.sample_count
-                heard.content += chunk.audio_content
+                received.begin = chunk.sample_offset if received.begin is None else received.begin
+                assert chunk.sample_offset == received.end
+                received.end = chunk.sample_offset + chunk.sample_count
+                received.content += chunk.audio_content
             case "checkpoint":
-                heard.states.append(message.checkpoint.state)
-                heard.places.append((heard.end, len(heard.content)))
+                received.states.append(message.checkpoint.state)
+                received.places.append((received.end, len(received.content)))
             case "summary":
-                heard.summary = message.summary
-    return heard
+                received.summary = message.summary
+    return received
 
 
 def with_states(request: Request, states: Sequence[bytes]) -> Request:
@@ -61,10 +62,10 @@ def with_states(request: Request, states: Sequence[bytes]) -> Request:
 
 
 class InStep(Script):
-    """The engine makes no frame before the one four before it is decoded."""
+    """Lets the engine make a frame only when the codec is at most four frames behind."""
 
     def __init__(self, codec: FakeCodec, lost_at: int = FRAMES + 1) -> None:
-        """lost_at: frame before which it is lost, once"""
+        """lost_at: the frame before which the engine is lost, once."""
         super().__init__()
         self._codec, self._lost_at = codec, lost_at
 
@@ -82,10 +83,11 @@ def forget(deployment: FakeDeployment) -> None:
 
 
 def made_by(call: CallRecord) -> int:
-    """Frames that the engine made in this call."""
+    """The number of frames that the engine made in this call."""
     return call.frame_count - call.request.resume_frames.frame_count
 
 
 def decoded_by(call: CallRecord) -> int:
+    """The number of frames that the codec decoded in this call."""
     begin = codec_pb2.StreamDecodeStarted.FromString(call.request.checkpoint)
     return call.frame_count - begin.first_frame_index

@@ -1,4 +1,4 @@
-"""A text whose codes were returned is context of the next turn as the sentences that it was said as."""
+"""A text whose codes were returned is context of the next turn as the sentences it was spoken in."""
 
 from __future__ import annotations
 

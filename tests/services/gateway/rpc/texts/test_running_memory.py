@@ -1,4 +1,4 @@
-"""What a running stream keeps of what it has sent: the codes, by which it goes on elsewhere, and no samples."""
+"""A running stream keeps the codes that it has sent, with which another stage can go on, and no samples."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ pytestmark = pytest.mark.skipif(bool(why_not_measured()), reason=why_not_measure
 async def test_a_text_lets_go_of_what_has_been_said(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Its engine waits within the last sentence."""
+    """A stream whose engine waits inside the last sentence."""
     deployment.engine.frame_count = FRAMES
-    await run_to_the_last_sentence(deployment, tts, stream_request)  # brings up what all share
+    await run_to_the_last_sentence(deployment, tts, stream_request)  # allocates what all share
     before = heap_bytes()
     await run_to_the_last_sentence(deployment, tts, stream_request)
     assert heap_bytes() - before < SAMPLES_BYTES / 4
 
 
 async def run_to_the_last_sentence(deployment: FakeDeployment, tts: Any, request: Any) -> None:
-    """The call stays open."""
+    """Runs a call to its last sentence, and leaves it open."""
     request.input.text = " ".join(f"Number {index}." for index in range(SENTENCES))
     deployment.engine.calls.clear()
     deployment.codec.calls.clear()
@@ -51,7 +51,7 @@ async def run_to_the_last_sentence(deployment: FakeDeployment, tts: Any, request
     OPEN.append(call)
 
 
-OPEN: list[Any] = []  # calls; one that nobody holds is cancelled
+OPEN: list[Any] = []  # references to calls; without one a call is cancelled
 
 
 async def test_a_place_to_go_on_at_keeps_no_samples() -> None:

@@ -1,4 +1,4 @@
-"""`silence_without_words`: a text with nothing to say is a short silence in every encoding, and no stage is asked."""
+"""`silence_without_words`: a text without words is a short silence in every encoding, and no stage is called."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_text_without_words_is_one_silent_frame_and_no_call_of_a_stage(
         assert content == bytes(2 * FRAME_SAMPLES)
         assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
         assert summary.stats.sample_count == FRAME_SAMPLES and not summary.stats.frame_count
-        assert summary.watermark == tts_pb2.WatermarkInfo()  # it says that nothing is marked
+        assert summary.watermark == tts_pb2.WatermarkInfo()  # nothing is marked
         assert not summary.HasField("codes") and not summary.sealed_codes  # no turn could have them
     assert not deployment.engine.calls and not deployment.codec.calls
     assert whole.seed == 7
@@ -97,7 +97,7 @@ async def test_other_wrong_fields_of_a_text_without_words_are_named(tts: Any, si
 
 
 async def test_a_text_that_is_too_long_is_refused_before_words_are_looked_for(tts: Any, silent: Request) -> None:
-    """Megabytes of emoji would keep the event loop for a second."""
+    """Megabytes of emoji could block the event loop for a second."""
     silent.input.text = 4097 * THUMB
     for silent.input.silence_without_words in (True, False):
         assert (await failure(tts.StreamSynthesize(silent))).reason == "TEXT_TOO_LONG"

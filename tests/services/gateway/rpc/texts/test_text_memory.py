@@ -1,4 +1,4 @@
-"""What the gateway keeps of the messages of a text while it is spoken, and while more of it is awaited."""
+"""What the gateway keeps of a text's messages while the text is spoken, and while it waits for more of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.process.memory import heap_bytes, why_not_measured
 from services.gateway.rpc.text_stream import read_sentences
 from tests.support.text_streams import Message
 
-UNKNOWN = b"\x7a\x80\x80\x80\x10" + bytes(2**25)  # a field of 32 MiB that nobody reads
+UNKNOWN = b"\x7a\x80\x80\x80\x10" + bytes(2**25)  # an unknown field of 32 MiB
 
 pytestmark = pytest.mark.skipif(bool(why_not_measured()), reason=why_not_measured())
 

@@ -1,4 +1,4 @@
-"""StreamSynthesizeText: a text that is said sentence by sentence while it is written."""
+"""StreamSynthesizeText: a text that is spoken sentence by sentence while it is written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def collect(call: Any) -> Any:
 async def test_sentences_that_a_caller_had_before_a_loss_are_made_without_pacing(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest, heard_frames: float, live: list[bool]
 ) -> None:
-    config.audio_config.speed = 2.0  # of a frame half the samples are sent
+    config.audio_config.speed = 2.0  # half of a frame's samples are sent
     config.stream_config.heard_sample_count = round(heard_frames * FRAME_SAMPLES / 2)
     _, sentences, _, _ = await collect(tts.StreamSynthesizeText(messages_of(config)))
     assert [text for text, _ in sentences] == SENTENCES
@@ -82,7 +82,7 @@ async def test_each_sentence_goes_on_from_those_before(
 async def test_earlier_sentences_are_context_beside_the_caller_s_turns(
     config: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
-    """Codes of a recording are made once."""
+    """A recording is encoded once."""
     turn = config.context.turns.add(speaker=0, text="Hello?")
     turn.audio.recording.audio_content = bytes(4800)
     turn.audio.recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
@@ -148,7 +148,7 @@ async def test_a_sentence_is_heard_before_the_next_is_written(
 async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """All sentences are made while the first one cannot be heard yet; one slot is enough for a caller."""
+    """The engine makes all sentences while the codec still holds back the first. A caller needs one slot only."""
     deployment.codec.script.pause_at = 3
     call = tts.StreamSynthesizeText(messages_of(config))
     await asyncio.wait_for(deployment.codec.script.paused.wait(), WAIT_S)
@@ -198,7 +198,7 @@ async def test_the_seed_after_the_largest_is_the_least(
 async def test_all_sentences_are_one_clip_for_the_codec(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Each goes on from what the codec told of the one before; the last one's coverage is that of all."""
+    """Each sentence continues the clip of the one before; the last one's coverage is that of the whole clip."""
     partial, full = codec_pb2.WATERMARK_COVERAGE_PARTIAL, codec_pb2.WATERMARK_COVERAGE_FULL
     deployment.codec.coverages = [partial, partial, full]
     *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
@@ -245,7 +245,7 @@ async def test_a_sentence_without_audio_is_told_and_is_no_context(
 async def test_later_sentences_wait_where_the_engine_is_full(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Somebody is listening already; the first one is refused at once."""
+    """Its caller already has audio. The first sentence is refused at once."""
     full = StatusError(Code.UNAVAILABLE, "QUEUE_FULL", "full", retry_delay_s=0.05)
     deployment.engine.refusal = full
     error = await failure(tts.StreamSynthesizeText(messages_of(config)))
@@ -260,7 +260,7 @@ async def test_later_sentences_wait_where_the_engine_is_full(
 async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Unlike one before any audio."""
+    """Unlike a failure before any audio."""
     lost = StatusError(Code.UNAVAILABLE, "DRAINING", "gone")
     deployment.engine.refusals = [None, *[lost] * 8]
     error = await failure(tts.StreamSynthesizeText(messages_of(config), timeout=30))

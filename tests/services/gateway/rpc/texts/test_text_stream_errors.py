@@ -1,4 +1,4 @@
-"""Wrong texts by sentence: each message and field that is wrong is named."""
+"""Wrong requests of StreamSynthesizeText: the error names each wrong message and field."""
 
 from __future__ import annotations
 

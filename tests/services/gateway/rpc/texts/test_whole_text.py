@@ -1,4 +1,4 @@
-"""Synthesize and StreamSynthesize: a text that comes whole is said by sentence, as StreamSynthesizeText says it."""
+"""Synthesize and StreamSynthesize: a text is spoken sentence by sentence, as by StreamSynthesizeText."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def asked_of_engine(deployment: FakeDeployment) -> list[engine_pb2.GenerateReque
 async def test_a_text_is_the_same_whole_and_in_pieces(
     deployment: FakeDeployment, tts: Any, asked: Request, encoding: str
 ) -> None:
-    """Of the same requests to the engine: seeds, contexts, limits, and the caller that listens."""
+    """From the same requests to the engine: seeds, contexts, limits, and `has_listener`."""
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
     asked.max_audio_duration.FromSeconds(2)
     in_parts = await heard(tts.StreamSynthesizeText(in_pieces(asked)))
@@ -102,7 +102,7 @@ async def test_of_one_utterance_nothing_is_changed(deployment: FakeDeployment, t
 
 
 async def test_a_text_of_one_sentence_is_one_utterance(deployment: FakeDeployment, tts: Any, asked: Request) -> None:
-    """Without what has no words, as in every text."""
+    """Without parts that have no words, as in every text."""
     asked.input.text = "  Dr. Smith is here! :) "
     await heard(tts.StreamSynthesize(asked))
     (request,) = asked_of_engine(deployment)
@@ -124,7 +124,7 @@ async def test_sentences_end_as_in_the_language_that_is_asked_for(
 
 
 async def test_sentences_go_to_the_engine_of_their_call(tts: Any, deployment: FakeDeployment, asked: Request) -> None:
-    """Which still has the keys and values of those before. A single utterance may go to any."""
+    """That engine still has the keys and values of the earlier sentences. A single utterance may go to any engine."""
     asked.ClearField("context")
     await heard(tts.StreamSynthesize(asked))
     several = {call.metadata.get("csm-conversation") for call in deployment.engine.calls}
@@ -136,7 +136,7 @@ async def test_sentences_go_to_the_engine_of_their_call(tts: Any, deployment: Fa
 
 
 async def test_engines_keep_a_place_for_the_next_sentence(tts: Any, deployment: FakeDeployment, asked: Request) -> None:
-    """Behind the last one only where the text came in pieces: its end is known too late."""
+    """After the last one only if the text came in pieces: its end is known too late."""
 
     def followed() -> list[bool]:
         told = [call.request.is_followed for call in deployment.engine.calls]
@@ -170,7 +170,7 @@ async def test_times_count_from_the_arrival_of_the_call(deployment: FakeDeployme
     deployment.engine.may_start.clear()
     call = tts.StreamSynthesize(asked)
     await eventually(lambda: bool(deployment.engine.calls))
-    since_s = time.monotonic()  # the call has come
+    since_s = time.monotonic()  # the call has arrived
     await asyncio.sleep(0.2)
     waited_s = time.monotonic() - since_s
     deployment.engine.may_start.set()
@@ -207,7 +207,7 @@ async def test_the_limit_of_the_audio_holds_for_all_sentences(
 
 
 async def test_words_that_no_sentence_keeps_are_refused(tts: Any, asked: Request) -> None:
-    """The cut of a long sentence makes an emoticon of its end."""
+    """Cutting a long sentence can leave an emoticon as its last part."""
     asked.input.text = "!" * 300 + ":D"
     for call in (tts.StreamSynthesize(asked), tts.StreamSynthesizeText(in_pieces(asked))):
         error = await failure(call)

@@ -12,7 +12,7 @@ from services.gateway.synthesis.texts.remembered import RememberedSentences, con
 
 
 def contexts(most: int, frame_counts: list[int]) -> list[list[int]]:
-    """The numbers of the sentences before each sentence, and before the one behind them."""
+    """For each sentence, and for one more after them: the numbers of the sentences that are its context."""
     remembered, found = RememberedSentences(most), list[list[int]]()
     for number, count in enumerate([*frame_counts, 1]):
         found.append([int(turn.text) for turn in remembered.turns])
@@ -39,7 +39,7 @@ def test_sentences_without_sound_do_not_count() -> None:
 
 
 def test_the_digest_s_rule_is_that_of_the_contexts_and_never_a_number_alone() -> None:
-    """A number alone was that of a context that slid."""
+    """A plain number meant a sliding context in earlier versions."""
     for most in range(7):
         later = [len(context) for context in contexts(most, [5] * 40)][most + 1 :]
         assert context_rule(most) == [min(later), max(later)]

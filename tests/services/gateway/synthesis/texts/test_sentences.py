@@ -67,7 +67,7 @@ def test_an_abbreviation_ends_no_sentence(text: str, size: int) -> None:
     assert cut(f"{text} It goes on.", size) == [text, "It goes on."]
 
 
-WHOLE = [  # each is one sentence, whatever stands before and behind it
+WHOLE = [  # each is one sentence, whatever is before and after it
     "I live on Main St.",
     "It is by Foo Inc.",
     "We met at 10 a.m. EST.",
@@ -103,7 +103,7 @@ WHOLE = [  # each is one sentence, whatever stands before and behind it
 @given(st.data())
 @settings(max_examples=100, deadline=None, database=None)
 def test_whole_sentences_come_back_from_pieces_of_any_size(data: st.DataObject) -> None:
-    """Others begin them: "It", "I" and a contraction decide behind some abbreviations, a name's beginning does not."""
+    """After some abbreviations "It", "I" and contractions begin a sentence; the beginning of a name does not."""
     beginnings = ["It's late.", "I think so.", "Then they left.", "Don't go!", "We are."]
     sentences = data.draw(st.lists(st.sampled_from(WHOLE) | st.sampled_from(beginnings), min_size=1, max_size=4))
     sentences = [part for sentence in sentences for part in (sentence, data.draw(st.sampled_from(beginnings)))]
@@ -123,7 +123,7 @@ def test_a_line_before_a_list_and_its_items_are_sentences(size: int) -> None:
 
 
 def test_the_beginning_of_a_word_decides_nothing() -> None:
-    """Behind "Inc." a sentence begins with "To" and none with "Tom"; behind "a.m." none with "EST"."""
+    """After "Inc.", "To" begins a sentence and "Tom" does not; after "a.m.", "EST" does not."""
     cutter = SentenceCutter("en")
     assert cutter.push("He is at Foo Inc. To") == [] and cutter.push("m is too.") == []
     assert cutter.flush() == ["He is at Foo Inc. Tom is too."]
@@ -164,14 +164,14 @@ def test_a_line_that_is_empty_ends_a_sentence() -> None:
 @pytest.mark.parametrize("language", ["en", "de", "ja"])
 @pytest.mark.parametrize("space", ["\u00a0", "\u1680", "\u2003", "\u2028", "\u202f", "\u3000", "\x85"])
 def test_a_wide_space_before_a_full_stop_is_a_space(space: str, language: str) -> None:
-    """The library panicked behind a single capital, and the call had no answer."""
+    """The library panics after a single capital, which must not cost the call its answer."""
     for size in (1, 100):
         found = cut(f"Vitamin A{space}. Take it.", size, language)
         assert "".join("".join(found).split()) == "VitaminA.Takeit."
 
 
 def test_a_word_of_many_letters_takes_no_longer_than_its_length() -> None:
-    """Eight times as many letters took 64 times as long, and nothing else ran meanwhile."""
+    """With the library alone it was quadratic, and nothing else ran meanwhile."""
 
     def least_s(letters: int) -> float:
         text, times = f"Hello. {'a' * letters}", []
@@ -186,7 +186,7 @@ def test_a_word_of_many_letters_takes_no_longer_than_its_length() -> None:
 
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_a_text_of_marks_and_quotes_takes_no_longer_than_its_length(language: str) -> None:
-    """16 times as long for four times the marks: one that --max-text-length may allow kept all others for 9 s."""
+    """It was quadratic: a text that --max-text-length may allow blocked all other calls for 9 s."""
 
     def least_s(marks: int) -> float:
         text, times = "Hello. " + "!“" * marks, []
@@ -216,7 +216,7 @@ def test_a_sentence_without_an_end_is_cut_where_it_can_be(word: str) -> None:
 @given(st.lists(st.text(st.sampled_from("aT. 1/_'\n\tDr"), max_size=6) | st.text(max_size=6), max_size=8))
 @settings(max_examples=200, deadline=None, database=None)
 def test_pieces_of_any_kind_are_cut_and_none_is_lost(pieces: list[str]) -> None:
-    """Empty ones too, as of a flush before the first word. Spaces at ends, and parts without words, are dropped."""
+    """Pieces may be empty, as a flush before the first word is. Outer spaces and parts without words are dropped."""
     cutter, sentences = SentenceCutter("en"), list[str]()
     for piece in pieces:
         sentences += cutter.push(piece)

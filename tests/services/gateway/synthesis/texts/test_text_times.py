@@ -1,4 +1,4 @@
-"""How long a text was made, beside how long its call took."""
+"""How long a text was in the making, beside how long its call took."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waits import settle
 
 
 class TakesTenSeconds:
-    """A sentence, by the clock that it puts forward."""
+    """Makes a sentence, for which it puts the clock forward."""
 
     phase = "generate"
     sent_samples = delivered_samples = 0
@@ -34,7 +34,7 @@ class TakesTenSeconds:
     async def run(self, deadline: Deadline, deliver: object) -> SynthesisResult:
         codes = rvq_pb2.CodeFrames(codebook_count=1)
         self.generated.set_result(codes)
-        await settle()  # the writer may go on before this is said
+        await settle()  # the writer may go on before this sentence is spoken
         self._clock.put_forward(10)
         mark = codec_pb2.WatermarkResult(coverage=codec_pb2.WATERMARK_COVERAGE_FULL)
         return SynthesisResult(engine_pb2.GenerateComplete(), engine_pb2.GenerateStarted(), mark, codes, *4 * [0.0])

@@ -1,18 +1,18 @@
-"""A text's place between two of its sentences. Without a model."""
+"""The place that is kept for a text between two of its sentences. Without a model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from csm_engine.scheduling.kept_places import KEPT_SECONDS
 from csm_engine.scheduling.sequence import Sequence
+from csm_engine.scheduling.slot_reservations import RESERVATION_SECONDS
 from tests.csm_engine.scheduling.small_schedulers import admitted, scheduler, sequence
 
 NOW = 64.0  # seconds
 
 
 def followed(rows: int = 5) -> Sequence:
-    """A sentence of a text that goes on."""
+    """A sentence that is followed by another one of its text."""
     item = sequence(rows)
     item.request = replace(item.request, is_followed=True)
     return item
@@ -46,9 +46,9 @@ def test_a_kept_place_to_which_nobody_comes_is_given_up() -> None:
     assert policy.next_wakeup(NOW) is None
     policy.add(newcomer := sequence())
     assert admitted(policy) == [], "it is not refused, though nobody may wait"
-    assert policy.next_wakeup(NOW) == KEPT_SECONDS
-    assert policy.next_wakeup(NOW + 0.75 * KEPT_SECONDS) == 0.25 * KEPT_SECONDS
-    assert policy.next_wakeup(NOW + KEPT_SECONDS) == 0
+    assert policy.next_wakeup(NOW) == RESERVATION_SECONDS
+    assert policy.next_wakeup(NOW + 0.75 * RESERVATION_SECONDS) == 0.25 * RESERVATION_SECONDS
+    assert policy.next_wakeup(NOW + RESERVATION_SECONDS) == 0
     assert admitted(policy) == [newcomer]
 
 
