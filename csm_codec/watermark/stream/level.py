@@ -1,8 +1,8 @@
-"""The running loudness of a stream, which the strength of its mark follows. No torch.
+"""The running level of a stream, which scales the strength of its mark. No torch.
 
-SilentCipher scales its mark by the loudness of the whole utterance, which a live stream does not have. The running
-level is the mean over the frames so far. A nominal loudness stands in for those of the first frames that have not come
-yet. So the level starts near that of speech, moves slowly and ends exactly at the whole utterance's level.
+SilentCipher scales its mark by the level of the whole utterance, which a live stream does not know yet. The running
+level is the mean over the frames so far, in which a nominal level stands for the first frames that are missing. So it
+starts near that of speech, moves slowly, and ends exactly at the level of the whole utterance.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RunningLevel:
     """The mean so far, over at least FIRST_FRAMES frames."""
 
     def __init__(self, n_fft: int, before: ClipProgress = START) -> None:
-        """before: what the clip has had in earlier streams"""
+        """before: the progress of the clip after earlier streams"""
         self._nominal = nominal_magnitude(n_fft)
         self._least = self._nominal * math.sqrt(LEAST_POWER / NOMINAL_POWER)
         self._sum = before.square_sum

@@ -1,9 +1,9 @@
-"""How far into the future the mark of a frame looks, frame by frame: little at first, then more. No torch.
+"""The look-ahead of the mark, in frames: short at the start of a stream, then longer. No torch.
 
 The networks look a few STFT frames ahead, and audio waits that long for its mark. At the start of a stream this delay
-is noticed, so the first frames are marked as if the clip ended right behind them. Later, when more audio has been made
-than played, the look-ahead grows to the networks' own, and the mark is that of the whole clip. The schedule counts
-frames and nothing else, so the same codes always give the same audio.
+is noticed, so the first frames are marked as if the clip ended right after them. Later, when audio is ahead of
+playback, the look-ahead grows to the networks' own, and the mark is that of the whole clip. The schedule depends on the
+frame's index only, so the same codes always give the same audio.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ FRAMES_PER_GROWTH = 8
 
 @dataclass(frozen=True, slots=True)
 class LookAhead:
-    """All in STFT frames. Values beyond what the networks can use mean all that they can."""
+    """The schedule, in STFT frames. Larger values than the networks' own look-ahead have no further effect."""
 
     first: int  # at the start
     frames_per_growth: int  # after so many frames one frame of look-ahead is added
     most: int
 
     def at(self, frame: int) -> int:
-        """The look-ahead once that frame has come in; it never falls, and grows by at most one per frame."""
+        """The look-ahead when `frame` has come in. It never falls, and grows by at most one per frame."""
         return min(self.most, self.first + frame // self.frames_per_growth)
 
 

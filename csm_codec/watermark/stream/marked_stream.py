@@ -1,4 +1,4 @@
-"""One stream's audio in the embedder: what is framed, what waits for its mark, what is ready. No torch."""
+"""One stream in the embedder: frames its audio, collects the mark, and adds it to the samples. No torch."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ class Step:
     num_frames: int  # framing.UNKNOWN until the stream has ended
     output: int | None  # the frame whose mark comes out
     symbols: tuple[int, ...]
-    observe: Callable[[float], Level]  # takes the frame's mean square over all bins
-    is_end: bool = False  # only the end of the stream brings it; the same steps, whenever the end is known
+    observe: Callable[[float], Level]  # takes the frame's mean square over all bins, returns the level to use
+    is_end: bool = False  # one of the steps that flush the stream at its end
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stream starts that continues an earlier one at a MarkPoint. Frames are those of the earlier one."""
+    """Where a stream starts that resumes an earlier one. Frames and blocks count from the earlier one's start."""
 
-    num_samples: int  # at the stream's rate, of the audio before
-    block: int  # of the resampler to the networks' rate, the first one
-    position: int  # of that block's first sample, from the first frame's centre on
-    frame: int  # the first one
-    mark_block: int  # of the resampler back, the first one
+    num_samples: int  # before the place, at the stream's rate
+    block: int  # first block of the resampler to the networks' rate
+    position: int  # of that block's first sample, from the centre of frame 0
+    frame: int  # first STFT frame
+    mark_block: int  # first block of the resampler back
     marks_unused: int  # samples of the mark before that block
-    first_sample: int  # at the stream's rate; from here on the marked audio is that of the earlier stream
+    first_sample: int  # from here on, at the stream's rate, the marked audio equals that of the earlier stream
 
 
 AT_THE_START = Place(0, 0, 0, 0, 0, 0, 0)
 
 
 class MarkedStream:
-    """Audio at the stream's rate in, the same audio with the mark out, later."""
+    """Takes audio at the stream's rate, and returns it with the mark, later."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class MarkedStream:
         before: ClipProgress = START,
         point: MarkPoint | None = None,
     ) -> None:
-        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
-        progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the
-        same audio, which this one continues. Raises WrongPointError for a point at which no stream can be continued.
+        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: progress of
+        the clip after the earlier streams, which grid and level continue too. point: of an earlier stream with the same
+        audio, which this one resumes. Raises WrongPointError for a point at which no stream can be resumed.
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
@@ -77,15 +77,15 @@ class MarkedStream:
         if place is None:
             raise WrongPointError(f"No stream can be continued after {point and point.num_samples} samples.")
         self.place = place
-        self.next_point: MarkPoint | None = None  # the newest one, until it is taken
-        self._coming: deque[Place] = deque()  # of points whose frame has not come yet
+        self.next_point: MarkPoint | None = None  # the newest point, until the caller takes it
+        self._pending: deque[Place] = deque()  # places of points whose frame has not been observed yet
         self._to_network.begin_at(place.block)
         self._from_network.begin_at(place.mark_block)
         self._framer = Framer(hparams.hop, place.position, place.frame)
         self._num_samples = place.num_samples  # at the stream's rate
         if point is None:
             self._framer.push(np.zeros(grid.lead, np.float32))
-            self._marks_unused = grid.lead  # samples of silence that still wait for their mark
+            self._marks_unused = grid.lead  # samples of the mark to drop: those of the silence before the audio
             self._square_sum, self._level_sum, self._level_frames = 0.0, before.square_sum, before.hops
             self._meter = CoverageMeter(before.audible_frames)
             self._unmarked_unused = self._unsure = 0
@@ -97,9 +97,9 @@ class MarkedStream:
                 point.level_frames,
             )
             self._meter = CoverageMeter(before.audible_frames, point.audible_frames)
-            first_sample = place.mark_block * self._from_network.block_given  # of those that get a mark
+            first_sample = place.mark_block * self._from_network.block_given  # the first one with a mark
             self._unmarked_unused = first_sample - place.num_samples
-            self._unsure = place.first_sample - first_sample  # whose mark is not that of the earlier stream
+            self._unsure = place.first_sample - first_sample  # samples whose mark differs from the earlier stream's
         self._silence = np.zeros(hparams.n_fft, np.float32)
         self._symbols = Grid(grid.first_frame + place.frame, 0).symbols(symbols)
         self._level, self._look_ahead = level, look_ahead
@@ -114,12 +114,12 @@ class MarkedStream:
 
     @property
     def coverage(self) -> Coverage:
-        """Of the clip, this stream so far and those before it."""
+        """The coverage of the clip so far, earlier streams included."""
         return self._meter.coverage(int(self._hops))
 
     @property
     def progress(self) -> ClipProgress:
-        """Of the clip, once this stream has ended."""
+        """The progress of the clip, after the end of this stream."""
         return ClipProgress(
             position=self._grid.first_frame * self._hop + self._framer.num_samples,
             hops=self._before.hops + self._hops,
@@ -129,13 +129,15 @@ class MarkedStream:
 
     @property
     def _hops(self) -> float:
-        """Of audio that has come."""
+        """Hops of audio received."""
         return (self._framer.num_samples - self._grid.lead) / self._hop
 
     def offer_point(self) -> None:
-        """Makes a point here, if a stream can be continued here. It is `next_point` some frames later."""
+        """Makes a point at the current sample, if a stream can be resumed there. It becomes `next_point` some frames
+        later.
+        """
         if (place := self._place(self._num_samples)) is not None:
-            self._coming.append(place)
+            self._pending.append(place)
 
     def place_of(self, point: MarkPoint) -> Place:
         """Where a stream starts that continues this one there. point: one that this stream has made"""
@@ -221,8 +223,8 @@ class MarkedStream:
 
     def _note_point(self, frame: int) -> None:
         """Makes the point that waits for this frame, before the frame is observed."""
-        while self._coming and self._coming[0].frame <= frame:
-            place = self._coming.popleft()
+        while self._pending and self._pending[0].frame <= frame:
+            place = self._pending.popleft()
             if place.frame == frame and not self._ended:
                 self.next_point = MarkPoint(
                     num_samples=place.num_samples,

@@ -1,9 +1,8 @@
-"""Progress of a clip that several streams make one after the other, such as the sentences of a text. No torch.
+"""The progress of a clip that consists of several streams, such as the sentences of a text. No torch.
 
-Each stream is embedded as a clip of its own, and its end is flushed. Four things carry over to the next stream: where
-the STFT frames lie, where the mark is in its message, how loud the clip has been, and how much of it is marked. So all
-streams of a clip carry one mark at one phase and one level. A stream's audio depends on its own codes and this progress
-alone, so any replica can make it again.
+Each stream is embedded and flushed by itself. Four things carry over to the next one: the position of the STFT frames,
+the position in the message, the level so far, and how much of the clip is marked. So a clip has one mark with one phase
+and one level. A stream's audio depends only on its codes and this progress, so any replica can make it again.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ START = ClipProgress()
 
 @dataclass(frozen=True, slots=True)
 class MarkPoint:
-    """A place within a stream from which its mark can be made again: all that does not follow from the audio around it.
+    """A place within a stream from which its mark can be resumed: all state that does not follow from the audio nearby.
 
-    The networks' states and the buffers are no part of it. They are the same again after some frames of audio, because
-    convolutions, windows and filters reach only so far.
+    The networks' states and the buffers are not part of it. They are the same again after some frames of audio, because
+    convolutions, windows and filters have a finite reach.
     """
 
     num_samples: int  # of the stream's audio that comes before, at its rate
@@ -43,7 +42,7 @@ class MarkPoint:
 
 
 class WrongPointError(ValueError):
-    """No stream can be continued at the point; the message says why."""
+    """No stream can be resumed at the point; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
