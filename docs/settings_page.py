@@ -41,8 +41,8 @@ The name of a variable is the program's prefix and the flag in capitals: the eng
 with a value that is not allowed; it ends with exit code 2.
 
 `make serve` passes only `--bundle`. Its server reads the variables of [all in one](#all-in-one), and those of the
-stages for settings that all in one does not have: `CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make
-serve`.
+stages for settings that all in one does not have:
+`CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`.
 """
 
 
