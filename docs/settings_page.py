@@ -35,12 +35,14 @@ INTRODUCTION = """# Settings
 
 <!-- Made by docs/settings_page.py (`make settings-page`); a test compares it with the classes. -->
 
-Each program reads flags, then environment variables, then its defaults; `--help` prints the same. A variable is the
-program's prefix and the flag in capitals: `--health-port` of the engine is `CSM_ENGINE_HEALTH_PORT`. A switch has a
-second flag that turns it off: `--no-reflection`. A value out of its bounds stops the start with exit code 2.
+A flag overrides an environment variable, and a variable overrides the default. `--help` of a program prints the same.
+The name of a variable is the program's prefix and the flag in capitals: the engine's `--health-port` is
+`CSM_ENGINE_HEALTH_PORT`. A switch is turned off by a second flag, such as `--no-reflection`. A program does not start
+with a value that is not allowed; it ends with exit code 2.
 
-`make serve` passes no flags but `--bundle`. Its server reads the variables of [all in one](#all-in-one), and for what
-is not there those of the stages: `CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`.
+`make serve` passes only `--bundle`. Its server reads the variables of [all in one](#all-in-one), and those of the
+stages for settings that all in one does not have:
+`CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`.
 """
 
 
@@ -86,7 +88,7 @@ def _former(settings: type[ProgramSettings]) -> str:
         return ""
     flags = {name.field: name.flag for name in setting_names(settings)}
     names = ", ".join(f"`--{old.replace('_', '-')}` (`{flags[new]}`)" for old, new in settings.former_names.items())
-    return f"\nFormer names, which work in this release with a warning, as flags and as variables: {names}.\n"
+    return f"\nFormer names work in this release, as flags and as variables, with a warning: {names}.\n"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ export function channelCredentials(options) {
   }
   if (!isEncrypted(options)) {
     if (certificate !== undefined) {
-      throw new TlsFileError('A client certificate needs TLS: ask for it with --tls, or name the authority of the server '
-        + 'with --tls-ca.');
+      throw new TlsFileError('A client certificate needs TLS: set --tls or --tls-ca (options tls, tlsCa).');
     }
     return grpc.credentials.createInsecure();
   }
@@ -74,7 +73,7 @@ function readAuthorities(file) {
     for (const certificate of certificates) new X509Certificate(certificate);
     return pem;
   } catch (error) {
-    throw new TlsFileError(`${file} must hold PEM certificates of who signs the server: ${error.message}`);
+    throw new TlsFileError(`${file} must hold the PEM certificates of the server's CAs: ${error.message}`);
   }
 }
 

@@ -16,7 +16,7 @@ const HANDSHAKES = [
   ['unable to verify the first certificate', UNTRUSTED],
   ['unable to get local issuer certificate', UNTRUSTED],
   ['self-signed certificate', UNTRUSTED],
-  ['certificate signature failure', `${UNTRUSTED}, but of a namesake`],
+  ['certificate signature failure', `${UNTRUSTED}, though of the same name`],
   ['ERR_TLS_CERT_ALTNAME_INVALID', "the server's certificate is for another name"],
   ['wrong version number', 'the server does not speak TLS'],
   ['Failed to connect (', 'the server hung up; it may want TLS, or a client certificate that it trusts'],

@@ -173,7 +173,7 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
         sys.stderr.write(describe_bad_settings(settings_class, error))
         raise SystemExit(2) from None
     for variable in unknown_variables(settings_class):
-        log.warning("%s is set, but no setting has this variable; --help lists those that there are", variable)
+        log.warning("%s is set, but no setting has this variable; --help lists all variables", variable)
     return settings
 
 

@@ -80,7 +80,7 @@ def _credentials(tls: TlsOptions) -> grpc.ChannelCredentials | None:
         raise TlsFileError("A client certificate and its key must be given together.")
     if not is_encrypted(tls):
         if certificate is not None:
-            raise TlsFileError("A client certificate needs TLS: ask for it, or name the authority of the server.")
+            raise TlsFileError("A client certificate needs TLS: set tls or tls_ca (csm: --tls or --tls-ca).")
         return None
     roots = None if ca is None else _read_authorities(ca)
     if certificate is None or key is None:
@@ -93,7 +93,7 @@ def _read_authorities(path: Path) -> bytes:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
         return path.read_bytes()
     except OSError as error:  # SSLError is one
-        raise TlsFileError(f"{path} must hold PEM certificates of who signs the server: {error}") from None
+        raise TlsFileError(f"{path} must hold the PEM certificates of the server's CAs: {error}") from None
 
 
 def _read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:

@@ -174,7 +174,7 @@ def cancelled_here() -> ServerError:
 # Messages of gRPC for connections that fail in TLS, and what each means.
 _HANDSHAKES = (
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),
-    ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, but of a namesake"),
+    ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, though of the same name"),
     ("Hostname Verification Check failed", "the server's certificate is for another name"),
     ("WRONG_VERSION_NUMBER", "the server does not speak TLS"),
     ("Socket closed", "the server hung up; it may want TLS, or a client certificate that it trusts"),

@@ -47,7 +47,7 @@ def _load_turn(path: Path, number: int, entry: object) -> Turn:
     if not isinstance(speaker, int) or isinstance(speaker, bool) or not isinstance(text, str):
         raise ContextFileError(f"{where} needs 'speaker', a whole number, and 'text', a string.")
     if not -LARGEST_SPEAKER <= speaker <= LARGEST_SPEAKER or not is_unicode(text):
-        raise ContextFileError(f"{where}: 'speaker' or 'text' is nothing that can be sent.")
+        raise ContextFileError(f"{where}: 'speaker' must fit 32 bits, and 'text' must be valid Unicode.")
     if "audio" in entry and "codes" in entry:
         raise ContextFileError(f"{where} has both 'audio' and 'codes'; one of them is enough.")
     wav = _load(where, path, entry["audio"]) if "audio" in entry else None

@@ -112,7 +112,7 @@ class ContextReader:
                 return self._codes(field, codes)
             case "sealed":
                 why = (
-                    "holds open codes, but this server takes only sealed ones: send `sealed_codes` as they were"
+                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
                     " returned, or the turn's audio as a recording."
                 )
                 self._wrong(field, why, "CODES_NOT_SEALED")

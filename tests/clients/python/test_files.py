@@ -41,8 +41,8 @@ def test_conversation_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
         ('[{"speaker": 0, "text": "x", "audio": "missing.wav"}]', "No such file"),
         ('[{"speaker": 0, "text": "x", "audio": 7}]', "name its file with a string"),
         ('[{"speaker": 0, "text": "x", "audio": "a\\u0000b"}]', "null byte"),
-        ('[{"speaker": 0, "text": "\\ud800"}]', "nothing that can be sent"),
-        ('[{"speaker": 2147483648, "text": "x"}]', "nothing that can be sent"),
+        ('[{"speaker": 0, "text": "\\ud800"}]', "must fit 32 bits"),
+        ('[{"speaker": 2147483648, "text": "x"}]', "must fit 32 bits"),
         ('[{"speaker": 0, "text": "x", "codes": "bad.codes"}]', "not written by this client"),
     ],
 )

@@ -80,10 +80,10 @@ def test_connection_that_is_lost_later_is_not_blamed_on_tls() -> None:
 def test_unusable_files_are_named(tmp_path: Path) -> None:
     ours = Authority()
     missing, ca = tmp_path / "missing.crt", ours.write_ca(tmp_path)
-    with pytest.raises(TlsFileError, match=r"missing.crt must hold PEM certificates.*No such file"):
+    with pytest.raises(TlsFileError, match=r"missing.crt must hold the PEM certificates.*No such file"):
         AsyncClient("localhost:1", tls_ca=missing)
     ca.write_text("no certificate")
-    with pytest.raises(TlsFileError, match=r"ca.crt must hold PEM certificates"):
+    with pytest.raises(TlsFileError, match=r"ca.crt must hold the PEM certificates"):
         Client("localhost:1", tls_ca=ca)
     own = write_pair(tmp_path, ours.issue()[0], ours.issue()[1])  # they do not belong together
     with pytest.raises(TlsFileError, match=r"tls.crt and .*tls.key must be a PEM certificate chain and its unenc"):
@@ -107,4 +107,4 @@ def test_program_speaks_tls_and_tells_a_wrong_authority(serve: Any, tmp_path: Pa
         told = capsys.readouterr().err
         assert f"No server answers at {target[1]}: the server's certificate is not of an authority" in told
     assert main(["serve-info", "--tls-ca", str(tmp_path / "none.crt")]) == 1
-    assert "none.crt must hold PEM certificates" in capsys.readouterr().err
+    assert "none.crt must hold the PEM certificates" in capsys.readouterr().err

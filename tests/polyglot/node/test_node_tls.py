@@ -91,15 +91,15 @@ async def test_server_without_tls_is_told_from_one_that_is_away(node: Any, tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--tls-ca missing.crt", r"missing.crt must hold PEM certificates of who signs the server: ENOENT"),
-        ("--tls-ca junk", r"junk must hold PEM certificates of who signs the server: it has none"),
-        ("--tls-ca broken.crt", r"broken.crt must hold PEM certificates of who signs the server: "),
+        ("--tls-ca missing.crt", r"missing.crt must hold the PEM certificates of the server's CAs: ENOENT"),
+        ("--tls-ca junk", r"junk must hold the PEM certificates of the server's CAs: it has none"),
+        ("--tls-ca broken.crt", r"broken.crt must hold the PEM certificates of the server's CAs: "),
         ("--tls --tls-certificate tls.crt --tls-key other.key", "must be a PEM certificate chain and its unencrypted"),
         ("--tls --tls-certificate tls.crt --tls-key locked.key", "must be a PEM certificate chain and its unencrypted"),
         ("--tls --tls-certificate junk --tls-key tls.key", "must be a PEM certificate chain and its unencrypted key"),
         ("--tls --tls-key tls.key", "A client certificate and its key must be given together."),
         ("--tls-certificate tls.crt", "A client certificate and its key must be given together."),
-        ("--tls-certificate tls.crt --tls-key tls.key", "A client certificate needs TLS: ask for it with --tls"),
+        ("--tls-certificate tls.crt --tls-key tls.key", "A client certificate needs TLS: set --tls or --tls-ca"),
     ],
 )
 def test_unusable_files_and_halves_are_named(node: Any, tmp_path: Path, flags: str, message: str) -> None:

@@ -77,7 +77,7 @@ def test_variable_that_no_setting_has_is_told(
         monkeypatch.setenv(name, "json" if name.endswith("format") else "5")
     load_settings(DemoSettings, [])
     assert [record.getMessage() for record in caplog.records] == [
-        "CSM_DEMO_QUEUE_LIMT is set, but no setting has this variable; --help lists those that there are"
+        "CSM_DEMO_QUEUE_LIMT is set, but no setting has this variable; --help lists all variables"
     ]
 
 

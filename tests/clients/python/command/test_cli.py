@@ -39,7 +39,7 @@ def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.Captu
         ("Hello.", ["--max-seconds", "900"], "--max-seconds is 900 s; "),
         ("Hello.", ["--conversation", "x" * 129], "--conversation "),
         ("Hello.", ["--context", "CONTEXT"], "--context (turns[0].text) is empty; "),
-        ("?!", [], "the text has no letter"),
+        ("?!", [], "the text has nothing to say"),
     ],
 )
 def test_wrong_value_is_told_by_its_option(
