@@ -64,13 +64,13 @@ WORDS: tuple[Spoken, ...] = (
     TODAY,
     (Arm("depth", "int8", "int8"), 0),
     (Arm("both", "int8", "int8"), 0),
-    (Arm(), 1000),  # what chance changes
+    (Arm(), 1000),  # today's arm with other seeds: the effect of chance
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What every arm is given. prompts: (T, D) each; codes: (frames, K) each."""
+    """The input of every arm. prompts: (T, D) each. codes: (frames, K) each."""
 
     name: str
     model: CSM
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> None:
-    """The states before a frame are the exact ones where the backbone is exact."""
+    """Measures each arm's logits. An arm whose backbone is exact gets the exact hidden states."""
     today = pack(frames.model)
     exact_hidden = hidden_of(today, frames.prompts, frames.codes)
     exact = logits_of(today, exact_hidden, frames.codes)
@@ -118,7 +118,7 @@ def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> Non
 
 
 def measure_words(results: Results, bundle: Path, texts: Sequence[Judged]) -> None:
-    """Some texts by every arm, then the next texts: a run that is cut off has its rows over the same texts."""
+    """Runs every arm on some texts, then on the next ones, so an interrupted run has all arms on the same texts."""
     name = voice_name(bundle)
     voices = {arm: RoundedVoice(bundle, arm) for arm, _ in WORDS}
     greedy = {arm: voice.say(texts[:GREEDY_TEXTS], greedy=True) for arm, voice in voices.items()}

@@ -1,4 +1,4 @@
-"""The built-in voice with rounded products: words understood, and codes that stay the same."""
+"""The built-in voice with rounded products: word error rate, and codes that stay the same."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from recipes.builtin_voice.evaluation.sets import Judged
 from recipes.builtin_voice.evaluation.voice import Saying, Voice
 
 SPEAKERS = 2
-DRAWS = 10_000  # of the texts, with replacement, for the interval of a difference
-Counts = list[tuple[int, int]]  # wrong words and words, of each saying
+DRAWS = 10_000  # bootstrap samples of the texts, for the interval of a difference
+Counts = list[tuple[int, int]]  # (wrong words, words) of each utterance
 
 
 class RoundedVoice:
-    """A bundle's voice whose products round as the arm does."""
+    """A bundle's voice whose products round like the arm."""
 
     def __init__(self, bundle: Path, arm: Arm) -> None:
         self._voice = Voice(bundle, packed=partial(packed_as, arm=arm))
         self._recommended = self._voice.temperature, self._voice.top_k
 
     def say(self, texts: Sequence[Judged], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
-        """The speakers take turns; text i has the seed first_seed + i."""
+        """Speaks the texts with alternating speakers; text i has the seed first_seed + i."""
         self._voice.temperature, self._voice.top_k = (0.0, 1) if greedy else self._recommended
         requests = [[Segment(at % SPEAKERS, text.text)] for at, text in enumerate(texts)]
         with rows_rounded():
@@ -40,7 +40,7 @@ class RoundedVoice:
 
 
 def rates(counts: Counts, today: Counts) -> dict[str, object]:
-    """Share of the words that are wrong; its change, with the interval that holds 95 of 100 drawings of the texts."""
+    """The word error rate, and the change of it with its 95 % bootstrap interval over the texts."""
     ours, theirs = np.array(counts), np.array(today)
     drawn = np.random.default_rng(0).integers(0, len(ours), (DRAWS, len(ours)))
     low, high = np.percentile(_share(ours[drawn]) - _share(theirs[drawn]), [2.5, 97.5])
@@ -72,6 +72,6 @@ def _leading(ours: Codes, theirs: Codes) -> int:
 
 
 def _share(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """counts: (..., texts, 2), wrong words and words."""
+    """The word error rate. counts: (..., texts, 2), wrong words and words."""
     summed = counts.sum(axis=-2)
     return summed[..., 0] / summed[..., 1]

@@ -1,4 +1,4 @@
-"""Makes calls and connections, and says how each ended. It draws nothing."""
+"""Makes calls and connections, and counts how they ended. It draws no examples."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from bench.fuzz.strategies import Call
 
 AT_ONCE = 16
 MOST_FINDINGS = 50
-SOCKET_S = 0.5  # until a peer that says nothing is left
+SOCKET_S = 0.5  # how long it waits for a silent peer
 
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
 
 @dataclass
 class Tally:
-    """How all calls ended."""
+    """Counts of how calls ended."""
 
     codes: Counter[str] = field(default_factory=Counter)
     by_port: Counter[str] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)  # calls with a status that no caller may ever get
+    findings: list[str] = field(default_factory=list)  # calls with a status that callers must never get
     num_findings: int = 0
 
 
 class Caller:
-    """Calls over one connection a port, several calls at once."""
+    """Makes several calls at once, over one connection to each port."""
 
     def __init__(self, ports: dict[str, int]) -> None:
         self.tally = Tally()
         self.ports = ports
-        # Larger messages than a server takes may be sent, and answers of any size be read.
+        # The client may send larger messages than a server accepts, and receive any size.
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._channels = {
             name: grpc.insecure_channel(f"127.0.0.1:{port}", options)
@@ -57,15 +57,15 @@ class Caller:
             channel.close()
 
     def call(self, call: Call) -> None:
-        """Begins a call, once there is room."""
+        """Begins a call, when not too many are running."""
         self._begin(self._call, call)
 
     def connect(self, port: str, content: bytes) -> None:
-        """Begins to send bytes, which need not be HTTP/2, over a connection of their own."""
+        """Begins to send bytes, which need not be HTTP/2, over a new connection."""
         self._begin(self._connect, port, content)
 
     def wait(self) -> None:
-        """Returns when all that was begun has ended."""
+        """Returns when all calls and connections have ended."""
         for _ in range(AT_ONCE):
             self._room.acquire()
         self._room.release(AT_ONCE)
@@ -104,7 +104,7 @@ class Caller:
                     self.tally.findings.append(f"{call.method}: {code.name} {details}; sent {sent}")
 
     def _ending(self, call: Call) -> tuple[grpc.StatusCode, str]:
-        """The status. OK for a call that the caller has left."""
+        """The status of a call; OK for one that the caller has cancelled."""
         ended = threading.Event()
 
         def requests() -> Iterator[bytes]:
@@ -112,7 +112,7 @@ class Caller:
             if not call.half_closes:
                 ended.wait(call.timeout_s)
 
-        # Every call is one of streams here: a request of none or of two messages is malformed as well.
+        # Every call is made as a bidirectional stream, so that a unary request may have no or two messages.
         stream: Any = self._channels[call.method.port].stream_stream(call.method.path, None, None)
         running = stream(requests(), timeout=call.timeout_s, metadata=call.metadata)
         try:

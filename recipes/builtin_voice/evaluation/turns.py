@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.scanner import Scan, scan
 from csm_codec.watermark.detect.stretches import Stretch
@@ -142,7 +142,9 @@ def main() -> None:
     random = np.random.default_rng(SEED)
     said = [clips[first : first + 2 * TURNS] for first in range(0, 2 * TURNS * arguments.talks, 2 * TURNS)]
     rows += turns_found(silentcipher, [talk(silentcipher, some, random) for some in said])
-    tell({"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}, arguments.json)
+    write_result(
+        {"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}, arguments.json
+    )
 
 
 if __name__ == "__main__":
