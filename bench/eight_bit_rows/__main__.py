@@ -40,7 +40,7 @@ from csm_engine.model.loader import load_model, random_model
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_text.frontend import load
 from recipes.builtin_voice.evaluation.results import Results
-from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.sets import EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Saying
 
 FORMS: tuple[Form, Form] = ("int8", "float8")
@@ -94,7 +94,7 @@ def main() -> None:
     results = Results(arguments.json, f"eight_bit_rows_{arguments.part}", KEY, {"note": NOTE})
     with torch.inference_mode():
         if arguments.part == "words":
-            measure_words(results, arguments.bundle, judged("everyday", arguments.texts))
+            measure_words(results, arguments.bundle, evaluation_texts("everyday", arguments.texts))
         else:
             frames = (
                 random_frames(arguments.layers[0], arguments.layers[1], arguments.batch)
@@ -117,7 +117,7 @@ def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> Non
         put(results, {"model": frames.name, **arm.told(), "frames": len(exact), **compared(logits, exact)})
 
 
-def measure_words(results: Results, bundle: Path, texts: Sequence[Judged]) -> None:
+def measure_words(results: Results, bundle: Path, texts: Sequence[EvaluationText]) -> None:
     """Runs every arm on some texts, then on the next ones, so an interrupted run has all arms on the same texts."""
     name = voice_name(bundle)
     voices = {arm: RoundedVoice(bundle, arm) for arm, _ in WORDS}
@@ -157,7 +157,7 @@ def random_frames(backbone_layers: int, depth_layers: int, batch: int) -> Frames
 
 
 def voice_frames(bundle: Path, num_texts: int) -> Frames:
-    texts, opened = judged("everyday", num_texts), open_bundle(str(bundle))
+    texts, opened = evaluation_texts("everyday", num_texts), open_bundle(str(bundle))
     model = load_model(opened.path("model"))
     tokenizer = TextTokenizer(opened.path("tokenizer"), model.config.text_vocab_size)
     read = load(opened.text_frontend).phonemize if opened.text_frontend else str

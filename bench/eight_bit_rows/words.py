@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from bench.eight_bit_rows.rounding import Arm, packed_as, rows_rounded
 from csm_engine.types import Codes, Segment
-from recipes.builtin_voice.evaluation.recognizer import hear_all
-from recipes.builtin_voice.evaluation.sets import Judged
+from recipes.builtin_voice.evaluation.recognizer import recognize_all
+from recipes.builtin_voice.evaluation.sets import EvaluationText
 from recipes.builtin_voice.evaluation.voice import Saying, Voice
 
 SPEAKERS = 2
@@ -27,15 +27,15 @@ class RoundedVoice:
         self._voice = Voice(bundle, packed=partial(packed_as, arm=arm))
         self._recommended = self._voice.temperature, self._voice.top_k
 
-    def say(self, texts: Sequence[Judged], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
+    def say(self, texts: Sequence[EvaluationText], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
         """Speaks the texts with alternating speakers; text i has the seed first_seed + i."""
         self._voice.temperature, self._voice.top_k = (0.0, 1) if greedy else self._recommended
         requests = [[Segment(at % SPEAKERS, text.text)] for at, text in enumerate(texts)]
         with rows_rounded():
             return self._voice.say(requests, first_seed=first_seed)
 
-    def errors(self, sayings: Sequence[Saying], texts: Sequence[Judged]) -> Counts:
-        heard = hear_all(None, [saying.pcm for saying in sayings], self._voice.sample_rate_hz, processes=1)
+    def errors(self, sayings: Sequence[Saying], texts: Sequence[EvaluationText]) -> Counts:
+        heard = recognize_all(None, [saying.pcm for saying in sayings], self._voice.sample_rate_hz, processes=1)
         return [text.word_errors(words) for text, words in zip(texts, heard, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""What is found of the mark at each strength: whole clips, and turns inside recordings.
+"""How well the watermark is detected at each strength: in whole clips, and in turns inside recordings.
 
     python -m recipes.builtin_voice.evaluation.turns --json bench/results/watermark_turns.json
 
@@ -42,7 +42,7 @@ COLUMNS = (
 RATIOS_DB = (30.0, 36.0, 47.0)  # the small networks', csm-1b's, the published hparams'
 TURNS = 5
 TURN_SECONDS = (2.0, 3.6)
-PAUSE_SECONDS = 3.0  # or longer: turns that are at most six messages apart may be one stretch
+PAUSE_SECONDS = 3.0  # at least, as turns that are at most six messages apart may be one stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def talk(silentcipher: SilentCipher, clips: Sequence[Pcm], random: np.random.Gen
 
 
 def turns_found(silentcipher: SilentCipher, talks: Sequence[Talk]) -> list[Row]:
-    """A row for each distortion but crops, which move the turns."""
+    """A row for each distortion except crops, which would move the turns."""
     rows: list[Row] = []
     for name, distortion in distortions().items():
         if name.startswith("crop"):
