@@ -10,7 +10,7 @@ import pytest
 from csm_engine.types import Segment
 from recipes.builtin_voice.evaluation import text_contexts
 from recipes.builtin_voice.evaluation.sets import EvaluationText
-from recipes.builtin_voice.evaluation.text_contexts import PooledRounds, LongTexts, Window
+from recipes.builtin_voice.evaluation.text_contexts import LongTexts, PooledRounds, Window
 from recipes.builtin_voice.evaluation.voice import Saying
 
 SENTENCES = [EvaluationText(f"word{'abcdefgh'[index]} again.", ("two words",)) for index in range(8)]
