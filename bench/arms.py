@@ -1,9 +1,9 @@
-"""The arms of the frame-step benchmark, all over the same weights: one frame for a whole batch per call.
+"""The arms of the frame-step benchmark, all with the same weights. A call makes one frame for a whole batch.
 
-`Reference` is the published step: torchtune's own forward, KV cache and masks, every code fed through the projection,
-softmax sampling (after github.com/SesameAILabs/csm models.py). `Transformers` is the transformers library's model and
-caches, its depth decoder through `generate`. It draws codebook 0 greedily, which costs less than the other arms'
-sampling. `Ours` is the engine's step.
+`Reference` is the published step: torchtune's forward, KV cache and masks, a projection of every code, softmax sampling
+(after github.com/SesameAILabs/csm models.py). `Transformers` is the transformers library's model with its caches, and
+its depth decoder through `generate`; it draws codebook 0 greedily, which is cheaper than the other arms' sampling.
+`Ours` is the engine's step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.tiny.csm import transformers_state
 
 
 class Arm(Protocol):
-    """prompts: (B, T, D). `start` prefills them; `frame` makes the next (B, K) codes."""
+    """`start` prefills prompts, (B, T, D); `frame` makes the next codes, (B, K)."""
 
     dtype: torch.dtype
 
@@ -34,6 +34,8 @@ class Arm(Protocol):
 
 
 class Ours:
+    """The engine's step, replayed from CUDA graphs where the device is a GPU."""
+
     def __init__(self, weights: PackedWeights, batch: int, *, kv_dtype: torch.dtype | None = None) -> None:
         self.dtype = weights.dtype
         self.in_eight_bits = kv_dtype is FLOAT8 or weights.backbone.layers[0].qkv.scale is not None
@@ -50,12 +52,12 @@ class Ours:
     def frame(self) -> Tensor:
         return self._step(self._slots)[:, :-1]
 
-    def somebody_ended(self) -> bool:
-        """Whether a row of the last turn fell silent or filled its slot."""
+    def any_row_ended(self) -> bool:
+        """Whether the speech of a row has ended, or its slot is full."""
         return not bool(self._step.state.active[self._slots].all())
 
     def logits(self, prompts: Tensor, codes: Tensor) -> Tensor:
-        """Of the frame after the prompts, its codes (B, K) given: (B, K, V)."""
+        """The logits of the frame after the prompts, (B, K, V), when its codes are `codes`, (B, K)."""
         self.start(prompts, SamplingParams())
         state, step = self._step.state, self._packed
         hidden = step.backbone.step(state.next_embedding[self._slots], self._slots, state.position[self._slots])
@@ -121,7 +123,7 @@ class Reference:
 
 
 class Transformers:
-    """Eager, its own dynamic caches."""
+    """The transformers library's model: eager, with its own dynamic caches."""
 
     def __init__(self, config_values: dict[str, Any], model: CSM, batch: int) -> None:
         from transformers import CsmConfig, CsmForConditionalGeneration
@@ -137,7 +139,7 @@ class Transformers:
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
         self._next: dict[str, Tensor] = {"inputs_embeds": prompts}
         self._cache = None
-        # Only this arm draws ids that no codebook has. Excluding them costs time, so only the gate does it.
+        # Only this arm can draw ids that are no codes. Suppressing them takes time, so only the gate does it.
         spare = list(range(self._codebook_size, self._vocab_size))
         self._options: dict[str, object] = {"do_sample": False, "suppress_tokens": spare}
         if sampling.temperature:

@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def arm_makers(parts: Parts, oracle: PackageOracle) -> dict[str, Callable[[int], Arm]]:
-    """By name: batch -> arm. All arms in bfloat16 share networks, which are loaded when one of them is made."""
+    """For each arm, a function that makes it for a batch. All arms in bfloat16 share networks, loaded on first use."""
     in_bfloat16 = cache(parts.in_bfloat16)
     return {
         "decode": lambda batch: Decode(parts, batch),
@@ -121,7 +121,7 @@ def arm_makers(parts: Parts, oracle: PackageOracle) -> dict[str, Callable[[int],
 
 
 def how_near(parts: Parts) -> dict[str, object]:
-    """Mimi and the mark in bfloat16 beside float32."""
+    """How far Mimi and the watermark in bfloat16 are from float32."""
     bfloat16 = bfloat16_snr(parts.mimi_path, parts.device)
     print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
     mark_snr_db = bfloat16_mark_snr_db(parts.silentcipher, parts.noise(UTTERANCE_S, RATE_HZ), RATE_HZ)
@@ -161,7 +161,7 @@ def check_gate(parts: Parts, oracle: PackageOracle) -> float:
 def measure(
     arms: Mapping[str, Arm], frames: int, rounds: int, device: torch.device
 ) -> dict[str, list[tuple[float, float]]]:
-    """Wall and CPU milliseconds per frame of one stream, for each turn."""
+    """For each arm and turn, (wall, CPU) milliseconds per frame of one stream."""
     for arm in arms.values():
         arm.run()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
@@ -201,7 +201,7 @@ def print_row(row: Mapping[str, object]) -> None:
 
 
 def first_audio(parts: Parts, name: str, trials: int) -> dict[str, object]:
-    """The delay of a stream's first audio that the mark adds."""
+    """How much later a stream's first audio comes because of the watermark."""
     looks: dict[str, LookAhead] = {"full": FULL, "adaptive": ADAPTIVE}
     codec = parts.codec(1, looks[name])
     at_once, in_real_time = [], []
@@ -218,7 +218,7 @@ def first_audio(parts: Parts, name: str, trials: int) -> dict[str, object]:
         added_ms = 1000 * (time.perf_counter() - began - first_frame_s)
         frames = stream.num_frames
         codec.cancel(stream)
-        if trial:  # the first one warms up
+        if trial:  # the first one is a warm-up
             at_once.append(added_ms)
             in_real_time.append(FRAME_MS * (frames - 1) + added_ms / frames)  # earlier frames' work is done meanwhile
     return {

@@ -36,7 +36,7 @@ UTTERANCE_S = 2.0
 
 @dataclass(frozen=True)
 class Parts:
-    """Networks on one device."""
+    """The codec's networks on one device."""
 
     mimi: Mimi
     mimi_path: Path
@@ -48,7 +48,7 @@ class Parts:
     constant_shape: bool = False
 
     def in_bfloat16(self, *, modules: bool = False) -> Parts:
-        """The same networks with Mimi loaded again: modules in bfloat16 convert its weights in place."""
+        """The same networks with Mimi loaded again, as modules in bfloat16 convert its weights in place."""
         mimi = load_mimi(self.mimi_path, device=self.device)
         return replace(self, mimi=mimi, dtype=torch.bfloat16, watermark_dtype=torch.bfloat16, modules=modules)
 
@@ -102,7 +102,7 @@ class Parts:
 
 
 class Arm(Protocol):
-    """frames: of one stream, per call. streams: per call."""
+    """frames: that a call makes of one stream. streams: that a call serves."""
 
     frames: float
     streams: int
@@ -128,7 +128,7 @@ class Decode:
 
 
 class Mark:
-    """The watermark alone, with its full look-ahead; resampling to the networks' rate and back included."""
+    """The watermark alone, with its full look-ahead, resampling to the networks' rate and back."""
 
     frames = 1.0
 
@@ -183,7 +183,7 @@ class StatelessChunks:
 
 
 class PackageMark:
-    """One utterance a call, at the networks' rate. The package's own resampling is left out, in its favour."""
+    """The SilentCipher package: one utterance a call, at the networks' rate, so without the package's resampling."""
 
     streams = 1
 

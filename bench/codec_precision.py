@@ -20,7 +20,7 @@ STREAMS = 2
 
 
 def bfloat16_snr(mimi: Path, device: torch.device) -> dict[str, float]:
-    """Signal to difference in dB: of all audio, and of the worst single frame."""
+    """The ratio of signal to difference in dB: for all audio, and for the worst single frame."""
     exact, rounded = (_decoded(mimi, device, dtype) for dtype in (torch.float32, torch.bfloat16))
     signal, difference = (np.square(x, dtype=np.float64).sum(axis=-1) for x in (exact, exact - rounded))
     return {
@@ -31,13 +31,13 @@ def bfloat16_snr(mimi: Path, device: torch.device) -> dict[str, float]:
 
 
 def bfloat16_mark_snr_db(silentcipher: SilentCipher, clip: Pcm, rate_hz: int) -> float:
-    """Mark in float32 to its difference from the mark in bfloat16, with the embedder for CPUs."""
+    """The ratio in dB of the watermark in float32 to its difference from bfloat16, with the embedder for CPUs."""
     exact, rounded = (_mark(silentcipher, clip, rate_hz, dtype) for dtype in (torch.float32, torch.bfloat16))
     return round(float(10 * np.log10(np.square(exact).sum() / np.square(exact - rounded).sum())), 1)
 
 
 def _mark(silentcipher: SilentCipher, clip: Pcm, rate_hz: int, dtype: torch.dtype) -> Pcm:
-    """The mark: what is added to the clip."""
+    """The watermark: what is added to the clip."""
     embedder = Embedder(silentcipher, sample_rate_hz=rate_hz, num_slots=1, lane_width=1, dtype=dtype)
     embedder.join(0, frame_symbols(b"bench"), RunningLevel(embedder.n_fft))
     return embedder.push({0: Chunk(clip, last=True)})[0] - clip
@@ -45,7 +45,7 @@ def _mark(silentcipher: SilentCipher, clip: Pcm, rate_hz: int, dtype: torch.dtyp
 
 def _decoded(path: Path, device: torch.device, dtype: torch.dtype) -> np.ndarray:
     """(frames, STREAMS, samples), fp32"""
-    mimi = load_mimi(path, device=device)  # anew: bfloat16 converts the weights in place
+    mimi = load_mimi(path, device=device)  # loaded again, as bfloat16 converts the weights in place
     decoder = MimiDecoder(mimi, num_lanes=1, lane_width=STREAMS, dtype=dtype)
     shape = (FRAMES, STREAMS, mimi.identity.codebook_count)
     codes = torch.from_numpy(np.random.default_rng(0).integers(0, mimi.identity.codebook_size, shape))

@@ -39,7 +39,7 @@ from tests.support.tiny.csm import transformers_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=1)
-SMALLEST_CODEC = {  # transformers insists on building a codec; nothing here uses it
+SMALLEST_CODEC = {  # transformers must build a codec, which is not used
     "model_type": "mimi", "num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 8, "codebook_dim": 8,
     "vector_quantization_hidden_dimension": 8, "upsample_groups": 16,
@@ -95,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
 def make_arms(
     config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype, wanted: list[str]
 ) -> dict[str, Arm]:
-    """Each over the same seeded weights."""
+    """The arms by name, with the same seeded weights."""
 
     def model(dtype: torch.dtype = dtype) -> CSM:
         return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
@@ -129,7 +129,7 @@ def make_prompts(
 
 
 def logit_error(arms: dict[str, Arm], prompts: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Of each variant of ours against ours, where that runs."""
+    """The logits' error of each variant of ours against ours, if that is among the arms."""
     exact = arms.get("ours")
     if not isinstance(exact, Ours):
         return {}
@@ -142,7 +142,7 @@ def logit_error(arms: dict[str, Arm], prompts: torch.Tensor) -> dict[str, dict[s
 def measure(
     arms: dict[str, Arm], prompts: torch.Tensor, frames: int, rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Milliseconds per frame of each turn."""
+    """Milliseconds per frame of each arm, in each of its turns."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
     for name in in_turns(arms, rounds):
         arms[name].start(prompts, SAMPLING)
@@ -153,12 +153,12 @@ def measure(
             arms[name].frame()
         synchronize(device)
         taken[name].append((time.perf_counter() - began) / frames * 1000)
-        gate.check_nobody_ended([arms[name]])
+        gate.check_no_row_ended([arms[name]])
     return taken
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of a large copy."""
+    """Memory bandwidth: bytes a second that a large copy reads and writes."""
     source = torch.empty(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = float("inf")

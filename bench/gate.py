@@ -1,8 +1,8 @@
 """The check that an arm of the frame-step benchmark must pass before it is timed, and the error of its logits.
 
-Every arm draws the same frames greedily. A near tie that goes the other way changes all later codes, so codes are
-compared row by row up to the first difference. Between float32 arms no code may differ. With bfloat16, one in ten of
-the compared codes may. Codes of arms in eight bits are not checked; their logits' error is reported instead.
+Every arm draws the same frames greedily. As one different code changes all later ones, codes are compared row by row up
+to the first difference. Between float32 arms no code may differ; with bfloat16 one in ten of the compared codes may.
+Codes of arms in eight bits are not checked; the error of their logits is reported instead.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ NEEDED_IN_BFLOAT16 = 0.9
 
 
 def check(arms: dict[str, Arm], prompts: Tensor) -> dict[str, float]:
-    """Share of the compared codes in which each arm agrees with the first one.
+    """The share of the compared codes in which each arm agrees with the first one.
 
-    Ends the program if ours is not the reference's; takes others that fail out of `arms`, so that they are not timed.
+    Exits the program if ours and the reference disagree. Removes other arms that fail from `arms`.
     """
     first, *others = arms
     expected, agreement = _greedy_codes(arms[first], prompts), {}
@@ -33,10 +33,10 @@ def check(arms: dict[str, Arm], prompts: Tensor) -> dict[str, float]:
         exact = arms[name].dtype is arms[first].dtype is torch.float32
         if share >= (1.0 if exact else NEEDED_IN_BFLOAT16) or _in_eight_bits(arms[name]):
             continue
-        told = f"gate: only {share:.1%} of the greedy codes of {name} are those of {first}"
+        failure = f"gate: only {share:.1%} of the greedy codes of {name} are those of {first}"
         if {name, first} == {"ours", "reference"}:
-            sys.exit(f"{told}; no figures")
-        print(f"{told}; it is not timed", flush=True)
+            sys.exit(f"{failure}; no figures")
+        print(f"{failure}; it is not timed", flush=True)
         del arms[name]
     return {name: round(share, 4) for name, share in agreement.items()}
 
@@ -46,7 +46,7 @@ def _in_eight_bits(arm: Arm) -> bool:
 
 
 def agreeing_share(codes: Tensor, expected: Tensor) -> float:
-    """(frames, B, K) both: equal codes before each row's first unlike one, of those and the unlike ones."""
+    """The share of equal codes up to and including each row's first different one. Both: (frames, B, K)."""
     equal = (codes == expected).movedim(1, 0).flatten(1)  # (B, frames K)
     leading = int(equal.long().cumprod(dim=1).sum())
     return leading / (leading + int((~equal.all(dim=1)).sum()))
@@ -59,10 +59,10 @@ def _greedy_codes(arm: Arm, prompts: Tensor) -> Tensor:
 
 
 def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[str, float]:
-    """How far one frame's logits are from the exact ones. Both models get the same codes as input.
+    """How far the logits of one frame are from the exact ones, with the same codes as input.
 
-    prompts: (B, T, D); codes: (B, K) -> `relative`, root mean square error over that of the logits; `same_best`, share
-    of codebooks whose most likely code is the same.
+    prompts: (B, T, D). codes: (B, K). Returns `relative`, the root mean square error divided by the root mean square of
+    the exact logits, and `same_best`, the share of codebooks with the same most likely code.
     """
     ours, right = arm.logits(prompts, codes).float(), exact.logits(prompts, codes).float()
     return {
@@ -71,7 +71,7 @@ def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[
     }
 
 
-def check_nobody_ended(arms: Iterable[Arm]) -> None:
-    """Refuses a turn in which a row ended: the row is padding from then on and costs less."""
-    if any(isinstance(arm, Ours) and arm.somebody_ended() for arm in arms):
+def check_no_row_ended(arms: Iterable[Arm]) -> None:
+    """Exits the program if a row has ended: from then on it was padding, which costs less."""
+    if any(isinstance(arm, Ours) and arm.any_row_ended() for arm in arms):
         sys.exit("a row ended before its turn was over; no figures")

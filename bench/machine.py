@@ -12,7 +12,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """ "AMD EPYC, 2 cores"."""
+    """The CPU's name and the number of cores: "AMD EPYC, 2 cores"."""
     lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
@@ -22,12 +22,12 @@ def gpu_name() -> str | None:
     """Name of the first GPU as the driver reports it; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
-    told = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    return told.splitlines()[0] if told else None
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return names.splitlines()[0] if names else None
 
 
 def commit() -> str:
-    """Short hash of the checkout, followed by "-dirty" when tracked files differ; empty without git."""
+    """The commit's short hash, with "-dirty" when tracked files are changed; empty without git."""
     return "" if shutil.which("git") is None else _output("git", "describe", "--always", "--dirty", "--exclude=*")
 
 

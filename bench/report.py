@@ -4,7 +4,7 @@
     python -m bench.report --write          # puts it into bench/README.md, between the marks
     python -m bench.report --plot FOLDER    # frame_time.png, ttfa.png; needs matplotlib
 
-It measures nothing and knows no benchmark's insides, only the keys that their JSON has.
+It measures nothing, and knows of the benchmarks only the keys of their JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Json = dict[str, Any]
 Column = tuple[str, Callable[[Json], object]]  # heading, value of a row
 
 
-def tell(result: Mapping[str, Any], out: Path | None) -> None:
-    """Ends a benchmark: its result is the last line of the output, and in a file where `out` names one."""
+def write_result(result: Mapping[str, Any], out: Path | None) -> None:
+    """Prints a benchmark's result as the last line of its output, and writes it to the file `out`, if there is one."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -34,7 +34,7 @@ def tell(result: Mapping[str, Any], out: Path | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--write", action="store_true", help=f"write the tables into {PAGE.name}")
@@ -67,7 +67,7 @@ def markdown(results: dict[str, Json]) -> str:
 
 
 def with_tables(page: str, tables: str) -> str:
-    """The page with the text between its marks replaced. Raises ValueError without marks."""
+    """The page with the tables between its two marks replaced. Raises ValueError without the marks."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
@@ -82,7 +82,7 @@ def section(name: str, result: Json) -> str:
 
 
 def conditions(result: Json) -> Iterable[str]:
-    """What a reader must know beside the table: shape, model, context, note."""
+    """Sentences that belong to a table: shape, model, context, note."""
     if shape := result.get("shape"):
         yield f"Shape {shape}, {result.get('dtype')}"
     if model := result.get("model"):
@@ -99,7 +99,7 @@ def conditions(result: Json) -> Iterable[str]:
 
 
 def refused(refusal: Json) -> str:
-    """A refused stream and what was struck meanwhile, in a sentence. Seconds count from the refusal."""
+    """A sentence about a refused stream and the faults at that time. Seconds count from the refusal."""
     faults = [f"{f['fault']} {f['replica']} from {f['from_s']:g} to {f['until_s']:g} s" for f in refusal["faults"]]
     down, near = ", ".join(refusal["down"]) or "nothing", "; ".join(faults) or "no fault"
     return f"Refused: {refusal['stream']} with {refusal['reason']}; struck at that moment: {down} ({near})"
@@ -118,6 +118,8 @@ def shown(value: object) -> str:
 
 
 def of(key: str, percentile: str = "") -> Callable[[Json], object]:
+    """Reads a row's value, or one percentile of it."""
+
     def value(row: Json) -> object:
         found = row.get(key)
         return found.get(percentile) if percentile and found is not None else found
@@ -133,7 +135,7 @@ def percent(key: str) -> Callable[[Json], object]:
 
 
 def generic_columns(rows: Sequence[Json]) -> list[Column]:
-    """Every plain value, under its own name."""
+    """A column for every key whose value is no list and no object."""
     return [(key, of(key)) for key, value in (rows[0] if rows else {}).items() if not isinstance(value, dict | list)]
 
 

@@ -52,26 +52,26 @@ from bench.listeners.own_server import own_server
 from bench.listeners.summary import Row, summarize
 from bench.listeners.workload import PROMPTS, AudioLength, PlannedRequest, plan
 from bench.machine import commit, cpu_name, gpu_name
-from bench.report import tell
+from bench.report import write_result
 
 LONGEST_RUN_S = 3600.0
 HIGHEST_RATE = 1000.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     try:
         options, server_options = parse_arguments(arguments)
         result = run_program(benchmark(options, server_options))
     except (CsmClientError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    tell(result, options.out)
+    write_result(result, options.out)
     return 0
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Options, and those of the server that --serve starts. Ends the program for wrong ones."""
+    """(own options, options of the server that --serve starts). Exits the program for wrong ones."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.serving",
         description=__doc__,
@@ -112,7 +112,7 @@ def rates(text: str) -> list[float]:
 
 
 def complaint(options: argparse.Namespace, rest: Sequence[str]) -> str:
-    """The mistake in the options, empty when there is none."""
+    """What is wrong with the options; "" if nothing is."""
     if rest and not options.serve:
         return f"unknown options: {' '.join(rest)}"
     if options.serve and not options.bundle:
@@ -130,7 +130,7 @@ def complaint(options: argparse.Namespace, rest: Sequence[str]) -> str:
 
 
 def is_loopback(target: str) -> bool:
-    """Whether "host:port" is on this machine for sure."""
+    """Whether "host:port" is certainly on this machine."""
     host = target.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -153,7 +153,7 @@ def prompts(options: argparse.Namespace) -> Sequence[str]:
 
 
 async def benchmark(options: argparse.Namespace, server_options: Sequence[str]) -> dict[str, Any]:
-    """The object of the last line."""
+    """The result, which is the last line of the output."""
     if not options.serve:
         return await measure(options, options.target) | {"device": options.device_name or "not told (--device-name)"}
     device = options.device_name or device_of(server_options)

@@ -1,4 +1,4 @@
-"""Model sizes that are benchmarked, and the fewest bytes that one frame of each must read."""
+"""The sizes of benchmarked models, and the least number of bytes that a frame of each must read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CSM_1B = ModelConfig(
 )
 SHAPES = {
     "tiny": TINY_BUNDLE,
-    # True widths, fewer layers and a small text table: what a laptop can hold.
+    # The true widths with fewer layers and a small text table, which fits a laptop.
     "csm-1b-shallow": replace(
         CSM_1B,
         backbone=replace(CSM_1B.backbone, num_layers=2),
@@ -29,15 +29,14 @@ SHAPES = {
 
 
 def layer_parameters(stack: TransformerConfig) -> int:
-    """Parameters of one layer's matrices."""
+    """The number of parameters in one layer's matrices."""
     attention = 2 * stack.dim * stack.dim + 2 * stack.dim * stack.num_kv_heads * stack.head_dim
     return attention + 3 * stack.dim * stack.ffn_dim
 
 
 def frame_bytes(config: ModelConfig, *, batch: int, context: int, bytes_per_value: int) -> int:
-    """Bytes that one frame step must read: each weight as often as the model's order demands, and the KV cache.
-
-    The depth decoder runs K - 1 times after the position of the hidden state, which shares a pass with codebook 0.
+    """Bytes that one frame step must read: each weight once for every pass that depends on the one before, and the KV
+    cache. The depth decoder has K - 1 passes: the hidden state's position shares one with codebook 0.
     """
     backbone = layer_parameters(config.backbone) * config.backbone.num_layers
     depth = layer_parameters(config.depth_decoder) * config.depth_decoder.num_layers * (config.num_codebooks - 1)

@@ -1,4 +1,4 @@
-"""Turns of the compared arms, and waiting for a device's queued work. It does not know what an arm does."""
+"""The order in which compared arms run, and waiting for a device. It does not know what an arm does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def in_turns(arms: Collection[str], rounds: int) -> Iterator[str]:
-    """Every name once a round, in order and then in reverse, so that a machine that slows down slows all arms."""
+    """Every name once a round, alternately in order and in reverse, so that a slowing machine slows all arms."""
     for turn in range(rounds):
         yield from arms if turn % 2 == 0 else reversed(list(arms))
 

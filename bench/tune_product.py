@@ -29,11 +29,11 @@ from csm_engine.execution.sampler import SamplingRows
 
 BF16 = torch.bfloat16
 DTYPES = {"bf16": BF16, "float8": FLOAT8, "int8": torch.int8}
-FAST_MEMORY = 400e6  # bytes of unlike weights in one graph: many times the L2 cache
+FAST_MEMORY = 400e6  # bytes of different weights in one graph: many times the L2 cache
 FEWEST_LAUNCHES, MOST_LAUNCHES = 12, 64
 REPLAYS = 7
 MOST_PROCESSES = 16
-FINALISTS = 3  # of each kernel, timed under dependent launch as well
+FINALISTS = 3  # candidates of each kernel that are timed under dependent launch too
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def cases(rows_list: list[int], forms: list[str], kinds: list[str], only: list[s
 
 
 def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], object]], float]:
-    """Launches of a case over unlike memory, and the bytes that one of them reads. copies: how many; None as timed."""
+    """(launches of a case on different memory, the bytes that one reads). copies: how many; None is as when timed."""
     device, rows = torch.device("cuda"), case.rows
     if case.kind == "product":
         product = case.product
@@ -173,7 +173,7 @@ def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], o
 
 
 def compile_one(task: tuple[Case, bool]) -> str:
-    """Compiles a candidate in a process of its own and fills Triton's cache. Returns the error, or an empty string."""
+    """Compiles a candidate into Triton's cache, in a separate process. Returns the error, or ""."""
     case, dependent = task
     triton_ops.dependent_launch = dependent
     try:
@@ -186,7 +186,7 @@ def compile_one(task: tuple[Case, bool]) -> str:
 
 @torch.inference_mode()
 def microseconds(case: Case, dependent: bool) -> tuple[float, float]:
-    """Time of one launch, the median over replays, and the TB/s that it reads."""
+    """(median time of one launch over replays, TB/s that it reads)"""
     triton_ops.dependent_launch = dependent
     calls, size = launches(case)
     calls[0]()

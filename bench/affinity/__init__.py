@@ -1,1 +1,1 @@
-"""Conversations before several engines: who gets a turn, what it reuses, what a lost or new engine moves."""
+"""Conversations with several engines: which engine gets a turn, what it reuses, and what a lost or new engine moves."""

@@ -1,10 +1,10 @@
-"""Conversations find their engine: three engines behind two gateways against one engine behind the same two.
+"""Conversations find their engine: three engines behind two gateways, compared with one engine behind the same two.
 
     python -m bench.affinity --bundle build/bundles/tiny --out bench/results/affinity_tiny_cpu.json
 
-Every stage is a process on loopback, and the engines stand behind one name of a name server of this program. The same
-conversations (same words, same seeds) run before one engine and before three; each turn goes through the other gateway
-than the turn before. Prints a line a phase; the last line is one JSON object.
+Every stage is a process on loopback. The engines have one name, which a name server of this program resolves. The same
+conversations (same words, same seeds) run with one engine and with three; turns alternate between the gateways. Prints
+a line for each phase; the last line is one JSON object.
 
   reuse_share                     prompt positions that an engine had kept, of all; first four turns
   reuse_share_of_single_engine    that of three engines over that of one
@@ -41,7 +41,7 @@ from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from tests.support.network.name_server import NameServer, name_server
 
 TURNS, LATER_TURNS = 4, 4  # later: one after an engine is added, one in which one is killed, two after
@@ -50,14 +50,14 @@ ENGINES = {number: f"127.0.0.1{number}" for number in (1, 2, 3, 4)}
 KILLED, ADDED = 2, 4
 ADDED_TIMEOUT_S = 30.0
 DEADLINE_S = 120.0
-TTL_S = 30  # of an engine's address, as of Kubernetes; gRPC's resolver keeps no answer
+TTL_S = 30  # of an engine's address, as in Kubernetes; gRPC's resolver does not cache
 
 Figures = dict[str, Any]
 ROW = ("reuse_share", "spread", "first_call_s", "share", "moved", "moved_elsewhere", "settled")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.affinity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    tell(figures, options.out)
+    write_result(figures, options.out)
     return 0 if not figures["failed"] else 1
 
 
 async def measure(options: argparse.Namespace) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:  # the watermark's key is part of the audio
+    with tempfile.TemporaryDirectory() as folder:  # all phases share a keyring, as the key changes the audio
         options.keyring = Path(folder, "keys.json")
         single = await one_engine(options)
         print(f"one engine: {single.figures}", flush=True)
@@ -100,14 +100,14 @@ async def measure(options: argparse.Namespace) -> Figures:
 
 
 class Single:
-    """What one engine made of the conversations."""
+    """The results with one engine, which the others are compared with."""
 
     def __init__(self, figures: Figures, records: Sequence[TurnRecord]) -> None:
         self.figures = figures
         self.digests = {(record.conversation, record.turn): record.digest for record in records}
 
     def num_different(self, records: Sequence[TurnRecord]) -> int:
-        """Complete turns with other samples."""
+        """The number of complete turns with different samples."""
         return sum(
             record.digest != self.digests[record.conversation, record.turn] for record in records if not record.error
         )
@@ -115,7 +115,7 @@ class Single:
 
 @asynccontextmanager
 async def running(options: argparse.Namespace, engines: Sequence[int]) -> AsyncIterator[Running]:
-    """The fleet, with that many engines under the name."""
+    """Starts the fleet, with that many engines under the name."""
     with (
         tempfile.TemporaryDirectory() as folder,
         name_server([ENGINES[number] for number in engines], ttl_s=TTL_S) as names,
@@ -139,7 +139,7 @@ class Running:
         self.clients: list[AsyncClient] = []
 
     async def start_engine(self, number: int) -> StageProcess:
-        """Rows are bit-equal whatever the batch, and everything that was computed is kept."""
+        """Engine options: the same bits in any batch, and all prefixes are kept."""
         engine_options = ["--slots", "4", "--max-waiting", "64", "--constant-shape", "--offload-bytes", str(2**30)]
         return await self.fleet.start_engine(number, ENGINES[number], engine_options)
 
@@ -147,11 +147,11 @@ class Running:
         return Conversations(name, self._options.conversations, self.clients, id_of, self._options.audio_seconds)
 
     def passing(self, name: str) -> Conversations:
-        """One call after the other, none of which belongs to a conversation of the others."""
+        """Makes calls one after the other that belong to none of the conversations."""
         return Conversations(name, 1, self.clients, passes_by, 0.16, most_turns=0)
 
     def figures(self, records: Sequence[TurnRecord]) -> Figures:
-        """Reuse and turns by engine, of the turns that completed."""
+        """The reuse and the number of turns by engine, for the completed turns."""
         calls = self.fleet.engine_of()
         ran = [calls[record.request_id] for record in records if record.request_id in calls]
         turns = Counter(name for name, _ in ran)
@@ -200,7 +200,7 @@ async def three_engines(options: argparse.Namespace, single: Single) -> Figures:
 
 
 async def add_engine(here: Running, conversations: Conversations) -> Figures:
-    """One more engine, first under calls that belong to none of the conversations."""
+    """Adds an engine, which first gets calls that belong to none of the conversations."""
     before = here.engine_by_conversation([r for r in conversations.records if r.turn == TURNS - 1])
     process = await here.start_engine(ADDED)
     run = uuid.uuid4().hex
@@ -229,7 +229,7 @@ async def add_engine(here: Running, conversations: Conversations) -> Figures:
 
 
 async def kill_engine(here: Running, conversations: Conversations) -> Figures:
-    """One engine dies, without a drain, when a third of the turns are done; its name server entry stays for a while."""
+    """Kills one engine when a third of the turns are done. The name server keeps its address for a while."""
     before = here.engine_by_conversation([r for r in conversations.records if r.turn == TURNS])
     third, killed, killing = conversations.count // 3, here.fleet.engines[KILLED], list[asyncio.Task[None]]()
 

@@ -1,13 +1,13 @@
-"""Calls without a conversation before uneven engines: gRPC's round robin and its weighted round robin.
+"""Calls without a conversation to uneven engines, by gRPC's round robin and by its weighted round robin.
 
     python -m bench.affinity.balance --out bench/results/balance_simulated.json
 
-Three simulated engines over real gRPC: no model, a call sleeps for as long as its speech would take. One holds four of
-its eight slots for conversations, one is half as fast as the others. The same arrivals run under each policy. Reports
-come with the end of each call, or (out_of_band) every second in a stream of their own. Prints a line a policy; the last
+Three simulated engines with real gRPC: a call sleeps for as long as its speech would take. In one engine conversations
+hold four of the eight slots; one is half as fast as the others. The same arrivals run with each policy. Load reports
+come at the end of each call, or (out_of_band) every second in their own stream. Prints a line for each policy; the last
 line is one JSON object.
 
-  refused        calls that met a full engine, of all
+  refused        share of all calls that found their engine full
   peak           most calls at once at each engine, its conversations included
   calls          calls at each engine
 """
@@ -27,7 +27,7 @@ from csm.engine.v1 import engine_pb2
 
 from bench.listeners.workload import arrivals
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_LOAD
 
@@ -41,7 +41,7 @@ POLICIES = {
 
 
 class SimulatedEngine:
-    """`held` slots are taken by conversations; speed: 1 takes as long as the speech lasts."""
+    """held: slots that conversations hold. speed: 1 is the speed of playback."""
 
     def __init__(self, held: int = 0, speed: float = 1.0) -> None:
         self.running = self.peak = held
@@ -49,7 +49,7 @@ class SimulatedEngine:
         self.calls = self.refused = 0
 
     async def speak(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        """request: seconds of speech, as text"""
+        """request: the seconds of speech, as text."""
         if self.running >= SLOTS:
             self.refused += 1
             context.set_trailing_metadata((("endpoint-load-metrics-bin", self._report()),))
@@ -70,7 +70,7 @@ class SimulatedEngine:
             await asyncio.sleep(1)
 
     def _report(self) -> bytes:
-        """As the engine's servicer makes it."""
+        """A load report like the engine's servicer's."""
         report = engine_pb2.LoadReport(rps_fractional=1, application_utilization=(self.running + 1) / SLOTS)
         return report.SerializeToString()
 
@@ -115,7 +115,7 @@ async def run(policy: str, seed: int, rate: float, duration_s: float) -> dict[st
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All runs at once: they sleep."""
+    """Makes all runs at the same time, as they only sleep."""
     rows = await asyncio.gather(
         *(
             run(policy, seed, options.rate, options.duration)
@@ -145,7 +145,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.affinity.balance",
         description=__doc__,
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     figures = asyncio.run(measure(options))
-    tell(figures, options.out)
+    write_result(figures, options.out)
     return 0
 
 

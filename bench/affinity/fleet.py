@@ -1,4 +1,4 @@
-"""Engines, a codec and gateways as processes on loopback: an engine has an address of its own, all have one port."""
+"""Engines, a codec and gateways as processes on loopback. All engines have the same port, at different addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GENERATE = "csm.engine.v1.EngineService/Generate"
 
 
 def calls(engine: StageProcess) -> Iterator[dict[str, Any]]:
-    """The log lines of the sequences that have ended with OK so far."""
+    """The log entries of the engine's sequences that have ended with OK so far."""
     for line in engine.log.read_text().splitlines():
         if GENERATE in line:
             fields = json.loads(line)
@@ -23,10 +23,10 @@ def calls(engine: StageProcess) -> Iterator[dict[str, Any]]:
 
 
 class Fleet:
-    """Starts processes; leaving it kills them."""
+    """Starts processes, and kills them when its context ends."""
 
     def __init__(self, folder: Path, bundle: Path, base_port: int) -> None:
-        """base_port: the first of six ports, which are taken at every address"""
+        """base_port: the first of six ports, which are used at every address."""
         self._folder, self._bundle = folder, bundle
         self._engine_ports, self._codec_ports = (base_port, base_port + 1), (base_port + 2, base_port + 3)
         self._gateway_ports = (base_port + 4, base_port + 5)
@@ -40,7 +40,7 @@ class Fleet:
         await self._stack.aclose()
 
     async def start_engine(self, number: int, address: str, options: Sequence[str]) -> StageProcess:
-        """Returns when it is ready."""
+        """Starts an engine, and returns it when it is ready."""
         options = ["--bundle", str(self._bundle), "--threads", "1", *options]
         self.engines[number] = await self._start("engine", number, options, address, self._engine_ports)
         await self.engines[number].wait_ready()
@@ -52,7 +52,7 @@ class Fleet:
         await codec.wait_ready()
 
     async def start_gateways(self, addresses: Sequence[str], target_at: Callable[[int], str]) -> list[str]:
-        """The targets of the gateways, once they are ready. target_at: the engines' target, of a port"""
+        """Starts gateways. Returns their targets when they are ready. target_at: the engines' target for a port."""
         engine, engine_health = map(target_at, self._engine_ports)
         codec, codec_health = (f"127.0.0.1:{port}" for port in self._codec_ports)
         options = ["--code-sealing", "open", "--engine-target", engine, "--engine-health-target", engine_health]
@@ -66,7 +66,7 @@ class Fleet:
         return [f"{gateway.host}:{gateway.api_port}" for gateway in started]
 
     def engine_of(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """By request id: the engine that completed the sequence, and its log line."""
+        """For each request id, (the engine that completed it, its log entry)."""
         return {call["request_id"]: (engine.name, call) for engine in self.engines.values() for call in calls(engine)}
 
     async def _start(

@@ -1,4 +1,4 @@
-"""Conversations that go on turn by turn through several gateways, and what became of every turn."""
+"""Conversations that go on turn by turn through several gateways, and the outcome of every turn."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 from csm_client.requests import StreamOptions, Turn
 
-AT_ONCE = 6  # turns that run
+AT_ONCE = 6  # concurrent turns
 
-IdOf = Callable[[int, int], str]  # conversation and turn -> conversation_id of the request; "" sets none
+IdOf = Callable[[int, int], str]  # (conversation, turn) -> conversation_id of the request; "" sets none
 
 WORDS = ("harbour", "morning", "letter", "window", "garden", "station", "winter", "kettle")
 
@@ -33,20 +33,20 @@ class TurnRecord:
 
 @dataclass
 class Conversations:
-    """`count` conversations. A turn of each goes through one gateway, the next turn through the next gateway."""
+    """`count` conversations, whose turns use the gateways in rotation."""
 
-    name: str  # other names have other words
+    name: str  # part of the words, so that conversations of another name differ
     count: int
     clients: Sequence[AsyncClient]
     id_of: IdOf
     audio_s: float
-    most_turns: int = 16  # of a context
+    most_turns: int = 16  # in the context
     records: list[TurnRecord] = field(default_factory=list)
     _said: dict[int, list[Turn]] = field(default_factory=dict)
     _num_turns: Counter[int] = field(default_factory=Counter)
 
     async def go_on(self, turns: int, on_turn: Callable[[int], None] = lambda done: None) -> list[TurnRecord]:
-        """So many more turns of every conversation. on_turn: called after each turn with the number of turns done."""
+        """Makes that many more turns of every conversation. on_turn: called after each turn with the number so far."""
         limit = asyncio.Semaphore(AT_ONCE)
         before = len(self.records)
 
@@ -98,10 +98,10 @@ def unnamed(conversation: int, turn: int) -> str:
 
 
 def scattered(conversation: int, turn: int) -> str:
-    """Every turn has another id: engines are chosen without regard to the conversation."""
+    """Every turn has a different id, so engines are chosen regardless of the conversation."""
     return f"conversation-{conversation}-{turn}"
 
 
 def passes_by(conversation: int, turn: int) -> str:
-    """Every second call has an id that no other call has. Conversations that remember nothing then have no key."""
+    """Every second call has a unique id; the others have none, and as they have no context, no key either."""
     return uuid.uuid4().hex if turn % 2 else ""

@@ -4,17 +4,17 @@
 
 Streams and texts with fixed seeds run undisturbed first. Then they run again and again while faults strike: kill -9,
 SIGSTOP, restarts, connections that are cut, black-holed, slow or corrupted, full replicas, slow and stalled readers.
-Of each stage one replica is struck at a time. Every stream must end OK with the same samples as undisturbed, or be
-refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
-no mark was found in the undisturbed audio, a slot was not given back, a log has a traceback, or, without a crowd, more
-than half of the streams were refused.
+One replica of each stage is struck at a time. Every stream must end OK with the same samples as in the undisturbed run,
+or be refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or
+differed, the undisturbed audio has no watermark, a slot was not released, a log has a traceback, or, without a crowd,
+more than half of the streams were refused.
 
-With --sentences all items are texts of so many sentences, whole and in pieces, and with --door also over HTTP. Each
-sentence has at most 2 s, so that a voice which finds no end says all of them. The door makes a lost call again three
-times, so --strike engine codec belongs to it: --strike names the stages that faults strike.
+With --sentences all items are texts of that many sentences, whole and in pieces; with --door also over HTTP. A sentence
+has at most 2 s, so that all of them are spoken even by a voice that finds no end. --strike names the stages that faults
+strike; --door needs `--strike engine codec`, as the door retries a lost call only three times.
 
-Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
-between gateways and stages, which speak TLS.
+Streams and texts use both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted only
+between gateways and stages, which use TLS.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from bench.chaos.faults import Saboteur
 from bench.chaos.items import SENTENCE_S, STREAM_ITEMS, TEXT_ITEMS, Item, long_items
 from bench.chaos.listeners import Listeners
 from bench.chaos.result import result_of, why_not_passed
-from bench.deployment.command import log_folder, parser_of, tell
+from bench.deployment.command import finish, log_folder, parser_of
 from bench.deployment.run import run_program
 from bench.machine import commit
 
 LONGEST_S = 1800.0  # of the disturbed run
-SETTLE_S = 120.0  # until every slot must be free
+SETTLE_S = 120.0  # after which every slot must be free
 STAGES = ("engine", "codec", "gateway")
 READERS = (("fast",), ("fast", "slow"), ("fast", "stalled", "fast"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = parser_of("python -m bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
     parser.add_argument("--crowd", type=int, default=0, help="more callers than there is room for; most are refused")
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.door and not options.sentences:
         parser.error("--door needs --sentences")
     result = run_program(run(options))
-    return tell(result, why_not_passed(result), options)
+    return finish(result, why_not_passed(result), options)
 
 
 def load_of(options: argparse.Namespace) -> list[tuple[list[Item], tuple[str, ...]]]:
-    """The items of each listener, and how it reads."""
+    """For each listener, its items and its kinds of reading."""
     if options.sentences:
         items = long_items(options.sentences, ("stream", "text", *(("door",) if options.door else ())))
         load = [([item], readers) for item, readers in zip(items, itertools.cycle(READERS), strict=False)]
@@ -68,7 +68,7 @@ def load_of(options: argparse.Namespace) -> list[tuple[list[Item], tuple[str, ..
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The object of the last line."""
+    """The result, which is the last line of the output."""
     sentence_s = SENTENCE_S if options.sentences else None
     load = load_of(options)
     with log_folder(options) as folder:
@@ -90,8 +90,8 @@ async def disturb(
     listeners: Listeners,
     load: Sequence[tuple[list[Item], tuple[str, ...]]],
 ) -> dict[str, Any]:
-    measured = commit()  # before somebody changes the checkout
-    await listeners.hear_undisturbed()
+    measured = commit()  # now, as the checkout may change during the run
+    await listeners.run_undisturbed()
     print("undisturbed run done", flush=True)
     rss_before, slots_before = cluster.rss_mb(), await cluster.slots()
     saboteurs = [Saboteur(cluster, stage, options.seed) for stage in options.strike]
@@ -104,7 +104,7 @@ async def disturb(
         return num_faults() < options.faults and time.monotonic() < until_s
 
     crowd = [(load[0][0], readers) for readers in itertools.islice(itertools.cycle(READERS), options.crowd)]
-    async with asyncio.TaskGroup() as group:  # no saboteur starts a stage again once another task has failed
+    async with asyncio.TaskGroup() as group:  # when a task fails, no saboteur starts a stage again
         for saboteur in saboteurs:
             group.create_task(saboteur.run(goes_on))
         for items, readers in (*load, *crowd):

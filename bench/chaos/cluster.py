@@ -1,6 +1,6 @@
-"""The deployment that is disturbed: two gateways, two engines, two codecs, every connection through a link.
+"""The disturbed deployment: two gateways, two engines and two codecs, with a link in front of each.
 
-Stages are called over TLS. Without it nothing protects the bytes of a message: a changed code is another code.
+Gateways call stages over TLS. Without it a corrupted byte would not be noticed: a changed code is another code.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tests.support.authority import Authority, write_pair
 
 SLOTS = 4
 WAITING = 4
-LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
-MAX_FAILOVERS = 20  # faults are far more frequent here than a stream's limit allows for
+LEAD_S = 1.0  # --max-playout-lead-seconds: a stream then lasts as long as its audio
+MAX_FAILOVERS = 20  # of a stream; faults are far more frequent here than in production
 FAILOVER_WAIT_S = 120.0  # the other replica may be starting, on a busy machine
-DRAIN_S = 300  # a drain cuts no stream off, on a busy machine either
+DRAIN_S = 300  # so that a drain ends no stream, even on a busy machine
 
 SLOT_GAUGES = {
     "engine": ("engine_active_slots", "engine_queue_depth"),
@@ -42,7 +42,7 @@ class Replica:
     health: Link
 
     async def start(self) -> None:
-        """Starts it, again when it was lost, and returns when it listens."""
+        """Starts the process, the first time or again, and returns when it listens."""
         await self.process.start()
         self.api.target_port, self.health.target_port = self.process.api_port, self.process.health_port
 
@@ -57,7 +57,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All replicas by stage, and an HTTP door before the gateways if asked for. No fault strikes the door itself."""
+    """All replicas by stage, and optionally an HTTP door in front of the gateways, which no fault strikes."""
 
     replicas: dict[str, list[Replica]]
     credentials: grpc.ChannelCredentials
@@ -77,7 +77,7 @@ class Cluster:
         return target_of([replica.api for replica in self.replicas["gateway"]])
 
     def direct_channel(self, replica: Replica) -> grpc.aio.Channel:
-        """A channel to an engine or codec past its link."""
+        """A channel to an engine or codec that bypasses its link."""
         options = [("grpc.ssl_target_name_override", self.certified_name[replica.stage])]
         return grpc.aio.secure_channel(f"127.0.0.1:{replica.process.api_port}", self.credentials, options)
 
@@ -85,11 +85,11 @@ class Cluster:
         return {process.name: process.rss_mb() for process in self.processes}
 
     def tracebacks(self) -> dict[str, int]:
-        """How many stand in the log, by process."""
+        """The number of tracebacks in the log, by process."""
         return {process.name: process.tracebacks() for process in self.processes}
 
     async def slots(self) -> dict[str, float]:
-        """Slots and places in queues that are taken, by process."""
+        """The number of taken slots and queue places, by process."""
         taken = {}
         for replica in self.all:
             gauges = await replica.process.gauges(*SLOT_GAUGES[replica.stage])
@@ -105,9 +105,9 @@ def target_of(links: list[Link]) -> str:
 async def running_cluster(
     bundle: Path, folder: Path, seed: int, *, sentence_s: float | None = None, door: bool = False
 ) -> AsyncIterator[Cluster]:
-    """Gives the cluster when every process is ready.
+    """Yields the cluster when every process is ready.
 
-    folder: for logs, keys and certificates; sentence_s: most audio of an utterance, the gateways' default when None
+    folder: for logs, keys and certificates. sentence_s: longest audio of an utterance; None is the gateways' default.
     """
     authority = Authority()
     numbers = itertools.count(seed)
@@ -130,7 +130,7 @@ async def running_cluster(
             options = [*stage_options(stage, bundle, folder), "--tls-certificate", str(certificate / "tls.crt")]
             options += ["--tls-key", str(certificate / "tls.key")]
             replicas[stage] = [await linked(stage, number, options) for number in range(2)]
-            # A list of addresses is one name to gRPC, and the certificate is for that name.
+            # To gRPC a list of addresses is one name, which the certificate must have.
             certified_name[stage] = target_of([replica.api for replica in replicas[stage]]).removeprefix("ipv4:")
             write_pair(certificate, *authority.issue(certified_name[stage]))
         await asyncio.gather(*(replica.start() for stage in replicas.values() for replica in stage))
@@ -138,7 +138,7 @@ async def running_cluster(
         if sentence_s is not None:
             options += ["--max-utterance-audio-seconds", str(sentence_s)]
         replicas["gateway"] = [await linked("gateway", number, options) for number in range(2)]
-        for replica in replicas["gateway"]:  # one after the other: the first makes the file of keys
+        for replica in replicas["gateway"]:  # one after the other: the first one creates the keyring
             await replica.start()
         at_door = None
         if door:

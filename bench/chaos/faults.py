@@ -1,4 +1,4 @@
-"""The faults: each strikes one replica, lasts a while and heals. It knows no stream."""
+"""The faults: each strikes one replica, lasts a while and heals. This module knows no streams."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from bench.chaos.cluster import SLOTS, WAITING, Cluster, Replica
 
-FREEZE_S = 6.0  # longer than the silence after which a stage is lost
-SHORT_S = 2.0  # of a gateway, whose clients notice a freeze after their keepalive only
-DELAY_S = 0.2  # of each piece of a slow link
+FREEZE_S = 6.0  # longer than the silence after which a stage counts as lost
+SHORT_S = 2.0  # freeze of a gateway, which clients notice only by their keepalive
+DELAY_S = 0.2  # added to each piece on a slow link
 DELAYED_S = 5.0
 FULL_S = 5.0
-CALM_S = 2.0  # until the next fault of the same stage: gateways connect again
+CALM_S = 2.0  # until the next fault of the same stage, in which gateways reconnect
 
 
 @dataclass(frozen=True)
-class Struck:
+class FaultRecord:
     """One fault that has healed."""
 
     kind: str  # "kill engine"
@@ -54,7 +54,7 @@ async def freeze(cluster: Cluster, replica: Replica) -> None:
 
 
 async def restart(cluster: Cluster, replica: Replica) -> None:
-    """SIGTERM: it drains. Then a new process."""
+    """SIGTERM and its drain, then a new process."""
     await replica.process.stop()
     await replica.restart()
 
@@ -81,10 +81,10 @@ async def delay(cluster: Cluster, replica: Replica) -> None:
 
 
 async def corrupt(cluster: Cluster, replica: Replica) -> None:
-    """One bit of the next two pieces of TLS, whichever way they go."""
+    """Flips one bit in each of the next two pieces of TLS, in either direction."""
     before = replica.api.num_corrupted
     replica.api.pieces_to_corrupt = 2
-    async with asyncio.timeout(120):  # health and keepalive pass bytes without any stream
+    async with asyncio.timeout(120):  # health checks and keepalive send bytes even without streams
         while replica.api.num_corrupted == before:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
@@ -125,21 +125,21 @@ OF_STAGES: dict[str, Fault] = {
     "kill": kill, "freeze": freeze, "restart": restart, "cut": cut, "black hole": black_hole, "delay": delay,
     "corrupt": corrupt, "full": fill,
 }  # fmt: skip
-# A gateway has no queue, and its clients speak plaintext here, which nothing protects.
+# A gateway has no queue, and its clients use plaintext here, which would not notice corruption.
 OF_GATEWAYS = {kind: fault for kind, fault in OF_STAGES.items() if kind not in ("full", "corrupt")}
 
 
 class Saboteur:
-    """Strikes one stage, one fault at a time: the other replica is whole meanwhile."""
+    """Strikes one stage, one replica at a time, so that the other replica always works."""
 
     def __init__(self, cluster: Cluster, stage: str, seed: int) -> None:
-        self.struck: list[Struck] = []
+        self.struck: list[FaultRecord] = []
         self._cluster, self._stage = cluster, stage
         self._random = random.Random(f"{seed} {stage}")
         self._faults = OF_GATEWAYS if stage == "gateway" else OF_STAGES
 
     async def run(self, may_strike: Callable[[], bool]) -> None:
-        """may_strike: asked before each fault; the run ends when the answer is no"""
+        """Strikes again and again while `may_strike` returns True."""
         kinds: list[str] = []
         while may_strike():
             if not kinds:  # every kind once, in another order each time
@@ -151,5 +151,5 @@ class Saboteur:
         replica = self._random.choice(self._cluster.replicas[self._stage])
         from_s = time.monotonic()
         await self._faults[kind](self._cluster, replica)
-        self.struck.append(Struck(f"{kind} {self._stage}", from_s, time.monotonic(), replica.process.name))
+        self.struck.append(FaultRecord(f"{kind} {self._stage}", from_s, time.monotonic(), replica.process.name))
         print(f"{kind} {replica.process.name}: from {from_s:.1f} to {self.struck[-1].until_s:.1f}", flush=True)

@@ -1,4 +1,4 @@
-"""What the load asks for: streams and texts with fixed seeds, or long texts of many sentences."""
+"""The requests of the load: streams and texts with fixed seeds, or long texts of many sentences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEXT_ITEMS = [Item(text, seed, "text", TEXT_S) for seed, text in enumerate(TEXTS
 
 
 def long_items(num_sentences: int, ways: tuple[Way, ...]) -> list[Item]:
-    """A text of so many sentences in each way, each with words and a seed of its own."""
+    """A text of that many sentences for each way to send it, with different words and seeds."""
     return [
         Item(_long_text(number * 3, num_sentences), 200 + number * num_sentences, way, num_sentences * SENTENCE_S)
         for number, way in enumerate(ways)

@@ -1,4 +1,4 @@
-"""A TCP link to a process that can be cut, stopped, delayed and corrupted. It knows no protocol."""
+"""A TCP relay to a process whose connections can be cut, stopped, delayed and corrupted. It knows no protocol."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: close sends RST
 
 
 class Link:
-    """Listens on a port of its own and passes bytes on to `target_port`, which may change between connections."""
+    """Relays connections on its own `port` to `target_port`, which may change between connections."""
 
     def __init__(self, seed: int) -> None:
         self.port = 0
         self.target_port = 0
-        self.delay_s = 0.0  # of every piece, in both directions
-        self.pieces_to_corrupt = 0  # one bit in each of the next pieces
+        self.delay_s = 0.0  # added to every piece, in both directions
+        self.pieces_to_corrupt = 0  # in each of that many next pieces one bit is flipped
         self.num_corrupted = 0
         self._random = random.Random(seed)
         self._passes = asyncio.Event()
@@ -40,14 +40,14 @@ class Link:
         self.cut()
 
     def cut(self) -> None:
-        """Resets every connection. New ones can be made."""
+        """Resets every connection. New connections are possible."""
         for writer in list(self._writers):
             with suppress(OSError):  # it is closed already
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     def set_black_hole(self, is_on: bool) -> None:
-        """While it is on no byte passes and no connection ends, as without a network. Afterwards all of them pass."""
+        """While it is on, no byte passes and no connection ends, as without a network. No byte is lost."""
         if is_on:
             self._passes.clear()
         else:

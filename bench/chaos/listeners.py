@@ -1,4 +1,4 @@
-"""The load: items that are asked for again and again, and what came of each, compared with the undisturbed run."""
+"""The load: requests that are made again and again, and their outcomes, compared with the undisturbed run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bench.chaos.items import Item
 from bench.chaos.refusals import Refusal
 from tests.support.wav import wav_of
 
-DEADLINE_S = 600.0  # a busy machine makes no stream fail
-AT_ONCE = 4  # streams of the undisturbed run
-RESUMES = 20  # of a lost gateway; faults are far more frequent here than a client's limit allows for
-AGAIN_AFTER_S = 3.0  # after a refusal
+DEADLINE_S = 600.0  # so long that no stream fails on a busy machine
+AT_ONCE = 4  # concurrent streams of the undisturbed run
+RESUMES = 20  # of the client after a lost gateway; faults are far more frequent here than in production
+AGAIN_AFTER_S = 3.0  # wait after a refusal
 SLOW_READ_S = 0.15  # wait of a slow reader before each message
-LONG_GAP_S = 4.0  # is printed
-STALL_S = 6.0  # of a stalled reader, once
+LONG_GAP_S = 4.0  # longer gaps are printed
+STALL_S = 6.0  # the one pause of a stalled reader
 STALL_AT_MESSAGE = 5
 
 
@@ -37,7 +37,7 @@ class Gap:
 
 
 class RefusedByDoor(Exception):
-    """The HTTP door answered with an error, before the first sample."""
+    """The HTTP door answered with an error instead of audio."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(body)
@@ -46,7 +46,7 @@ class RefusedByDoor(Exception):
 
 @dataclass
 class Outcomes:
-    """What came of all streams so far."""
+    """The outcomes of all streams so far."""
 
     ok: int = 0
     failed: list[str] = field(default_factory=list)
@@ -64,10 +64,10 @@ class Outcomes:
 
 
 class Listeners:
-    """Asks for the items one after the other and reads what comes, fast, slowly or with a stall."""
+    """Requests items one after the other, and reads the streams fast, slowly or with a stall."""
 
     def __init__(self, target: str, items: Sequence[Item], door: str = "") -> None:
-        """target: of all gateways; items: of the undisturbed run; door: URL of the HTTP door, where items need it"""
+        """target: of all gateways. items: of the undisturbed run. door: URL of the HTTP door, if items need it."""
         self.outcomes = Outcomes()
         self.unmarked: list[str] = []  # items of the undisturbed run in which no mark was found
         self.reader_faults: Counter[str] = Counter()
@@ -80,32 +80,32 @@ class Listeners:
         await self._client.close()
         await self._door.aclose()
 
-    async def hear_undisturbed(self) -> None:
-        """The run that later ones are compared with. Its audio is searched for the mark.
+    async def run_undisturbed(self) -> None:
+        """Makes the streams that later ones are compared with, and searches them for the watermark.
 
         Raises csm_client.CsmClientError, RefusedByDoor and httpx.HTTPError when a stream fails.
         """
         for at in range(0, len(self._items), AT_ONCE):
-            await asyncio.gather(*(self._hear_undisturbed(item) for item in self._items[at : at + AT_ONCE]))
+            await asyncio.gather(*(self._run_undisturbed(item) for item in self._items[at : at + AT_ONCE]))
 
-    async def _hear_undisturbed(self, item: Item) -> None:
-        samples, _ = await self._hear(item, "fast")
+    async def _run_undisturbed(self, item: Item) -> None:
+        samples, _ = await self._read(item, "fast")
         self._expected[item] = hashlib.sha256(samples).digest()
         if not (await self._client.detect_watermark(wav_of(samples))).detected:
             self.unmarked.append(item.name)
 
     async def listen(self, items: Sequence[Item], is_over: Callable[[], bool], readers: tuple[str, ...]) -> None:
-        """One listener. readers: "fast", "slow" or "stalled", in turn"""
+        """One listener, until `is_over`. readers: "fast", "slow" or "stalled", in turn."""
         for item, reader in zip(itertools.cycle(items), itertools.cycle(readers)):
             if is_over():
                 return
-            await self._take_down(item, reader)
+            await self._record_outcome(item, reader)
 
-    async def _take_down(self, item: Item, reader: str) -> None:
+    async def _record_outcome(self, item: Item, reader: str) -> None:
         name = f"{item.name}, {reader} reader"
         asked_at_s = time.monotonic()
         try:
-            samples, gap = await self._hear(item, reader)
+            samples, gap = await self._read(item, reader)
         except (csm_client.ServerError, RefusedByDoor) as error:  # before the first sample
             self.outcomes.refusals.append(Refusal(name, error.reason, str(error), asked_at_s, time.monotonic()))
             await asyncio.sleep(AGAIN_AFTER_S)
@@ -121,8 +121,8 @@ class Listeners:
             else:
                 self.outcomes.different.append(name)
 
-    async def _hear(self, item: Item, reader: str) -> tuple[bytes, Gap]:
-        """The samples, and the longest gap that was not the reader's own."""
+    async def _read(self, item: Item, reader: str) -> tuple[bytes, Gap]:
+        """Reads a stream. Returns its samples, and the longest gap that the reader did not cause itself."""
         samples = bytearray()
         longest, asked_at_s = Gap(0.0, 0.0), 0.0
         number = 0

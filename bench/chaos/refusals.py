@@ -1,4 +1,4 @@
-"""Streams that were refused, and what was struck while they asked: from the record of faults."""
+"""Refused streams, and the faults at that time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.chaos.faults import Struck
+from bench.chaos.faults import FaultRecord
 
-BEFORE_S = 6.0  # a fault that has healed so shortly before the call may still be felt: gateways connect anew
+BEFORE_S = 6.0  # a fault that healed so shortly before the call may still matter: gateways reconnect
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Refusal:
     refused_at_s: float
 
 
-def described(refusal: Refusal, struck: Sequence[Struck]) -> dict[str, Any]:
-    """What the result says of it. Seconds count from the refusal, so those before it are negative.
+def refusal_report(refusal: Refusal, struck: Sequence[FaultRecord]) -> dict[str, Any]:
+    """The refusal in the result's JSON. Seconds count from the refusal; those before it are negative.
 
-    `down` names the replicas that a fault held at the moment of the refusal, `faults` every fault of the call's time
-    and of shortly before it.
+    `down` names the replicas under a fault at the moment of the refusal; `faults` has every fault during the call and
+    shortly before it.
     """
     near = [
         fault

@@ -1,4 +1,4 @@
-"""What a run came to: the object of the last line, and whether that is a pass."""
+"""The result of a run, and whether it has passed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from bench.chaos.faults import Struck
+from bench.chaos.faults import FaultRecord
 from bench.chaos.listeners import Gap, Listeners
-from bench.chaos.refusals import described
+from bench.chaos.refusals import refusal_report
 from bench.listeners.summary import nearest_rank
 from bench.machine import cpu_name
 
-AFTER_S = 6.0  # a gap that ends so long after a fault has healed may still be its
+AFTER_S = 6.0  # a fault may have caused gaps that end so long after it has healed
 MOST_REFUSED = 0.5
-SHOWN = 10  # of the failures, and of the refusals
+SHOWN = 10  # failures and refusals in the result
 
 
 def result_of(
     *,
-    struck: Sequence[Struck],
+    struck: Sequence[FaultRecord],
     listeners: Listeners,
     rss_mb: tuple[dict[str, float], dict[str, float]],
     slots: tuple[dict[str, float], dict[str, float]],
@@ -30,7 +30,7 @@ def result_of(
     commit: str,
     note: str,
 ) -> dict[str, Any]:
-    """rss_mb, slots: before and after, by process; sentences: of long texts, 0 without them"""
+    """rss_mb, slots: (before, after), by process. sentences: of long texts; 0 without them."""
     outcomes = listeners.outcomes
     by_kind = Counter(fault.kind for fault in struck)
     rows = [
@@ -51,7 +51,7 @@ def result_of(
         "streams": outcomes.streams,
         "ok": outcomes.ok,
         "refused": outcomes.refused,
-        "refusals": [described(refusal, struck) for refusal in outcomes.refusals[:SHOWN]],
+        "refusals": [refusal_report(refusal, struck) for refusal in outcomes.refusals[:SHOWN]],
         "failed": len(outcomes.failed),
         "different": len(outcomes.different),
         "unmarked": listeners.unmarked,
@@ -68,7 +68,7 @@ def result_of(
 
 
 def why_not_passed(result: dict[str, Any]) -> list[str]:
-    """Empty for a pass."""
+    """The reasons why the run has not passed; none for a pass."""
     wrong = [f"{result[what]} {what}" for what in ("failed", "different") if result[what]]
     if result["unmarked"]:
         wrong.append(f"without a mark: {result['unmarked']}")
@@ -81,7 +81,7 @@ def why_not_passed(result: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def _longest_near(kind: str, struck: Sequence[Struck], gaps: Sequence[Gap]) -> float | None:
+def _longest_near(kind: str, struck: Sequence[FaultRecord], gaps: Sequence[Gap]) -> float | None:
     """The longest gap that ended during or soon after a fault of this kind. Other faults may have been its cause."""
     near = [
         gap.seconds

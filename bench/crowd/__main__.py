@@ -1,15 +1,15 @@
-"""Hundreds of callers that are slow or idle, and what two ordinary listeners and the processes bear meanwhile.
+"""Hundreds of callers that are slow or idle, and how two ordinary listeners and the processes fare meanwhile.
 
     python -m bench.crowd --callers 300 --out bench/results/crowd_cpu.json
 
-Gateway and HTTP door are real, and processes of their own; stand-ins of engine and codec make audio as fast as it is
-played. Two listeners hear one stream after the other: first alone, then while the callers of `callers.py`, as many of
-each kind, hold what they have opened, and once more alone. Each second both processes are looked at. Rows are the
-three parts, with the middle and the most of each figure; `ends` tells how the callers ended, and when the last of each
-kind was seen to. Those that read nothing see their end when they read, HOLD_S later: `streams_ended_s` is when the
+The gateway and the HTTP door are real processes; a fake engine and a fake codec make audio as fast as it is played. Two
+listeners play one stream after the other: first alone, then while the callers of `callers.py`, equally many of each
+kind, hold what they have opened, and then alone again. Both processes are sampled every second. The three parts are
+rows, with the median and the maximum of each figure; `ends` has how the callers ended, and when the last of each kind
+saw its end. Callers that read nothing see their end only when they read, HOLD_S later; `streams_ended_s` is when the
 gateway had ended all streams but the listeners'.
 
-The exit code is 1 if a caller was not ended, a listener's stream failed or ran dry for more than 2 s, a process ended,
+The exit code is 1 if a caller was not ended, a listener's stream failed or stalled for more than 2 s, a process ended,
 or a log has a traceback.
 """
 
@@ -30,15 +30,15 @@ from typing import Any
 import csm_client
 
 from bench.crowd.callers import KINDS, Doors
-from bench.deployment.command import left_behind, log_folder, tell
+from bench.deployment.command import finish, left_behind, log_folder
 from bench.deployment.process import StageProcess
-from bench.deployment.program import ports_told, program
+from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.listeners.playback import Arrival, play
 from bench.machine import commit, cpu_name
 
 LISTENERS = 2
-HEARD_S = 6.0  # of a listener's stream
+HEARD_S = 6.0  # length of a listener's stream
 ALONE_S = 30.0
 MOST_CROWD_S = 420.0
 MOST_STALLED_S = 2.0
@@ -47,7 +47,7 @@ WEBSOCKET_IDLE_S = 60  # of the door; its own default takes five minutes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--callers", type=int, default=300, help="in all (default: %(default)s)")
     parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     result = run_program(run(options))
-    return tell(result, why_not_passed(result), options)
+    return finish(result, why_not_passed(result), options)
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The object of the last line."""
+    """The result, which is the last line of the output."""
     measured = commit()
     async with AsyncExitStack() as stack:
         stages = await start(stack, stack.enter_context(log_folder(options)))
@@ -91,11 +91,11 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def start(stack: AsyncExitStack, folder: Path) -> dict[str, StageProcess]:
-    """Gateway and door, ready; they end with `stack`."""
+    """Starts the gateway and the door, which end with `stack`. Returns them when they are ready."""
     behind = await stack.enter_async_context(program("bench.gateway.stand_ins", str(BATCH_FRAMES)))
     options = ["--code-sealing", "open", "--voices-database", "", "--stage-silence-seconds", "60"]
     for stage in ("engine", "codec"):
-        port, health_port = await ports_told(behind)
+        port, health_port = await printed_ports(behind)
         options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
     gateway = await started(stack, StageProcess("gateway", 0, options, folder))
     options = ["--gateway-target", f"127.0.0.1:{gateway.api_port}"]
@@ -150,7 +150,7 @@ async def streams_ended_s(gateway: StageProcess, crowd: Crowd) -> float:
 
 
 class Ordinary:
-    """Listeners that read as it comes."""
+    """Listeners that read their streams without delay."""
 
     def __init__(self, target: str) -> None:
         self._client = csm_client.AsyncClient(target, timeout_s=120.0)
@@ -195,7 +195,7 @@ class Ordinary:
             played = play(arrivals)
             assert played is not None
             heard.append({"first_audio_s": played.started_at_s - asked_s, "stalled_s": played.stalled_s})
-            await asyncio.sleep(max(0.0, played.started_at_s + played.audio_s - time.monotonic()))  # it is played
+            await asyncio.sleep(max(0.0, played.started_at_s + played.audio_s - time.monotonic()))  # until it is played
         return heard
 
 
@@ -214,7 +214,7 @@ def _middle_and_most(values: Sequence[float]) -> list[float]:
 
 
 def why_not_passed(result: dict[str, Any]) -> list[str]:
-    """Empty for a pass."""
+    """The reasons why the run has not passed; none for a pass."""
     wrong = []
     if result["not_ended"]:
         wrong.append(f"{result['not_ended']} callers were not ended")

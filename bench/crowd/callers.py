@@ -1,4 +1,4 @@
-"""Callers that hold what they have opened: each kind until the server ends it. They know no process."""
+"""Slow and idle callers, each of which holds what it has opened until the server ends it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from csm_client.errors import from_rpc_error
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-AUDIO_S = 60  # of a stream; more than the buffers between server and caller hold
+AUDIO_S = 60  # length of a stream; more than the buffers between server and caller hold
 TEXT = "A long story that nobody hears to its end, told again and again."
 SLOW_READ_S = 2.0  # between two messages of CHUNK_S: a pace of 0.05
 CHUNK_S = 0.1
-HOLD_S = 120.0  # of those that read nothing; they are ended before it
+HOLD_S = 120.0  # how long those that read nothing wait; the server ends them earlier
 BUFFER_BYTES = 16_384  # of a socket that is not read
 LONGEST_S = 600.0
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-# By default a client of gRPC takes in megabytes that nobody reads, which is a whole stream.
+# By default a gRPC client buffers megabytes of unread data, which is a whole stream.
 LITTLE_BUFFER = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", BUFFER_BYTES)]
 
 
@@ -36,7 +36,7 @@ class Doors:
     http_port: int
 
 
-Caller = Callable[[Doors], Awaitable[str]]  # how it ended
+Caller = Callable[[Doors], Awaitable[str]]  # returns how it was ended
 
 
 async def reads_nothing(doors: Doors) -> str:
@@ -109,7 +109,7 @@ def _request() -> tts_pb2.StreamSynthesizeRequest:
 
 
 async def _stream(doors: Doors, hold_s: float, read_s: float) -> str:
-    """hold_s: before the first read; read_s: before each"""
+    """Reads a stream. hold_s: wait before the first read. read_s: wait before each read."""
     async with _channel(doors) as channel:
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         call = stub.StreamSynthesize(_request(), timeout=LONGEST_S)
@@ -118,7 +118,7 @@ async def _stream(doors: Doors, hold_s: float, read_s: float) -> str:
 
 
 async def _end(call: Any, read_s: float = 0.0) -> str:
-    """The reason. Its status comes behind the messages that wait for the caller."""
+    """Reads the call to its end. Returns the reason of its status."""
     try:
         while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
             await asyncio.sleep(read_s)
@@ -128,7 +128,7 @@ async def _end(call: Any, read_s: float = 0.0) -> str:
 
 
 async def _raw(port: int, sent: bytes, hold_s: float = 0.0) -> str:
-    """A connection, until the server has closed it. hold_s: before anything is read"""
+    """Holds a connection until the server has closed it. hold_s: wait before anything is read."""
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
     opened.setblocking(False)

@@ -1,1 +1,1 @@
-"""Stages as processes of this machine, for programs that disturb them. It measures nothing."""
+"""Stages as processes of this machine, for benchmarks and for programs that disturb them. It measures nothing."""

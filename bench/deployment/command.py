@@ -1,4 +1,4 @@
-"""What the programs that disturb a deployment share: their options, and how they end."""
+"""Options, logs and exit code of the programs that disturb a deployment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench.report import write_result
 
 
 def parser_of(program: str, description: str | None) -> ArgumentParser:
-    """A parser with the options that all of them have."""
+    """A parser with the options that all programs have."""
     parser = ArgumentParser(prog=program, description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
@@ -26,7 +26,7 @@ def parser_of(program: str, description: str | None) -> ArgumentParser:
 
 @contextmanager
 def log_folder(options: Namespace) -> Iterator[Path]:
-    """Where --logs says, or a folder that goes with the block."""
+    """The folder that --logs names, or a temporary one."""
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = options.logs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,10 @@ def log_folder(options: Namespace) -> Iterator[Path]:
 
 
 def left_behind(result: Mapping[str, Any]) -> list[str]:
-    """What no run may leave: tracebacks in logs, and slots that are taken. Keys `tracebacks`, `slots`, by process."""
+    """What a run left behind and must not: tracebacks in logs, taken slots.
+
+    result: has `tracebacks` and `slots`, both by process.
+    """
     wrong = []
     if any(result["tracebacks"].values()):
         wrong.append(f"tracebacks in the logs: {result['tracebacks']}")
@@ -43,9 +46,9 @@ def left_behind(result: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def tell(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:
-    """Prints the result, and writes it where --out says. Returns the exit code. wrong: why the run did not pass"""
+def finish(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:
+    """Prints the result, writes it to --out, and returns the exit code. wrong: why the run did not pass."""
     if wrong:
         print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
-    report.tell(result, options.out)
+    write_result(result, options.out)
     return 1 if wrong else 0

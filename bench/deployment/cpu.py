@@ -1,4 +1,4 @@
-"""Processor time of another process, in nanoseconds: the ticks of /proc are 10 ms, and a short run fits in one."""
+"""CPU time of another process with a resolution of nanoseconds; a tick of /proc is 10 ms, longer than a short run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 def process_cpu_s(pid: int) -> float:
-    """Seconds that all its threads have used. It needs Linux: clock_getcpuclockid(3).
+    """CPU seconds that all threads of the process have used. Needs Linux: clock_getcpuclockid(3).
 
     Raises OSError when there is no such process.
     """

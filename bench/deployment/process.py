@@ -1,6 +1,6 @@
-"""One stage as a child process: started, frozen, killed, started again, and looked at from outside.
+"""A stage as a child process that can be started, frozen, killed, restarted and observed.
 
-Free ports change at every start, so whoever calls it follows `api_port` and `health_port`.
+It takes free ports at every start, so callers must read `api_port` and `health_port` again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.trimming import TOLD
+from bench.deployment.trimming import TRIMMED
 
 START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
 DRAIN_S = 600.0
@@ -34,7 +34,7 @@ _LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics
 
 
 class StageProcess:
-    """A stage that can be lost. `log` keeps what all its runs wrote."""
+    """The process of a stage. `log` is the file with the output of all its runs."""
 
     def __init__(
         self,
@@ -47,9 +47,10 @@ class StageProcess:
         ports: tuple[int, int] = (0, 0),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """stage: "engine", "codec", "gateway" or "http"; options: of its command line, without address and ports; host:
-        address that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`; ports: of
-        its API and its health, free ones when 0; environment: variables beside this process's own
+        """stage: "engine", "codec", "gateway" or "http". options: command line options, without address and ports.
+
+        host: address to listen on. prefix: a command that executes the stage's, such as `ip netns exec NAME`. ports: of
+        its API and its health service; 0 is a free one. environment: variables in addition to this process's.
         """
         self.name = f"{stage} {number}"
         self.host = host
@@ -59,14 +60,14 @@ class StageProcess:
             *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", str(ports[0]),
             "--metrics-port", "0",
         ]  # fmt: skip
-        self._is_http = stage == "http"  # answers probes where it answers calls
+        self._is_http = stage == "http"  # has its probes on the API port
         if not self._is_http:
             self._command += ["--health-port", str(ports[1])]
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Returns when it listens. Raises RuntimeError with the end of its log when it does not."""
+        """Starts it, and returns when it listens. Raises RuntimeError with the end of its log when it does not."""
         log_bytes = self.log.stat().st_size if self.log.exists() else 0
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
         environment = {**os.environ, **own, **self._environment}
@@ -113,13 +114,13 @@ class StageProcess:
         self._send(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """kill -9, also of a frozen one."""
+        """kill -9, which works for a frozen process too."""
         self._send(signal.SIGKILL)
         if self._process is not None:
             await self._process.wait()
 
     async def stop(self) -> int | None:
-        """SIGTERM, and the exit code of the drain. None when the drain took too long and it was killed."""
+        """Sends SIGTERM. Returns the exit code after the drain; None when that took too long and it was killed."""
         self._send(signal.SIGTERM)
         assert self._process is not None
         try:
@@ -130,7 +131,7 @@ class StageProcess:
             return None
 
     def rss_mb(self) -> float:
-        """Resident memory, in MB; 0 for one that does not run."""
+        """Resident memory in MB; 0 when it does not run."""
         if self._process is None or not self.is_alive:
             return 0.0
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -138,7 +139,7 @@ class StageProcess:
         return round(int(found[1]) / 1024, 1) if found else 0.0
 
     async def trim(self) -> None:
-        """Returns when it has given all freed memory back. Its prefix must be bench.deployment.trimming.
+        """Has it return all freed memory to the system. Its prefix must be bench.deployment.trimming.
 
         Raises TimeoutError.
         """
@@ -149,23 +150,23 @@ class StageProcess:
                 await asyncio.sleep(POLL_S)
 
     def _trims(self) -> int:
-        return self.log.read_bytes().count(TOLD.encode())
+        return self.log.read_bytes().count(TRIMMED.encode())
 
     def holds(self) -> dict[str, float]:
-        """Resident memory in MB, open files and threads; 0 of one that does not run."""
+        """Resident memory in MB, open files and threads; 0 when it does not run."""
         if self._process is None or not self.is_alive:
             return {"rss_mb": 0.0, "files": 0, "threads": 0}
         process = psutil.Process(self._process.pid)
         return {"rss_mb": self.rss_mb(), "files": process.num_fds(), "threads": process.num_threads()}
 
     def cpu_s(self) -> float:
-        """Seconds of CPU that all its threads have used; 0 for one that does not run."""
+        """CPU seconds that all its threads have used; 0 when it does not run."""
         if self._process is None or not self.is_alive:
             return 0.0
         return process_cpu_s(self._process.pid)
 
     async def gauges(self, *names: str) -> dict[str, float]:
-        """The values of its metrics with these names."""
+        """The values of the metrics with these names."""
         url = f"http://{self.host}:{self.metrics_port}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=120).read().decode())
         return {
@@ -176,7 +177,7 @@ class StageProcess:
         }
 
     def tracebacks(self) -> int:
-        """How often a traceback stands in its log."""
+        """The number of tracebacks in its log."""
         return self.log.read_bytes().count(b"Traceback (most recent call last)")
 
     def _send(self, number: signal.Signals) -> None:

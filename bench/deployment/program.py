@@ -1,4 +1,4 @@
-"""A Python module as a child process that prints when it is ready."""
+"""A Python module as a child process, which prints its ports when it is ready."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START_S = 60.0
 
 @asynccontextmanager
 async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """It ends with the block."""
+    """Runs `python -m module` until the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -25,8 +25,8 @@ async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
         await process.wait()
 
 
-async def ports_told(process: asyncio.subprocess.Process) -> list[int]:
-    """The numbers of the next line that it prints. Raises RuntimeError when it ends before, TimeoutError."""
+async def printed_ports(process: asyncio.subprocess.Process) -> list[int]:
+    """The numbers on the next line that it prints. Raises TimeoutError; RuntimeError when it has ended."""
     assert process.stdout is not None
     async with asyncio.timeout(START_S):
         line = await process.stdout.readline()

@@ -1,4 +1,4 @@
-"""Runs a program that starts processes, so that whoever ends it ends them too."""
+"""Runs a program that starts processes. When it is terminated, its processes are ended too."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ Result = TypeVar("Result")
 
 
 def run_program(program: Coroutine[Any, Any, Result]) -> Result:
-    """Its result, as asyncio.run gives it. SIGTERM cancels it, as Ctrl-C does: then it ends what it has started.
+    """Like asyncio.run, but SIGTERM cancels the program as Ctrl-C does, so that it can end what it has started.
 
-    Raises SystemExit with the code of a shell after SIGTERM.
+    Raises SystemExit after SIGTERM, with the code that a shell gives for it.
     """
-    told = False
+    is_terminated = False
 
-    async def until_told() -> Result:
+    async def cancelled_by_sigterm() -> Result:
         task = asyncio.current_task()
         assert task is not None
 
-        def tell() -> None:
-            nonlocal told
-            told = True
-            loop.remove_signal_handler(signal.SIGTERM)  # the second one ends it at once
+        def terminate() -> None:
+            nonlocal is_terminated
+            is_terminated = True
+            loop.remove_signal_handler(signal.SIGTERM)  # a second signal ends the process at once
             task.cancel()
 
         loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
-            loop.add_signal_handler(signal.SIGTERM, tell)
+        if threading.current_thread() is threading.main_thread():  # no other thread may handle signals
+            loop.add_signal_handler(signal.SIGTERM, terminate)
         return await program
 
     try:
-        return asyncio.run(until_told())
+        return asyncio.run(cancelled_by_sigterm())
     except asyncio.CancelledError:
-        if told:
+        if is_terminated:
             raise SystemExit(128 + signal.SIGTERM) from None
         raise

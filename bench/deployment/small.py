@@ -17,8 +17,8 @@ GAUGES = (
     "engine_active_slots", "engine_queue_depth", "codec_active_streams", "codec_waiting_streams",
     "tts_running_requests",
 )  # fmt: skip
-# Gives large freed blocks back to the system at once, so that resident memory is the memory in use. Without it glibc
-# keeps the blocks of the largest recording so far. In bytes; read by glibc.
+# glibc settings, in bytes. Large freed blocks are returned to the system at once, so that resident memory is memory in
+# use. By default glibc keeps blocks as large as the largest recording so far.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
@@ -31,9 +31,9 @@ async def start_small(
     http: bool = False,
     trims: bool = False,
 ) -> dict[str, StageProcess]:
-    """The processes by name, ready; they end with `stack`.
+    """Starts the processes, which end with `stack`. Returns them by name when they are ready.
 
-    folder: for their logs, keys and kept voices; trims: StageProcess.trim works
+    folder: for logs, keys and the voices' database. trims: whether StageProcess.trim works.
     """
     common = ["--bundle", str(bundle), "--threads", "1", "--slots", "4"]
     prefix = [sys.executable, "-m", "bench.deployment.trimming"] if trims else []
@@ -70,7 +70,7 @@ async def start_small(
 
 
 async def settled_slots(stages: dict[str, StageProcess]) -> dict[str, dict[str, float]]:
-    """The gauges of what is taken, by process, once all are 0 or SETTLE_S have passed."""
+    """Waits until no slot is taken, at most SETTLE_S. Returns the gauges of taken slots by process."""
     until_s = time.monotonic() + SETTLE_S
     while True:
         slots = {name: await stage.gauges(*GAUGES) for name, stage in stages.items() if stage.is_alive}

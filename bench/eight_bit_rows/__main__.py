@@ -40,7 +40,7 @@ from csm_engine.model.loader import load_model, random_model
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_text.frontend import load
 from recipes.builtin_voice.evaluation.results import Results
-from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.sets import EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Saying
 
 FORMS: tuple[Form, Form] = ("int8", "float8")
@@ -64,13 +64,13 @@ WORDS: tuple[Spoken, ...] = (
     TODAY,
     (Arm("depth", "int8", "int8"), 0),
     (Arm("both", "int8", "int8"), 0),
-    (Arm(), 1000),  # what chance changes
+    (Arm(), 1000),  # today's arm with other seeds: the effect of chance
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What every arm is given. prompts: (T, D) each; codes: (frames, K) each."""
+    """The input of every arm. prompts: (T, D) each. codes: (frames, K) each."""
 
     name: str
     model: CSM
@@ -94,7 +94,7 @@ def main() -> None:
     results = Results(arguments.json, f"eight_bit_rows_{arguments.part}", KEY, {"note": NOTE})
     with torch.inference_mode():
         if arguments.part == "words":
-            measure_words(results, arguments.bundle, judged("everyday", arguments.texts))
+            measure_words(results, arguments.bundle, evaluation_texts("everyday", arguments.texts))
         else:
             frames = (
                 random_frames(arguments.layers[0], arguments.layers[1], arguments.batch)
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> None:
-    """The states before a frame are the exact ones where the backbone is exact."""
+    """Measures each arm's logits. An arm whose backbone is exact gets the exact hidden states."""
     today = pack(frames.model)
     exact_hidden = hidden_of(today, frames.prompts, frames.codes)
     exact = logits_of(today, exact_hidden, frames.codes)
@@ -117,8 +117,8 @@ def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> Non
         put(results, {"model": frames.name, **arm.told(), "frames": len(exact), **compared(logits, exact)})
 
 
-def measure_words(results: Results, bundle: Path, texts: Sequence[Judged]) -> None:
-    """Some texts by every arm, then the next texts: a run that is cut off has its rows over the same texts."""
+def measure_words(results: Results, bundle: Path, texts: Sequence[EvaluationText]) -> None:
+    """Runs every arm on some texts, then on the next ones, so an interrupted run has all arms on the same texts."""
     name = voice_name(bundle)
     voices = {arm: RoundedVoice(bundle, arm) for arm, _ in WORDS}
     greedy = {arm: voice.say(texts[:GREEDY_TEXTS], greedy=True) for arm, voice in voices.items()}
@@ -157,7 +157,7 @@ def random_frames(backbone_layers: int, depth_layers: int, batch: int) -> Frames
 
 
 def voice_frames(bundle: Path, num_texts: int) -> Frames:
-    texts, opened = judged("everyday", num_texts), open_bundle(str(bundle))
+    texts, opened = evaluation_texts("everyday", num_texts), open_bundle(str(bundle))
     model = load_model(opened.path("model"))
     tokenizer = TextTokenizer(opened.path("tokenizer"), model.config.text_vocab_size)
     read = load(opened.text_frontend).phonemize if opened.text_frontend else str

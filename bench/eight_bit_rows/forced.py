@@ -1,4 +1,4 @@
-"""Logits of given frames: prompt and codes are the same for every arm, so each code is compared for itself."""
+"""Teacher-forced logits: prompts and codes are the same for every arm, so each code is compared separately."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOTS = 16
 
 
 def hidden_of(weights: PackedWeights, prompts: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
-    """The backbone's states before each frame. prompts: (T, D) each; codes: (frames, K) each -> (all frames, D)."""
+    """The backbone's states before each frame, (all frames, D). prompts: (T, D) each. codes: (frames, K) each."""
     step, found = PackedFrameStep(weights, SLOTS), []
     for at in range(0, len(prompts), SLOTS):
         found += _hidden_of_some(step, prompts[at : at + SLOTS], codes[at : at + SLOTS])
@@ -24,7 +24,7 @@ def hidden_of(weights: PackedWeights, prompts: Sequence[Tensor], codes: Sequence
 
 
 def logits_of(weights: PackedWeights, hidden: Tensor, codes: Sequence[Tensor]) -> Tensor:
-    """hidden: as above -> (all frames, K, V) of the codes that can be drawn."""
+    """Logits of the codes that can be drawn, (all frames, K, V). hidden, codes: as of `hidden_of`."""
     step = PackedFrameStep(weights, 1)
     first = ops.linear(hidden, weights.codebook0_head)
     logits = torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, torch.cat(list(codes)))], dim=1)
@@ -32,9 +32,10 @@ def logits_of(weights: PackedWeights, hidden: Tensor, codes: Sequence[Tensor]) -
 
 
 def compared(logits: Tensor, exact: Tensor) -> dict[str, object]:
-    """(frames, K, V) both. Root mean square change over that of the exact ones; share of the codes that stay the most
-    likely ones; mean Kullback-Leibler divergence from the exact odds, in nats. Of all codebooks, and of those of the
-    depth decoder.
+    """Compares logits with the exact ones, (frames, K, V) each, for all codebooks and for the depth decoder's.
+
+    `relative` is the root mean square of the change over that of the exact logits, `same_best` the share of codes that
+    stay the most likely, `divergence` the mean Kullback-Leibler divergence from the exact probabilities in nats.
     """
     return {
         "relative": _relative(logits, exact),

@@ -1,8 +1,8 @@
 """The engine's step with rounded weights and rows, emulated in float32.
 
-What is multiplied are eight-bit numbers times their factors, as float32. Sums are rounded as float32's are, where a
-device would have exact int32 sums of each int8 block (a test compares both). The shorter sums of a tensor core over
-float8 are not emulated.
+The factors of a product are eight-bit numbers times their scales, in float32. Sums are rounded as in float32, while a
+device has exact int32 sums of each int8 block (a test compares both). A tensor core's shorter float8 sums are not
+emulated.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _LARGEST = {"float8": 448.0, "int8": 127.0}
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """block: inputs of a row that share a factor; None is the whole row. Weights have one factor for each output.
+    """block: how many inputs of a row share a scale; None is the whole row. Weights have one scale for each output.
 
-    parts: of the sums of `down`, each rounded to bfloat16 before they are added; 1 rounds none.
+    parts: into how many parts the sums of `down` are split, each rounded to bfloat16; 1 rounds none.
     """
 
     stacks: Literal["depth", "both"] = "depth"
     weights: Form = "float32"
     rows: Form = "float32"
     block: int | None = 64
-    norms: Literal["rows", "weights"] = "rows"  # into which the norms' weights are multiplied before rounding
+    norms: Literal["rows", "weights"] = "rows"  # what the norms' weights are multiplied into before rounding
     parts: int = 1
 
     def told(self) -> dict[str, object]:
@@ -55,8 +55,10 @@ class MatrixOfRoundedRows(Matrix):
 
 
 def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
-    """x: (B, K) float32, each block of a row rounded to `form` with a factor of its own: its largest magnitude over
-    the form's largest number. To nearest, ties to even. The last block may be shorter.
+    """x, (B, K) float32, rounded to `form`, to nearest with ties to even.
+
+    Each block of a row has its own scale: its largest magnitude over the form's largest number. The last block may be
+    shorter.
     """
     if form == "float32":
         return x
@@ -72,7 +74,7 @@ def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
 
 
 def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> PackedWeights:
-    """Packed weights whose products round as the arm does, within `rows_rounded`. today: those of pack(model)."""
+    """Packed weights whose products round like the arm, inside `rows_rounded`. today: the result of pack(model)."""
     today, folded = today or pack(model), arm.norms == "weights"
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
@@ -93,7 +95,7 @@ def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> Packe
 
 @contextmanager
 def rows_rounded() -> Iterator[None]:
-    """Meanwhile the engine's products over a MatrixOfRoundedRows round their rows first."""
+    """While it lasts, the engine's products with a MatrixOfRoundedRows round their rows first."""
     linear, add_linear = dispatch.linear, dispatch.add_linear
 
     def rounding_linear(x: Tensor, matrix: Matrix) -> Tensor:
@@ -123,7 +125,7 @@ def _rows(x: Tensor, matrix: Matrix) -> Tensor:
 
 
 def _rounded_weight(weight: Tensor, form: Form) -> Tensor:
-    """As the engine quantizes."""
+    """Quantizes weights like the engine."""
     if form == "float32" or form == "bfloat16":
         return rounded(weight, form, None)
     matrix = quantized(weight, form)

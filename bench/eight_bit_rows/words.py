@@ -1,4 +1,4 @@
-"""The built-in voice with rounded products: words understood, and codes that stay the same."""
+"""The built-in voice with rounded products: word error rate, and codes that stay the same."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import numpy.typing as npt
 
 from bench.eight_bit_rows.rounding import Arm, packed_as, rows_rounded
 from csm_engine.types import Codes, Segment
-from recipes.builtin_voice.evaluation.recognizer import hear_all
-from recipes.builtin_voice.evaluation.sets import Judged
+from recipes.builtin_voice.evaluation.recognizer import recognize_all
+from recipes.builtin_voice.evaluation.sets import EvaluationText
 from recipes.builtin_voice.evaluation.voice import Saying, Voice
 
 SPEAKERS = 2
-DRAWS = 10_000  # of the texts, with replacement, for the interval of a difference
-Counts = list[tuple[int, int]]  # wrong words and words, of each saying
+DRAWS = 10_000  # bootstrap samples of the texts, for the interval of a difference
+Counts = list[tuple[int, int]]  # (wrong words, words) of each utterance
 
 
 class RoundedVoice:
-    """A bundle's voice whose products round as the arm does."""
+    """A bundle's voice whose products round like the arm."""
 
     def __init__(self, bundle: Path, arm: Arm) -> None:
         self._voice = Voice(bundle, packed=partial(packed_as, arm=arm))
         self._recommended = self._voice.temperature, self._voice.top_k
 
-    def say(self, texts: Sequence[Judged], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
-        """The speakers take turns; text i has the seed first_seed + i."""
+    def say(self, texts: Sequence[EvaluationText], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
+        """Speaks the texts with alternating speakers; text i has the seed first_seed + i."""
         self._voice.temperature, self._voice.top_k = (0.0, 1) if greedy else self._recommended
         requests = [[Segment(at % SPEAKERS, text.text)] for at, text in enumerate(texts)]
         with rows_rounded():
             return self._voice.say(requests, first_seed=first_seed)
 
-    def errors(self, sayings: Sequence[Saying], texts: Sequence[Judged]) -> Counts:
-        heard = hear_all(None, [saying.pcm for saying in sayings], self._voice.sample_rate_hz, processes=1)
+    def errors(self, sayings: Sequence[Saying], texts: Sequence[EvaluationText]) -> Counts:
+        heard = recognize_all(None, [saying.pcm for saying in sayings], self._voice.sample_rate_hz, processes=1)
         return [text.word_errors(words) for text, words in zip(texts, heard, strict=True)]
 
 
 def rates(counts: Counts, today: Counts) -> dict[str, object]:
-    """Share of the words that are wrong; its change, with the interval that holds 95 of 100 drawings of the texts."""
+    """The word error rate, and the change of it with its 95 % bootstrap interval over the texts."""
     ours, theirs = np.array(counts), np.array(today)
     drawn = np.random.default_rng(0).integers(0, len(ours), (DRAWS, len(ours)))
     low, high = np.percentile(_share(ours[drawn]) - _share(theirs[drawn]), [2.5, 97.5])
@@ -72,6 +72,6 @@ def _leading(ours: Codes, theirs: Codes) -> int:
 
 
 def _share(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """counts: (..., texts, 2), wrong words and words."""
+    """The word error rate. counts: (..., texts, 2), wrong words and words."""
     summed = counts.sum(axis=-2)
     return summed[..., 0] / summed[..., 1]

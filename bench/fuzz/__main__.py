@@ -29,7 +29,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from bench.deployment.command import left_behind, log_folder, parser_of, tell
+from bench.deployment.command import finish, left_behind, log_folder, parser_of
 from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
@@ -39,23 +39,23 @@ from bench.fuzz.raw_calls import PREFACE
 from bench.fuzz.strategies import Call, RawCall, calls, raw_calls
 from bench.machine import commit, cpu_name
 
-WARM_SHARE = 0.2  # of the requests, after which memory has to stay
+WARM_SHARE = 0.2  # of the requests; after them memory may grow by MOST_GROWTH or MOST_GROWTH_MB
 MOST_GROWTH, MOST_GROWTH_MB = 0.10, 32.0
-RAW_EVERY = 12  # about one in so many is a connection of raw bytes
+RAW_EVERY = 12  # about one request in 12 is a connection of raw bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = parser_of("python -m bench.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many (default: %(default)s)")
     options = parser.parse_args(arguments)
     result = run_program(run(options))
-    return tell(result, why_not_passed(result), options)
+    return finish(result, why_not_passed(result), options)
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The object of the last line."""
-    measured = commit()  # before somebody changes the checkout
+    """The result, which is the last line of the output."""
+    measured = commit()  # now, as the checkout may change during the run
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder)
@@ -98,7 +98,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def fuzz(caller: Caller, codec: Any, num_requests: int, from_seed: int) -> None:
-    """Makes at least so many requests."""
+    """Makes at least that many requests."""
     drawn = calls(methods(), valid_requests(codec))
     connections = st.one_of(st.tuples(st.sampled_from(sorted(caller.ports)), _raw_bytes()), raw_calls(methods()))
     until = caller.num_made + num_requests
@@ -161,7 +161,7 @@ async def answers(gateway: StageProcess) -> bool:
 
 
 def why_not_passed(result: dict[str, Any]) -> list[str]:
-    """Empty for a pass."""
+    """The reasons why the run has not passed; none for a pass."""
     wrong = []
     if result["crashed"] or not result["answers"]:
         wrong.append(f"crashed: {result['crashed']}, answers: {result['answers']}")

@@ -1,4 +1,4 @@
-"""Makes calls and connections, and says how each ended. It draws nothing."""
+"""Makes calls and connections, and counts how they ended. It draws no examples."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from bench.fuzz.strategies import Call, RawCall
 
 AT_ONCE = 16
 MOST_FINDINGS = 50
-SOCKET_S = 0.5  # until a peer that says nothing is left
-ANSWER_S = 2.0  # the same, of a call by hand
+SOCKET_S = 0.5  # how long it waits for a silent peer
+ANSWER_S = 2.0  # how long a call by hand waits for its answer
 
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
 
 @dataclass
 class Tally:
-    """How all calls ended."""
+    """Counts of how calls ended."""
 
     codes: Counter[str] = field(default_factory=Counter)
     by_port: Counter[str] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)  # calls with a status that no caller may ever get
+    findings: list[str] = field(default_factory=list)  # calls with a status that callers must never get
     num_findings: int = 0
 
 
 class Caller:
-    """Calls over one connection a port, several calls at once."""
+    """Makes several calls at once, over one connection to each port."""
 
     def __init__(self, ports: dict[str, int]) -> None:
         self.tally = Tally()
         self.ports = ports
-        # Larger messages than a server takes may be sent, and answers of any size be read.
+        # The client may send larger messages than a server accepts, and receive any size.
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._channels = {
             name: grpc.insecure_channel(f"127.0.0.1:{port}", options)
@@ -60,11 +60,11 @@ class Caller:
             channel.close()
 
     def call(self, call: Call) -> None:
-        """Begins a call, once there is room."""
+        """Begins a call, when not too many are running."""
         self._begin(self._call, call)
 
     def connect(self, port: str, content: bytes) -> None:
-        """Begins to send bytes, which need not be HTTP/2, over a connection of their own."""
+        """Begins to send bytes, which need not be HTTP/2, over a new connection."""
         self._begin(self._connect, port, content)
 
     def call_by_hand(self, call: RawCall) -> None:
@@ -72,7 +72,7 @@ class Caller:
         self._begin(self._call_by_hand, call)
 
     def wait(self) -> None:
-        """Returns when all that was begun has ended."""
+        """Returns when all calls and connections have ended."""
         for _ in range(AT_ONCE):
             self._room.acquire()
         self._room.release(AT_ONCE)
@@ -129,7 +129,7 @@ class Caller:
                     self.tally.findings.append(f"{method}: {code.name} {what}")
 
     def _ending(self, call: Call) -> tuple[grpc.StatusCode, str]:
-        """The status. OK for a call that the caller has left."""
+        """The status of a call; OK for one that the caller has cancelled."""
         ended = threading.Event()
 
         def requests() -> Iterator[bytes]:
@@ -137,7 +137,7 @@ class Caller:
             if not call.half_closes:
                 ended.wait(call.timeout_s)
 
-        # Every call is one of streams here: a request of none or of two messages is malformed as well.
+        # Every call is made as a bidirectional stream, so that a unary request may have no or two messages.
         stream: Any = self._channels[call.method.port].stream_stream(call.method.path, None, None)
         running = stream(requests(), timeout=call.timeout_s, metadata=call.metadata)
         try:

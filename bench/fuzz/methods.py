@@ -1,4 +1,4 @@
-"""What there is to be called: every method of every port, from the descriptors of the protos. It sends nothing."""
+"""Every method of every port, from the descriptors of the protos. It sends nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PORTS: dict[str, Sequence[FileDescriptor]] = {
 
 @dataclass(frozen=True)
 class Method:
-    """One method at one port. request: None for a method that is not there"""
+    """One method at one port. request: None for a method that does not exist."""
 
     port: str
     path: str
@@ -45,7 +45,7 @@ class Method:
 
 
 def methods() -> list[Method]:
-    """All of them, and one for each port that it does not have."""
+    """All methods, and for each port one that it does not have."""
     found = [
         Method(port, f"/{service.full_name}/{method.name}", method.input_type, method.client_streaming)
         for port, files in _PORTS.items()
@@ -57,7 +57,7 @@ def methods() -> list[Method]:
 
 
 def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
-    """Well-formed requests by method, which are the beginnings of malformed ones. Methods without any take none."""
+    """Valid requests by method, from which malformed ones are made."""
     pcm = tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM)
     speech: dict[str, Any] = {
         "input": tts_pb2.SynthesisInput(text="Hello there."),

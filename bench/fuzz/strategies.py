@@ -19,7 +19,7 @@ from bench.fuzz.methods import Method
 
 MOST_DEPTH = 4
 MOST_REPEATED = 3
-MOST_MESSAGES = 4  # of one call
+MOST_MESSAGES = 4  # in one call
 LONG = 70_000  # characters or bytes: longer than any limit of a field, shorter than that of a message
 
 Draw = st.DrawFn
@@ -48,7 +48,7 @@ _SCALARS: Mapping[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.CPPTYPE_ENUM: st.one_of(st.integers(0, 12), _INT32),
 }
 
-# Wire forms that a parser has to survive: an endless varint, a length beyond the end, groups, nesting.
+# Wire formats that a parser must survive: an endless varint, a length beyond the end, groups, nesting.
 _HOSTILE = st.sampled_from(
     [b"\xff" * 11, b"\x0a\xff\xff\xff\xff\x0f", b"\x0b" * 200, b"\x0a\x02" * 500, b"\x08", b"\x00\x00", b"\x0a\x01\xff"]
 )
@@ -63,7 +63,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     timeout_s: float
     most_responses: int  # read before the caller leaves
-    half_closes: bool  # else it waits for the deadline with its last message unsent
+    half_closes: bool  # otherwise it waits for its deadline, with its last message unsent
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def raw_calls(methods: Sequence[Method]) -> st.SearchStrategy[RawCall]:
 
 
 def calls(methods: Sequence[Method], valid: Mapping[str, Sequence[Message]]) -> st.SearchStrategy[Call]:
-    """valid: well-formed requests by the last part of the method's path"""
+    """Calls. valid: valid requests by the last part of the method's path."""
 
     @st.composite
     def call(draw: Draw) -> Call:
@@ -106,7 +106,7 @@ def calls(methods: Sequence[Method], valid: Mapping[str, Sequence[Message]]) -> 
 
 
 def _conversation(method: Method, known: Sequence[Message]) -> st.SearchStrategy[list[bytes]]:
-    """Messages in any order, or the valid ones in theirs with one that may be wrong after each."""
+    """Messages in any order, or valid ones in the right order, each followed by one that may be wrong."""
 
     @st.composite
     def in_order(draw: Draw) -> list[bytes]:
@@ -146,7 +146,7 @@ def messages(descriptor: Descriptor, depth: int = 0) -> st.SearchStrategy[Messag
 
 @st.composite
 def _mutated(draw: Draw, message: Message) -> bytes:
-    """A valid message with one to three fields, anywhere in it, replaced or taken away."""
+    """A valid message with one to three fields, at any depth, replaced or removed."""
     changed: Any = type(message)()
     changed.CopyFrom(message)
     for _ in range(draw(st.integers(1, 3))):
@@ -164,7 +164,7 @@ def _mutated(draw: Draw, message: Message) -> bytes:
 
 @st.composite
 def _damaged(draw: Draw, message: Message) -> bytes:
-    """The bytes of a message with some of them flipped, doubled or cut off."""
+    """The bytes of a message, some of them flipped, repeated or cut off."""
     content = bytearray(message.SerializeToString())
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(content) - 1)))
@@ -185,7 +185,7 @@ def _is_single_message(field: FieldDescriptor) -> bool:
 
 
 def _set(draw: Draw, message: Message, field: FieldDescriptor, depth: int) -> None:
-    """Gives the field a value that its type allows."""
+    """Sets the field to a value that its type allows."""
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         value.update(draw(st.dictionaries(_TEXT, _TEXT, max_size=MOST_REPEATED)))

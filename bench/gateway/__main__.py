@@ -30,10 +30,10 @@ from google.protobuf import duration_pb2
 
 from bench.deployment.cpu import process_cpu_s
 from bench.deployment.process import StageProcess
-from bench.deployment.program import ports_told, program
+from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 
 FRAME_S = 0.08
 SAMPLE_RATE_HZ = 24_000
@@ -44,7 +44,7 @@ CpuSeconds = Callable[[], float]  # that a process has used so far
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", default="1,10,30", help="at once, one number after the other")
     parser.add_argument("--frames", default="1,4", help="of a message of the engine, one number after the other")
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     load = round(os.getloadavg()[0], 1)
     note = f"Load average {load} on {os.cpu_count()} cores at the end; streams of {options.seconds:g} s."
-    tell({"benchmark": "gateway", "device": cpu_name(), "commit": commit(), "note": note, "rows": rows}, options.out)
+    write_result(
+        {"benchmark": "gateway", "device": cpu_name(), "commit": commit(), "note": note, "rows": rows}, options.out
+    )
     return 0
 
 
@@ -114,7 +116,7 @@ async def hear(stub: tts_pb2_grpc.TextToSpeechServiceStub, seconds: float, after
 async def stand_ins(batch_frames: int) -> AsyncIterator[dict[str, tuple[int, int]]]:
     """API and health port of each stage."""
     async with program("bench.gateway.stand_ins", str(batch_frames)) as running:
-        engine, codec = [await ports_told(running) for _ in range(2)]
+        engine, codec = [await printed_ports(running) for _ in range(2)]
         yield {"engine": (engine[0], engine[1]), "codec": (codec[0], codec[1])}
 
 
@@ -122,7 +124,7 @@ async def stand_ins(batch_frames: int) -> AsyncIterator[dict[str, tuple[int, int
 async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
     ports = [str(stages[stage][0]) for stage in ("engine", "codec")]
     async with program("bench.gateway.relay", *ports) as running:
-        (port,) = await ports_told(running)
+        (port,) = await printed_ports(running)
         yield port, lambda: process_cpu_s(running.pid)
 
 

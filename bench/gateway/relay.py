@@ -19,7 +19,7 @@ from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, fake_identi
 
 
 class Relay(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """Has one method."""
+    """A service with one method, which relays a stream."""
 
     def __init__(self, engine: grpc.aio.Channel, codec: grpc.aio.Channel) -> None:
         self._engine = engine_pb2_grpc.EngineServiceStub(engine)

@@ -1,4 +1,4 @@
-"""Stand-ins of engine and codec, as a process. The engine makes frames as fast as they are played, no faster."""
+"""A fake engine and a fake codec, as a process. The engine makes frames at the speed of playback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 
 class LiveEngine(FakeEngine):
-    """Sends a message of `batch_frames` frames whenever that much has been played."""
+    """Sends a message of `batch_frames` frames whenever that much time has passed."""
 
     def __init__(self, batch_frames: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""What the HTTP door costs over gRPC, and how many streams it holds."""
+"""What the HTTP door costs in addition to gRPC, and how many streams it can hold."""

@@ -31,22 +31,22 @@ from pathlib import Path
 from typing import Any
 
 from bench.deployment.process import StageProcess
-from bench.deployment.program import ports_told, program
+from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
 from bench.listeners.summary import nearest_rank
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 
-SHORT_FRAMES = 10  # of the calls whose first audio is timed
+SHORT_FRAMES = 10  # in the calls whose first audio is timed
 FRAME_S = 0.08
 WARM_UP = 10
 EVERY_S = 0.25
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=100, help="calls to each door, in turn")
     parser.add_argument("--streams", type=int, default=200, help="HTTP streams at once")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for row in result["rows"]:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
-    tell(result, options.out)
+    write_result(result, options.out)
     return 0
 
 
@@ -100,7 +100,7 @@ async def with_real_stages(bundle: str, pairs: int) -> dict[str, Any]:
 
 
 def compared(grpc_s: Sequence[float], http_s: Sequence[float]) -> dict[str, Any]:
-    """The result of both doors' times to the first audio, in seconds."""
+    """The figures from both doors' times to first audio, in seconds."""
     rows: list[dict[str, Any]] = [
         {
             "door": name,
@@ -146,7 +146,7 @@ async def at_once(http: StageProcess, streams: int, frames: int) -> dict[str, An
         nonlocal begun
         begun += 1
 
-    readings: list[tuple[int, float]] = []  # streams begun, MiB
+    readings: list[tuple[int, float]] = []  # (streams begun, resident MiB)
 
     async def watch() -> None:
         while True:
@@ -184,9 +184,9 @@ def percentile_ms(times_s: Sequence[float], percent: int) -> float:
 
 @asynccontextmanager
 async def doors(frame_count: int) -> AsyncIterator[tuple[int, StageProcess]]:
-    """Port of a gateway, and the HTTP door before it."""
+    """The port of a gateway, and the HTTP door in front of it."""
     async with program("bench.http.stand_ins", str(frame_count)) as stand_ins:
-        port, health_port = await ports_told(stand_ins)
+        port, health_port = await printed_ports(stand_ins)
         async with door(f"127.0.0.1:{port}", f"127.0.0.1:{health_port}") as http:
             yield port, http
 

@@ -1,4 +1,4 @@
-"""Callers of both doors that add next to nothing of their own: bare stubs, and HTTP over bare sockets."""
+"""Callers of both doors with little overhead: bare stubs, and HTTP over bare sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEED = 7  # so that a real engine does the same work for both doors
 
 
 class GrpcCaller:
-    """One channel to the gateway."""
+    """A caller over gRPC, with one channel to the gateway."""
 
     def __init__(self, target: str, most_s: float) -> None:
         """most_s: longest audio"""
@@ -47,7 +47,7 @@ class GrpcCaller:
 
 
 class HttpCaller:
-    """One kept connection to the door."""
+    """A caller over HTTP, with one kept-alive connection to the door."""
 
     def __init__(self, port: int, most_s: float) -> None:
         """most_s: longest audio"""

@@ -1,10 +1,10 @@
-"""What it saves that a launch asks memory for what later launches read: arithmetic over the launches of a frame.
+"""What prefetching saves, where a launch asks memory for what later launches read: a model over a frame's launches.
 
-Nothing of it is measured; the assumptions are these and the constants below. A launch ends without waiting for what it
-has asked for, and all that is asked for stays in the L2 cache until it is read. Memory is a queue: it brings what was
-asked for one after the other, and stops for what a launch touches unasked, mostly rows that are in the cache already.
-A launch still has its class's whole time beside its bytes. Of these, what was asked for takes the cache's time in place
-of memory's, and the launch does not end before TAIL_US after the last of it came from memory.
+Nothing of it is measured. It assumes the constants below, and: A launch ends without waiting for what it has asked for,
+which stays in the L2 cache until it is read. Memory is a queue: it serves requests one after the other, and stops for
+what a launch reads without having been asked for, which is mostly in the cache. A launch still takes its class's whole
+time beside its bytes. Bytes that were asked for are read at the cache's bandwidth, and the launch does not end before
+TAIL_US after the last of them came from memory.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from bench.kernel_proof.operations import Traffic
 from bench.kernel_proof.pretended_gpu import Launch
 
-CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
-TAIL_US = 2.0  # of a launch, behind its last bytes from memory: assumed
+CACHE_BYTES_PER_US = 5e6  # bandwidth of the L2 cache for all programs together: assumed
+TAIL_US = 2.0  # from a launch's last bytes from memory to its end: assumed
 
 
 def saved_us(
@@ -24,8 +24,8 @@ def saved_us(
     beside_bytes_us: Callable[[str], float],
     bytes_per_us: float,
 ) -> float:
-    """Microseconds that the launches take less than without asking. traffic: of each launch; beside_bytes_us: of a
-    launch's name, with the gap before it.
+    """Microseconds that prefetching saves. traffic: of each launch. beside_bytes_us: the time of a launch beside its
+    bytes, with the gap before it, by its name.
     """
     asking = [number for number, one in enumerate(traffic) if one.asked]
     if not asking:

@@ -1,4 +1,4 @@
-"""What a frame and its kernels may cost. A change may lower these numbers, and must not raise them unnoticed.
+"""What a frame and its kernels may cost. A change may lower these numbers; tests fail when it exceeds them.
 
 Pure: it compares the counted operations and the compiled kernels with the tables below.
 """

@@ -1,4 +1,4 @@
-"""A mode that refuses operations that a CUDA graph's capture forbids or gets wrong, also over tensors without data.
+"""A mode that refuses operations that a CUDA graph cannot capture, even on tensors without data.
 
 Refused: reading a value on the host (`.item()`, `bool()`), shapes that depend on values (`nonzero`, masks as indices,
 `unique`), copies between host and device, and random numbers of a generator that the graph does not own.

@@ -1,8 +1,8 @@
 """A kernel's machine code for Hopper, as Triton compiles it: registers, spills, shared memory, kinds of instructions.
 
 Two programs that come with triton read it from the cubin. One of them, the disassembler, takes half a second to start
-and hardly more for fifty kernels, so it reads many at once. Results are kept in a folder under the hash of the kernel's
-source, so that an unchanged kernel is not compiled again.
+and hardly more for fifty kernels, so it gets many at once. Results are cached in a folder under the hash of the
+kernel's source, so that an unchanged kernel is not compiled again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEPT_IN = Path("build/kernels")
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _ARCHITECTURE = "SM90a"
-_AT_ONCE = 50  # kernels: what is compiled is kept after so many
+_AT_ONCE = 50  # kernels, after which results are cached
 _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
 _TENSOR_CORE = frozenset({"HMMA", "HGMMA", "QGMMA", "IMMA", "IGMMA", "DMMA"})
 _WARP = 32  # threads
@@ -69,7 +69,7 @@ class MachineCode:
 
     @property
     def programs_of_multiprocessor(self) -> int:
-        """Of an H100, at once: by its registers, which a warp has in parts of 256, shared memory and warps."""
+        """Programs that fit on an H100's multiprocessor, by registers (allocated in 256s), shared memory and warps."""
         registers = -(-self.registers * _WARP // 256) * 256 * self.warps
         return min(65_536 // registers, 233_472 // (self.shared + 1024), 64 // self.warps, 32)
 
@@ -88,7 +88,7 @@ def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
 def machine_codes(
     launches: Iterable[Launch], kept_in: Path = KEPT_IN
 ) -> Iterator[tuple[Launch, MachineCode | Exception]]:
-    """Each variant and its machine code, or the error in place of it."""
+    """(variant, its machine code or the compiler's error) for each variant."""
     remaining = iter(launches)
     while some := list(islice(remaining, _AT_ONCE)):
         files = [kept_in / f"{_hash(launch)}.json" for launch in some]
@@ -111,7 +111,7 @@ def machine_codes(
 
 
 def _compiled(launch: Launch) -> Any:
-    """As Triton compiled it, or the error: the compiler raises many kinds."""
+    """Triton's compiled kernel, or its error, which may be of many types."""
     try:
         return launch.compile()
     except Exception as error:
@@ -155,7 +155,7 @@ def _asks_for_products(function: Any) -> bool:
 
 
 def _instructions(cubins: Sequence[bytes]) -> Iterator[Counter[str]]:
-    """How often each instruction stands in each cubin."""
+    """The number of occurrences of each instruction, for each cubin."""
     if not cubins:
         return
     codes = [_code(cubin) for cubin in cubins]

@@ -29,16 +29,16 @@ _PRODUCTS = frozenset(
 _MAYBE_NOTHING = frozenset(
     "to contiguous flatten unflatten".split()
 )  # they return what they are given where that will do
-_LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # that a frame reads once a pass
+_LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # read once in each pass of a frame
 PRODUCT = "product of torch"
 OTHER = "other of torch"
 DEPTH_FRAME = "depth_frame_kernel"
-_AHEAD = "ahead_"  # so begin the names of arguments that a launch asks for and does not read
+_AHEAD = "ahead_"  # prefix of arguments that a launch prefetches and does not read
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one launch by storage: that it touches, and that it asks for on behalf of later launches."""
+    """Bytes of one launch by storage: those that it touches, and those that it prefetches for later launches."""
 
     touched: dict[int, int]
     asked: dict[int, int]
@@ -46,7 +46,7 @@ class Traffic:
 
 @dataclass
 class Operations:
-    """By class: a Triton kernel's name, PRODUCT or OTHER. traffic: of each of the launches."""
+    """Counts by class, which is a Triton kernel's name, PRODUCT or OTHER. traffic: of each launch."""
 
     counts: Counter[str] = field(default_factory=Counter)
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -110,7 +110,7 @@ class _Counting(TorchDispatchMode):
         group = PRODUCT if name in _PRODUCTS else OTHER
         self.made.torch_names[name] += 1
         self.made.counts[group] += 1
-        if name == "index_put_":  # it touches what it writes, and not all that there is
+        if name == "index_put_":  # it touches only what it writes
             self.made.bytes[group] += 2 * args[2].numel() * args[2].element_size()
             return result
         listed = [tensor for given in args if isinstance(given, (tuple, list)) for tensor in given]
@@ -137,7 +137,7 @@ def _named(launch: Launch) -> Iterator[tuple[str, Tensor]]:
 
 
 def _read_again(launch: Launch) -> int:
-    """Bytes that a launch reads once more than once: the depth decoder's layers in all passes but the first."""
+    """Bytes that a launch reads repeatedly: the depth decoder's layers, in all passes but the first."""
     if launch.name != DEPTH_FRAME:
         return 0
     layers = [launch.arguments[launch.kernel.arg_names.index(name)] for name in _LAYERS]

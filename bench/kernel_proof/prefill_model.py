@@ -25,7 +25,7 @@ HOST_MS = 11.8 - 8.1
 
 @dataclass(frozen=True, slots=True)
 class PassModel:
-    """Times of passes over one backbone."""
+    """A model of the times of prefill passes of one backbone."""
 
     times: TimeModel
     backbone: TransformerConfig

@@ -1,4 +1,4 @@
-"""A pretended GPU: tensors without data pass for CUDA tensors, and Triton's launches are recorded.
+"""A pretended GPU: tensors without data look like CUDA tensors, and Triton's launches are recorded.
 
 Nothing runs. A launch is kept with the shapes of its tensors, so that it can later be compiled for sm_90 as on a real
 device. Needs TRITON_INTERPRET=0 from the start of the process. It knows nothing of the fast step.
@@ -50,7 +50,7 @@ class Launch:
         return [argument for argument in given if isinstance(argument, Tensor)]
 
     def variant(self) -> tuple[Any, ...]:
-        """Equal for two launches that Triton compiles once: types, what integers are multiples of, and constants."""
+        """What Triton specialises a kernel on: types, divisibility of integers, constants."""
         parameters = self.kernel.params
         positional = tuple(
             "integer"
@@ -106,7 +106,7 @@ _RUN = JITFunction.run
 
 @contextmanager
 def pretended_gpu(record: Callable[[Launch], None]) -> Iterator[None]:
-    """Inside, meta tensors say that they are on CUDA, and each launch goes to `record`.
+    """While it lasts, meta tensors claim to be on CUDA, and each launch is passed to `record`.
 
     Raises: RuntimeError when this process interprets kernels.
     """

@@ -1,4 +1,4 @@
-"""The whole proof: every form and batch traced, every kernel variant compiled, all compared with the budget."""
+"""The proof: every form and batch is traced, every kernel variant compiled, and all are compared with the budget."""
 
 from __future__ import annotations
 
@@ -32,29 +32,31 @@ class Proof:
     passes: dict[tuple[str, int], Operations] = field(default_factory=dict)
     variants: dict[object, Launch] = field(default_factory=dict)
     codes: list[MachineCode] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)  # to compile
+    failed: list[str] = field(default_factory=list)  # variants that do not compile
 
     def trace(self, forms: Iterable[str], batches: Iterable[int]) -> None:
         """Traces the frames of these forms and batches, the passes of prefill, and the engine's other launches."""
         sizes = list(batches)
-        self._took(count(barrier_programs))
+        self._add_variants(count(barrier_programs))
         for form in forms:
             with pretended_gpu(lambda launch: None):
                 step = new_traced_step(form, max(sizes))
                 if not self.frames:
-                    frame(step, 1)  # what is made once in a process is made
+                    frame(step, 1)  # creates what exists once in a process
             for batch in sizes:
                 if step.weights.stacked_depth is not None:
-                    count(partial(frame, step, batch))  # its buffers are made once
+                    count(partial(frame, step, batch))  # creates the buffers of this batch
                 rows = partly_read(step, batch, CONTEXT)
-                self._took(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
+                self._add_variants(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
             for pass_rows in PREFILL_ROWS:
                 table, read = prefill_table(step, pass_rows), partly_read(step, pass_rows, 0)
-                self._took(self.passes.setdefault((form, pass_rows), count(partial(prefill, step, table), read)))
+                self._add_variants(
+                    self.passes.setdefault((form, pass_rows), count(partial(prefill, step, table), read))
+                )
             for function in prompts(step).values():
-                self._took(count(function))
+                self._add_variants(count(function))
 
-    def _took(self, operations: Operations) -> None:
+    def _add_variants(self, operations: Operations) -> None:
         for launch in operations.launches:
             self.variants.setdefault(launch.variant(), launch)
 
@@ -66,7 +68,7 @@ class Proof:
                 self.failed.append(f"{launch.name}: {code}")
 
     def complaints(self) -> list[str]:
-        """Empty when everything is within the budget."""
+        """A line for each number over its budget, and for each variant that does not compile."""
         wrong = [f"does not compile: {failure}" for failure in self.failed]
         wrong += complaints_about_code(self.codes)
         wrong += [line for code in self.codes for line in depth_counts.complaints(code.tile_work)]

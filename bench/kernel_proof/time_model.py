@@ -32,7 +32,7 @@ _VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Microseconds of a launch beside its bytes. Bytes count unless the launch is faster than reading them could be."""
+    """Microseconds of a launch beside its bytes. `reads`: whether its bytes count; not if it is faster than that."""
 
     fixed: float
     row: float
@@ -58,7 +58,7 @@ class TimeModel:
         return (total - self.saved_us(operations, batch)) / 1000
 
     def saved_us(self, operations: Operations, batch: int) -> float:
-        """Microseconds that launches take less because earlier ones have asked for what they read: ahead_model.py."""
+        """Microseconds that prefetching saves, by ahead_model.py."""
 
         def beside_bytes(name: str) -> float:
             cost = self.costs.get(name) or self._unknown
@@ -67,7 +67,7 @@ class TimeModel:
         return saved_us(operations.launches, operations.traffic, beside_bytes, COPY_BYTES_PER_US)
 
     def unknown(self, operations: Operations) -> list[str]:
-        """Classes that have no time in the profile, and ASKED where launches ask for what later ones read.
+        """Classes that the profile has no time of, and ASKED if launches prefetch.
 
         The depth decoder's frame and ASKED are models of their own.
         """
@@ -81,7 +81,7 @@ class TimeModel:
 
 
 def depth_frame_us(launch: Launch) -> float:
-    """Of the kernel that makes the depth decoder's frame, whose phases are modelled in depth_model.py."""
+    """Microseconds of the kernel for the depth decoder's frame, by depth_model.py."""
     from bench.kernel_proof.depth.depth_counts import weights_of  # needs triton
     from bench.kernel_proof.depth.depth_model import frame_us
 
@@ -131,7 +131,7 @@ class Point:
 
 
 def _fitted(points: list[Point]) -> Cost:
-    """Least squares of `fixed + row x batch`, neither below zero; each point weighs as much as its launches."""
+    """Fits `fixed + row x batch` by least squares, neither below zero, weighted by the number of launches."""
     reads = all(point.us > point.read_us for point in points)
     rest = np.array([point.us - (point.read_us if reads else 0.0) for point in points])
     weight = np.array([float(point.launches) for point in points])

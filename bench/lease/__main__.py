@@ -28,9 +28,9 @@ from bench.lease import figures
 from bench.lease.parts import PARTS, Part, named
 from bench.lease.wheels import install
 
-LEAST_S = 20.0  # a part with less time than this is not started
+LEAST_S = 20.0  # a part is not started with less time than this
 _KILL_AFTER_S = 5.0
-_SLOWER = 4  # a rehearsal's limits; --minutes still holds for all parts together
+_SLOWER = 4  # factor of the parts' limits in a rehearsal; --minutes still limits all parts together
 
 
 def main() -> int:
@@ -40,24 +40,24 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     environment = environment_of(arguments)
     until = time.monotonic() + 60 * arguments.minutes
-    told: dict[str, dict[str, object]] = {}
+    results: dict[str, dict[str, object]] = {}
     for part in arguments.parts:
         left_s = until - time.monotonic()
         if left_s < LEAST_S:
-            told[part.name] = {"left_out": f"{left_s:.0f} s were left; {LEAST_S:.0f} are needed"}
+            results[part.name] = {"left_out": f"{left_s:.0f} s were left; {LEAST_S:.0f} are needed"}
             continue
         command = command_of(part, arguments.rehearse, folder / "figures.jsonl", extra)
         limit_s = part.limit_s * (_SLOWER if arguments.rehearse else 1)
-        told[part.name] = run(part, command, min(left_s, limit_s), environment, folder)
-        print(f"== {part.name}: {json.dumps(told[part.name])}", flush=True)
-    ended_well = all(item.get("exit_code") == 0 for item in told.values())
-    line = {"lease": "rehearsal" if arguments.rehearse else "gpu", "ended_well": ended_well, "parts": told}
+        results[part.name] = run(part, command, min(left_s, limit_s), environment, folder)
+        print(f"== {part.name}: {json.dumps(results[part.name])}", flush=True)
+    ended_well = all(item.get("exit_code") == 0 for item in results.values())
+    line = {"lease": "rehearsal" if arguments.rehearse else "gpu", "ended_well": ended_well, "parts": results}
     print(json.dumps(line))
     return 0 if ended_well else 1
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """This program's arguments, and the parts' arguments behind `--`."""
+    """(this program's arguments, the parts' arguments after `--`)"""
     return (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
 
 
@@ -133,7 +133,7 @@ def run(part: Part, command: list[str], limit_s: float, environment: dict[str, s
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """At first as Ctrl-C does, so that tests still tell what failed."""
+    """Ends a part, first as Ctrl-C does, so that tests still print what failed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process.send_signal(number)
         try:

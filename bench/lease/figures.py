@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Figures:
-    """Appends to one file; several parts may write to it one after the other."""
+    """A file of figures to append to, by several parts one after the other."""
 
     def __init__(self, path: Path, part: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,5 +29,5 @@ class Figures:
 
 
 def read(path: Path) -> list[dict[str, object]]:
-    """Every line so far; none without a file."""
+    """Every line so far; none if there is no file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

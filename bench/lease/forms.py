@@ -1,4 +1,4 @@
-"""The forms of the fast step that are measured and proved, over seeded random weights that are made on the device."""
+"""The forms of the fast step that are measured and proved, with seeded random weights that are made on the device."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from csm_engine.model.shapes import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """quantization: of the layers' matrices; float8_kv: keys and values.
+    """One configuration of the fast step.
 
-    fused: products by our own kernels: none, which is the default of `pack`, all, or where they are faster.
-    depth_kernel: for few rows, one launch for all codebooks after the first; it has not run on a GPU.
+    quantization: of the layers' matrices. float8_kv: whether keys and values are in float8. fused: which products our
+    own kernels compute: none, as is the default of `pack`, all, or where they are faster. depth_kernel: for few rows,
+    one launch for all codebooks after the first; it has not run on a GPU.
     """
 
     quantization: Quantization = "none"
@@ -48,7 +49,7 @@ _KEPT_BYTES = 8 * 2**30
 
 
 def form_names(text: str) -> list[str]:
-    """ "plain,fused" as a list. Raises: ValueError naming the unknown form and the known ones."""
+    """The forms of a list such as "plain,fused". Raises: ValueError naming the unknown form and the known ones."""
     names = text.split(",")
     for name in names:
         if name not in FORMS:
@@ -59,7 +60,7 @@ def form_names(text: str) -> list[str]:
 def new_weights(
     config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype, rows: int
 ) -> PackedWeights:
-    """rows: of a step at most."""
+    """Packed random weights. rows: the largest batch of a step."""
     release_memory(device)
     model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
     chosen = FORMS[form]
@@ -73,7 +74,7 @@ def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameSt
 
 
 def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype) -> int:
-    """How many slots fit into memory, with 8 GiB kept for steps beside the weights. No limit on a CPU."""
+    """How many slots fit into free memory beside 8 GiB for steps. No limit on a CPU."""
     if device.type != "cuda":
         return 2**31
     release_memory(device)
@@ -93,14 +94,14 @@ def fill_cache(step: PackedFrameStep) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Returns memory that no tensor holds any more, for the next form."""
+    """Frees unused memory for the next form."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def spread(values: Sequence[float], scale: float = 1000.0) -> dict[str, float]:
-    """p50, p95 and max by nearest rank, seconds to milliseconds unless scaled otherwise. values: at least one"""
+    """p50, p95 and max by nearest rank, times `scale`; by default seconds to milliseconds. values: at least one."""
     ordered = sorted(values)
 
     def rank(share: float) -> float:

@@ -26,7 +26,7 @@ from csm_engine.types import GenerationRequest, SamplingParams, Segment
 TURN_FRAMES = 150
 ANSWER_FRAMES = 10
 TIMEOUT_S = 60.0
-_TEXT_POSITIONS = 8  # of a turn's text beside its letters, at most
+_TEXT_POSITIONS = 8  # of a turn's text in addition to its letters, at most
 
 Trial = tuple[float, Stream]  # seconds to the first frame
 
@@ -83,10 +83,10 @@ def main() -> None:
 
 
 class NextTurns:
-    """The cases. Each trial has a conversation of its own, so that none of its context is stored before."""
+    """The cases. Each trial has a new conversation, of which nothing is stored yet."""
 
     def __init__(self, engine: RunningEngine, model: ModelConfig, positions: int, num_slots: int) -> None:
-        """positions: of the whole prompt of the next turn, at most; num_slots: of the engine, spare ones included."""
+        """positions: limit of the next turn's whole prompt. num_slots: of the engine, spare ones included."""
         self._engine, self._model, self._num_slots = engine, model, num_slots
         self._room = positions
         self._count = 0
@@ -150,7 +150,7 @@ class NextTurns:
             room -= frames + len(text) + _TEXT_POSITIONS + 1
 
     def _checked(self, trial: Trial, *, restored: bool) -> Trial:
-        """Raises: RuntimeError when the past did not come from where the case says."""
+        """Raises: RuntimeError when the context did not come from where the case says."""
         sequence = trial[1].sequence
         assert sequence is not None
         made = sequence.result()

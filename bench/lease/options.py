@@ -1,4 +1,4 @@
-"""Options that every part of a lease has in common."""
+"""Options that all parts of a lease have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def opened(part: str, options: argparse.Namespace) -> Figures:
-    """The figures of a part, with a first line of what they are measured on."""
+    """Opens the figures of a part, whose first line says what they are measured on."""
     figures = Figures(options.out, part)
     on_gpu = options.device.type == "cuda"
     figures.add(

@@ -1,14 +1,14 @@
 """The parts of a lease in order of importance: what each runs, on a GPU and in the rehearsal on a CPU.
 
-Each part is a program of its own. So a part that fails, hangs or leaves the device in a bad state affects no other.
-This module does not know how parts are run.
+Each part is a separate program, so one that fails, hangs or loses the device affects no other. This module does not
+know how parts are run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A file that cannot be collected stops no other; each failure is printed at once (tests/gpu/conftest.py).
+# A file that cannot be collected does not stop the others; failures are printed at once (tests/gpu/conftest.py).
 _PYTEST = (
     "-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider",
     "--continue-on-collection-errors", "--tb=short", "-s", "-q",
@@ -22,9 +22,10 @@ _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """arguments: of Python on the GPU; rehearsed: the same on a CPU at tiny shapes; limit_s: below nine minutes.
+    """One program of a lease.
 
-    figures: whether it writes them; the others only pass or fail.
+    limit_s: less than nine minutes. arguments: of Python, on the GPU. rehearsed: the arguments on a CPU, with tiny
+    shapes. figures: whether it writes figures; other parts only pass or fail.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Part:
 
 
 def _tests(name: str, limit_s: int, *arguments: str) -> Part:
-    """On a CPU the very same: `tests/gpu/device.py` says what is run of them there."""
+    """A part of device tests, the same on a CPU, where `tests/gpu/device.py` decides which of them run."""
     command = (*_PYTEST, "-m", "gpu", *arguments)
     return Part(name, limit_s, command, command, figures=False)
 
@@ -50,7 +51,7 @@ PARTS = (
     _tests("tests", 240, "--durations=8", *_OTHERS),
     _tests("codec_tests", 150, "--durations=8", _CODEC),
     _program("barriers", 60),
-    # A part of its own: programs that wait in vain end their process' use of the device.
+    # Separate, as programs that wait for each other in vain would lose the device for the whole process.
     _tests("depth_frame", 300, _DEPTH_FRAME),  # about 80 kernels are compiled, one after the other
     _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
              "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),

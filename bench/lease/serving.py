@@ -18,7 +18,7 @@ from bench.lease.streams.running_engine import running_engine
 from bench.shapes import SHAPES
 from csm_engine.config import EngineConfig
 
-_MORE_SLOTS = 24  # than the streams that are wanted: at random times come more
+_MORE_SLOTS = 24  # than wanted streams, as random arrivals exceed the mean
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Listeners of a server under load: planned requests, playback, probes, and their summary."""
+"""Callers that play a server's audio under load: planned requests, simulated playback, probes, a summary."""

@@ -1,4 +1,4 @@
-"""How much a codec computes before a stream that continues at another replica gives its first new sample.
+"""How much a codec computes before a stream that was resumed at another replica has its first new sample.
 
     python -m bench.listeners.codec_resume --out bench/results/codec_resume_builtin_cpu.json
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from csm_bundle.bundle import open_bundle
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder
@@ -54,7 +54,7 @@ def main() -> None:
         "audio_frames": codec._decoder.audio_frames,
         "rows": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
     }
-    tell(result, arguments.out)
+    write_result(result, arguments.out)
 
 
 def _load(bundle_name: str, lane_width: int) -> Codec:
@@ -79,7 +79,7 @@ def _codes(codec: Codec, num_frames: int) -> np.ndarray:
 
 
 def _seconds_per_frame(codec: Codec, num_frames: int) -> float:
-    for count in (20, num_frames):  # the first time is not counted
+    for count in (20, num_frames):  # a warm-up, which does not count
         stream = codec.open()
         codec.push(stream, _codes(codec, count))
         began_s = time.thread_time()
@@ -91,7 +91,7 @@ def _seconds_per_frame(codec: Codec, num_frames: int) -> float:
 
 
 def _position(codec: Codec, position_s: float, frame_s: float) -> dict[str, float]:
-    """A stream that was lost at that position, `AGAIN_FRAMES` frames after its checkpoint."""
+    """Resumes a stream that was lost at that position, `AGAIN_FRAMES` frames after its checkpoint."""
     identity = codec._decoder.identity
     position = round(position_s * identity.sample_rate_hertz / identity.frame_sample_count)
     hops = position * identity.frame_sample_count / (codec._embedder.n_fft / 2)
@@ -113,7 +113,7 @@ def _position(codec: Codec, position_s: float, frame_s: float) -> dict[str, floa
 
 
 def _step_until(codec: Codec, stream: DecodeStream, sample: int) -> None:
-    """Until a sample behind that one has come."""
+    """Reads the call until it has sent a sample after that one."""
     while stream.num_samples <= sample:
         outputs = codec.step()
         assert any(isinstance(output, Audio) for output in outputs)

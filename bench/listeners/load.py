@@ -1,7 +1,7 @@
-"""Sends planned requests to a server over gRPC at their times and records what each stream did.
+"""Sends planned requests to a server over gRPC at their times, and records each stream.
 
-There is one task per request, all on one event loop. Everything that can wait is computed after the run. Refusals are
-not retried: the channel has no retries. It knows no percentiles and no playback.
+There is one task for each request, all on one event loop. Whatever can be computed after the run is. The channel has no
+retries, so refusals are final. This module knows no percentiles and no playback.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from bench.listeners.playback import Arrival
 from bench.listeners.probe import ProbeRecord, probe_forever
 from bench.listeners.workload import PlannedRequest
 
-Clock = Callable[[], float]  # seconds, never going back
+Clock = Callable[[], float]  # seconds, monotonic
 Outcome = Literal["complete", "refused", "failed"]
 
 
 @dataclass(slots=True)
 class StreamRecord:
-    """One request as its client saw it. Times are seconds since the start of the run."""
+    """A request as the client saw it. Times are seconds since the start of the run."""
 
     planned_at_s: float
     dispatched_at_s: float
     ended_at_s: float = 0.0
     outcome: Outcome = "complete"
-    error: str = ""  # "UNAVAILABLE QUEUE_FULL"
-    message_at_s: list[float] = field(default_factory=list)  # header, chunks, summary
+    error: str = ""  # code and reason, such as "UNAVAILABLE QUEUE_FULL"
+    message_at_s: list[float] = field(default_factory=list)  # of the header, the chunks and the summary
     audio: list[Arrival] = field(default_factory=list)
     onset_s: float | None = None  # where in the audio speech begins
     summary: tts_pb2.SynthesisSummary | None = None
@@ -44,14 +44,14 @@ class StreamRecord:
 
 @dataclass(slots=True)
 class LoadRecord:
-    """Everything of one run."""
+    """The record of one run."""
 
     streams: list[StreamRecord]
     probes: ProbeRecord
 
 
 def open_channel(target: str) -> grpc.aio.Channel:
-    """A channel that tries every call once."""
+    """A channel without retries."""
     return grpc.aio.insecure_channel(target, options=[("grpc.enable_retries", 0)])
 
 
@@ -66,7 +66,9 @@ class Load:
         probe_interval_s: float = 0.5,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """conversations: what `PlannedRequest.conversation` counts; probe_interval_s: 0 probes never"""
+        """conversations: the turns that requests continue, by `PlannedRequest.conversation`. probe_interval_s: 0 is no
+        probes.
+        """
         self._channel = channel
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         self._conversations = conversations
@@ -76,7 +78,7 @@ class Load:
         self._began_s = 0.0
 
     async def run(self, requests: Sequence[PlannedRequest]) -> LoadRecord:
-        """Returns when the last stream has ended, which its deadline bounds. requests: by time"""
+        """Runs the load until the last stream has ended, at its deadline at the latest. requests: in order of time."""
         self._began_s = self._clock()
         probes = ProbeRecord()
         probing = self._start_probing(probes)

@@ -15,15 +15,15 @@ WINDOWS_IN_A_ROW = 2
 
 
 class AudibleOnset:
-    """Takes audio until speech has begun."""
+    """Finds where speech begins in audio that comes piece by piece."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._rate = sample_rate_hz
         self._window = round(sample_rate_hz * WINDOW_S)
         self._hop = round(sample_rate_hz * HOP_S)
-        self._held = b""  # from the window that comes next
-        self._next = 0  # first sample of that window
-        self._loud = 0  # windows in a row
+        self._held = b""  # samples of the next, incomplete window
+        self._next = 0  # the first sample of that window
+        self._loud = 0  # loud windows in a row
         self.position_s: float | None = None  # where speech begins, once it has
 
     def feed(self, samples: bytes) -> None:

@@ -1,4 +1,4 @@
-"""An all-in-one server as a child process: started, waited for, stopped. Its watermark keys live as long as it does."""
+"""An all-in-one server as a child process, with temporary watermark keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READY = "Ready on "
 
 @asynccontextmanager
 async def own_server(bundle: str, options: Sequence[str], log: Path | None = None) -> AsyncIterator[str]:
-    """Gives the server's "host:port". options: more of its command line; log: where it logs, nowhere when None.
+    """Yields the server's "host:port". options: more command line options. log: file for its log; None discards it.
 
     Raises RuntimeError with the end of the log when it does not start.
     """

@@ -1,9 +1,8 @@
-"""Simulated playback of one stream: when it starts, when it runs dry, when a given sample is played.
+"""Simulated playback of a stream: when it starts, when it has an underrun, when a given sample is played.
 
-Pure arithmetic over arrival times. Playback starts when the first audio arrives, or later by the jitter buffer. It goes
-on as long as there is audio. If all earlier audio has been played before the next audio arrives, that is an underrun;
-playback goes on when the audio arrives. It knows no gRPC and no clock. The rule is that of `evaluate_playback` in
-nari-labs/benchmarks (tts_bench), with the jitter buffer added.
+It is computed from arrival times alone. Playback starts when the first audio arrives, or later by the jitter buffer. An
+underrun begins when all received audio has been played, and ends when the next audio arrives. The rule is that of
+`evaluate_playback` in nari-labs/benchmarks (tts_bench), with the jitter buffer added.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Audio that came."""
+    """A piece of received audio."""
 
     at_s: float  # on the clock of the run
-    audio_s: float  # length of the audio, more than 0
+    audio_s: float  # its length, more than 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Silence in the middle of an utterance."""
+    """An underrun: silence in the middle of an utterance."""
 
-    position_s: float  # of the audio, where playback stopped
+    position_s: float  # in the audio, where playback stopped
     seconds: float
 
 
@@ -41,15 +40,15 @@ class Playback:
         return sum(stall.seconds for stall in self.stalls)
 
     def heard_at_s(self, position_s: float) -> float:
-        """When the sample at `position_s` of the audio is played."""
+        """The time at which the sample at `position_s` of the audio is played."""
         waited_s = sum(stall.seconds for stall in self.stalls if stall.position_s <= position_s)
         return self.started_at_s + position_s + waited_s
 
 
 def play(arrivals: Sequence[Arrival], buffer_s: float = 0.0) -> Playback | None:
-    """Plays a stream. None when no audio came.
+    """Plays a stream. Returns None when there was no audio.
 
-    arrivals: in the order of the audio; buffer_s: how long the player waits after the first audio before it plays
+    arrivals: in the order of the audio. buffer_s: how long the player waits after the first audio before it plays.
     """
     if not arrivals:
         return None

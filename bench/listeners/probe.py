@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class ProbeRecord:
-    """What the probes of one run saw."""
+    """The probes of one run."""
 
     took_s: list[float] = field(default_factory=list)
     failed: int = 0

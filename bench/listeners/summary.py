@@ -1,4 +1,4 @@
-"""One row of figures from what the streams of a run did. Pure; the definitions are in `bench.serving`."""
+"""One row of figures from the record of a run. `bench.serving` defines the figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PERCENTILES = (50, 95, 99)
 
 
 def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: float) -> Row:
-    """rate: requests a second that were asked for; duration_s: the window in which requests were sent"""
+    """rate: planned requests a second. duration_s: the time in which requests were sent."""
     streams = record.streams
     admitted = [stream for stream in streams if stream.outcome != "refused"]
     refused = [stream for stream in streams if stream.outcome == "refused"]
@@ -62,7 +62,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
 
 
 def server_side(complete: Sequence[StreamRecord]) -> Row:
-    """The server's own figures of the same streams, to show where the time went."""
+    """The server's own figures for the same streams, which show where the time went."""
     stats = [stream.summary.stats for stream in complete if stream.summary is not None]
     return {
         "server_queue_ms": spread(stat.queue_duration.ToNanoseconds() / 1e9 for stat in stats),

@@ -1,12 +1,11 @@
-"""What a text costs that goes on after its gateway was lost, by how many of its sentences had been said.
+"""What it costs to resume a text after the loss of its gateway, by how many of its sentences were spoken.
 
     python -m bench.listeners.text_resume --out bench/results/text_resume_builtin_cpu.json
 
-A caller hears so many sentences and half of the next one, and leaves: as far as engine and codec can tell, its gateway
-is lost. Then the text is asked for again, without checkpoints ("start") and with them, in turn. Measured is the time
-until the first sample that the caller has not heard yet: on the clock, and of the processor in the whole server. Server
-and caller are one process, so the engine has the context's keys and values in its cache, as after the loss of a gateway
-alone.
+A caller plays some sentences and half of the next one, and cancels: to engine and codec that is the loss of a gateway.
+Then it requests the text again, without checkpoints ("start") and with them, in turn. Measured is the time until the
+first sample that it has not played yet: wall time, and CPU time of the whole server. The server keeps running, so the
+engine still has the keys and values of the context, as after the loss of only a gateway.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 
@@ -38,20 +37,21 @@ SENTENCES = (
 )  # fmt: skip
 SAID = (3, 10, 30)
 ENCODINGS = {"pcm": tts_pb2.AUDIO_ENCODING_PCM, "opus": tts_pb2.AUDIO_ENCODING_OGG_OPUS}
-IDLE_S = 1.0  # after the first call: what it had begun has ended
+IDLE_S = 1.0  # wait in which the work of the last call ends
 
 
 @dataclass
 class Call:
-    """One call until it has brought so many sentences and samples."""
+    """What a call has sent until it was cancelled."""
 
     samples: int = 0
     sentences: list[tts_pb2.Sentence] = field(default_factory=list)
     states: list[bytes] = field(default_factory=list)
 
     async def run(self, call: Any, sentences: int, samples: int) -> None:
-        """Leaves behind the first chunk with which more than so many samples of a sentence have come. sentences: its
-        number, from 1; 0 is the text
+        """Reads the call until it has sent more than that many samples of a sentence, then cancels it.
+
+        sentences: number of the sentence, from 1; 0 counts the samples of the whole text.
         """
         async for message in call:
             match message.WhichOneof("event"):
@@ -74,7 +74,7 @@ class Call:
 async def compare(
     names: dict[str, Any], first: Call, go_on: Callable[[Sequence[bytes]], Awaitable[None]], rounds: int
 ) -> list[dict[str, Any]]:
-    """A row for each way in which what was lost goes on. go_on: with those states, until the first new sample"""
+    """A row for each way to resume. go_on: resumes with the given states, and returns at the first new sample."""
     ways: dict[str, Sequence[bytes]] = {"start": (), "checkpoints": first.states}
     figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -97,14 +97,14 @@ async def compare(
 
 
 class Bench:
-    """Texts of one server."""
+    """Measures lost texts at one server."""
 
     def __init__(self, tts: Any, half_sentence: int) -> None:
-        """half_sentence: samples"""
+        """half_sentence: in samples."""
         self._tts, self._half_sentence = tts, half_sentence
 
     async def losses(self, said: int, encoding: str, rounds: int) -> list[dict[str, Any]]:
-        """A row for each way in which the text goes on."""
+        """A row for each way to resume a text that was lost after `said` sentences."""
         first = Call()
         await first.run(self._open(said, encoding), said + 1, self._half_sentence)
         assert len(first.states) == said
@@ -129,7 +129,7 @@ class Bench:
 
 @asynccontextmanager
 async def sealing_server(bundle: str) -> AsyncIterator[Any]:
-    """A stub of a server in this process."""
+    """Runs a server in this process, with sealed codes. Yields a stub."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CSM_GATEWAY_CODE_SEALING_KEYRING"] = str(Path(folder, "seals.json"))
         settings = AllInOneSettings(
@@ -146,7 +146,7 @@ async def sealing_server(bundle: str) -> AsyncIterator[Any]:
 
 async def measure(tts: Any, rounds: int) -> list[dict[str, Any]]:
     bench = Bench(tts, half_sentence=12_000)
-    await bench.losses(3, "pcm", 1)  # the first time is not counted
+    await bench.losses(3, "pcm", 1)  # a warm-up, which does not count
     rows = []
     for encoding in ENCODINGS:
         for said in SAID:
@@ -158,8 +158,9 @@ async def measure(tts: Any, rounds: int) -> list[dict[str, Any]]:
 def run(
     benchmark: str, description: str | None, measure: Callable[[Any, int], Awaitable[list[dict[str, Any]]]]
 ) -> None:
-    """The program: measures with a server of its own, prints the result and writes it to a file. measure: takes the
-    server's stub and a number of rounds, and returns rows
+    """The main program: starts a server, measures, and writes the result.
+
+    measure: takes the server's stub and the number of rounds, and returns rows.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="bundles/builtin")
@@ -174,7 +175,7 @@ def run(
 
     rows = asyncio.run(serve_and_measure())
     result = {"benchmark": benchmark, "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
-    tell(result | {"rounds": arguments.rounds, "rows": rows}, arguments.out)
+    write_result(result | {"rounds": arguments.rounds, "rows": rows}, arguments.out)
 
 
 if __name__ == "__main__":

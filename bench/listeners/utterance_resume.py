@@ -1,4 +1,4 @@
-"""What one utterance costs that goes on after its gateway was lost, by how much of it had been heard.
+"""What it costs to resume one utterance after the loss of its gateway, by how much of it was played.
 
     python -m bench.listeners.utterance_resume --out bench/results/utterance_resume_builtin_cpu.json
 
@@ -24,7 +24,7 @@ HEARD_S = (3, 10, 16)
 
 
 async def losses(tts: Any, heard_s: int, encoding: str, rounds: int) -> list[dict[str, Any]]:
-    """A row for each way in which the utterance goes on."""
+    """A row for each way to resume the utterance."""
 
     def open_call(heard: int = 0, states: Sequence[bytes] = ()) -> Any:
         request = tts_pb2.StreamSynthesizeRequest()
@@ -45,7 +45,7 @@ async def losses(tts: Any, heard_s: int, encoding: str, rounds: int) -> list[dic
 
 
 async def measure(tts: Any, rounds: int) -> list[dict[str, Any]]:
-    await losses(tts, 1, "pcm", 1)  # the first time is not counted
+    await losses(tts, 1, "pcm", 1)  # a warm-up, which does not count
     rows = []
     for encoding in ENCODINGS:
         for heard_s in HEARD_S:

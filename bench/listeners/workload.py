@@ -1,4 +1,4 @@
-"""The requests of a run and their times: a seeded Poisson process. Pure: it knows no server and no clock.
+"""The requests of a run and their times: a seeded Poisson process. It knows no server and no clock.
 
 Arrivals do not wait for answers (open loop), so a server that falls behind gets no rest.
 """
@@ -23,7 +23,7 @@ PROMPTS = (
 
 @dataclass(frozen=True, slots=True)
 class AudioLength:
-    """Most audio of a request, drawn evenly from a range."""
+    """The longest audio of a request, drawn uniformly from a range."""
 
     min_s: float
     max_s: float
@@ -69,7 +69,7 @@ def plan(
     conversation_count: int = 0,
     prompts: Sequence[str] = PROMPTS,
 ) -> list[PlannedRequest]:
-    """The requests of one run, by time; the same for the same arguments.
+    """The requests of one run, in order of time; the same for the same arguments.
 
     rate: requests a second; conversation_count: prepared conversations to go on with, none for requests without context
     """

@@ -1,1 +1,1 @@
-"""The stages in network namespaces of their own, with delay and loss on the way between them."""
+"""Stages in separate network namespaces, with delay and packet loss between them."""

@@ -32,7 +32,7 @@ from bench.listeners.summary import audio_s, ratio, spread
 from bench.listeners.workload import PROMPTS, PlannedRequest
 from bench.machine import commit, cpu_name
 from bench.network.deployment import FAR_STAGES, FarStages, far_stages, why_not
-from bench.report import tell
+from bench.report import write_result
 
 DEADLINE_S = 120.0
 PROBES = 5
@@ -41,7 +41,7 @@ Condition = tuple[float, float]  # delay in ms, loss in percent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.network", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"skipped, nothing was measured: {reason}", file=sys.stderr)
         return 0
     result = run_program(benchmark(options))
-    tell(result, options.out)
+    write_result(result, options.out)
     return 0
 
 
@@ -67,7 +67,7 @@ def numbers(text: str) -> list[float]:
 
 
 async def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """The object of the last line."""
+    """The result, which is the last line of the output."""
     conditions = [(delay, loss) for loss in options.losses for delay in options.delays]
     measured = commit()
     with tempfile.TemporaryDirectory() as folder:
@@ -102,13 +102,13 @@ async def benchmark(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class ConditionRuns:
-    """What all streams of one condition did."""
+    """The results of all streams under one condition."""
 
     def __init__(self, condition: Condition, rtt_ms: float) -> None:
         self.condition = condition
         self.rtt_ms = rtt_ms
         self.streams: list[StreamRecord] = []
-        self.carried = dict.fromkeys(FAR_STAGES, 0)  # bytes, both ways
+        self.carried = dict.fromkeys(FAR_STAGES, 0)  # bytes, both directions together
 
     def add(self, other: ConditionRuns) -> None:
         self.rtt_ms = min(self.rtt_ms, other.rtt_ms)
@@ -151,7 +151,7 @@ async def run(
     await deployment.set(delay_ms, loss_percent / 100)
     engine = deployment.stages["engine"]
     result = ConditionRuns(condition, await rtt_ms(engine.host, engine.api_port))
-    await deployment.set(delay_ms, loss_percent / 100)  # count from here
+    await deployment.set(delay_ms, loss_percent / 100)  # bytes are counted from here on
     result.streams += (await load.run([request(index, options.audio_seconds)])).streams
     carried = await deployment.set(delay_ms, loss_percent / 100)
     result.carried = {stage: sum(counts) for stage, counts in carried.items()}
@@ -163,7 +163,7 @@ def request(index: int, seconds: float) -> PlannedRequest:
 
 
 async def rtt_ms(host: str, port: int) -> float:
-    """The smallest time of a TCP connection."""
+    """The shortest time in which a TCP connection is made."""
     took = []
     for _ in range(PROBES):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Gateway here, engine and codec each in a network namespace of its own, and the relays between them."""
+"""A gateway in this network namespace, an engine and a codec in one each, and the relays between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAR_STAGES = ("engine", "codec")
 
 
 def why_not() -> str:
-    """Why this machine cannot make namespaces and devices; empty when it can."""
+    """Why this machine cannot create namespaces and TUN devices; "" when it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
@@ -38,7 +38,7 @@ class Way:
     process: asyncio.subprocess.Process
 
     async def set(self, delay_ms: float, loss: float) -> tuple[int, int]:
-        """(bytes to the stage, bytes back) since the last call. delay_ms: each way; loss: share of packets, each way"""
+        """Sets delay and share of lost packets, in each direction. Returns (bytes to the stage, bytes back) before."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{delay_ms} {loss}\n".encode())
         async with asyncio.timeout(ANSWER_S):
@@ -49,7 +49,7 @@ class Way:
 
 @dataclass(frozen=True)
 class FarStages:
-    """A deployment whose engine and codec are far from its gateway."""
+    """A deployment with a slow network between the gateway and the other stages."""
 
     stages: dict[str, StageProcess]  # with the gateway
     ways: dict[str, Way]  # by far stage
@@ -59,13 +59,13 @@ class FarStages:
         return f"127.0.0.1:{self.stages['gateway'].api_port}"
 
     async def set(self, delay_ms: float, loss: float) -> dict[str, tuple[int, int]]:
-        """As `Way.set`, of every way."""
+        """`Way.set` for every way."""
         return {stage: await way.set(delay_ms, loss) for stage, way in self.ways.items()}
 
 
 @asynccontextmanager
 async def far_stages(bundle: Path, folder: Path) -> AsyncIterator[FarStages]:
-    """The deployment, ready; namespaces and devices are removed afterwards. folder: for logs and keys"""
+    """Yields the deployment when it is ready, and removes namespaces and devices afterwards. folder: logs and keys."""
     async with AsyncExitStack() as stack:
         ways, stages = {}, {}
         for number, stage in enumerate(FAR_STAGES, 1):

@@ -1,11 +1,11 @@
-"""A slow and lossy way between two network namespaces: a program that carries IP packets between two TUN devices.
+"""A slow and lossy network between two namespaces: a program that carries IP packets between two TUN devices.
 
     python -m bench.network.relay csm-bench-engine 10.77.1.1 10.77.1.2
 
-One device is here, one in the namespace. Each packet waits for the delay, or is lost. Both sides run the kernel's TCP,
-so retransmission and congestion control are real. `tc qdisc add ... netem` does the same where the kernel has the
-module sch_netem; this needs only /dev/net/tun. A line of standard input, "DELAY_MS LOSS_SHARE", sets both ways; it is
-answered by a line "BYTES_OUT BYTES_BACK": what was carried since the line before, IP headers and lost packets included.
+One device is in this namespace, one in the other. Each packet is delayed or lost. Both ends use the kernel's TCP, so
+retransmission and congestion control are real. `tc qdisc add ... netem` does the same, but needs the kernel module
+sch_netem; this needs only /dev/net/tun. A line on standard input, "DELAY_MS LOSS_SHARE", sets both directions. Its
+answer is a line "BYTES_OUT BYTES_BACK": what was carried since the last line, with IP headers and lost packets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Relay:
     """Carries packets between two devices until it is stopped."""
 
     def __init__(self, here: int, there: int, seed: int = 0) -> None:
-        """here, there: open TUN devices; seed: of the losses"""
+        """here, there: open TUN devices. seed: of the losses."""
         self.delay_s = 0.0
-        self.loss = 0.0  # share of packets, each way
-        self.carried = {here: 0, there: 0}  # bytes by the device that they came from
+        self.loss = 0.0  # share of packets, in each direction
+        self.carried = {here: 0, there: 0}  # bytes, by the device that they came from
         self._other = {here: there, there: here}
         self._random = random.Random(seed)
         self._waiting = 0
@@ -69,7 +69,7 @@ def open_tun(name: str) -> int:
 
 
 def connect(namespace: str, address_here: str, address_there: str) -> tuple[int, int]:
-    """Two devices with addresses, one of them in the namespace. They vanish when they are closed."""
+    """Two TUN devices with addresses, one of them in the namespace. They vanish when they are closed."""
     names = (f"csm{os.getpid()}h", f"csm{os.getpid()}t")
     here, there = (open_tun(name) for name in names)
     ip("link", "set", names[1], "netns", namespace)
@@ -88,7 +88,7 @@ async def main() -> None:
     relay.start(loop)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():  # its end is the end
+    while line := await reader.readline():  # until standard input ends
         delay_ms, loss = map(float, line.split())
         print(relay.carried[here], relay.carried[there], flush=True)
         relay.carried |= {here: 0, there: 0}

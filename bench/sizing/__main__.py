@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "sizing.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.sizing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

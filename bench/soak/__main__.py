@@ -31,7 +31,7 @@ import csm_client
 import httpx
 from websockets.exceptions import WebSocketException
 
-from bench.deployment.command import left_behind, log_folder, parser_of, tell
+from bench.deployment.command import finish, left_behind, log_folder, parser_of
 from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
@@ -40,26 +40,26 @@ from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError
 from tests.support.wav import wav_of
 
 ROUNDS = 12
-WARM_ROUNDS = 3  # behind the first, and as many at the end, which must not hold more
+WARM_ROUNDS = 3  # after the first one; the last three rounds must not hold more than these
 TRIMMED_ROUNDS = (1 + WARM_ROUNDS, ROUNDS)
 CALLERS = 4  # as many as slots
-MOST_WRONG = 20  # are told
+MOST_WRONG = 20  # findings in the result
 MOST_GROWTH = {"trimmed_mb": 16.0, "rss_mb": 64.0, "files": 8, "threads": 4}
 MOST_SHARE = 0.05  # of memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. arguments: the command line when None"""
+    """Entry point; returns the exit code. arguments: None is the command line."""
     parser = parser_of("python -m bench.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of use (default: %(default)s)")
     options = parser.parse_args(arguments)
     result = run_program(run(options))
-    return tell(result, why_not_passed(result), options)
+    return finish(result, why_not_passed(result), options)
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The object of the last line."""
-    measured = commit()  # before somebody changes the checkout
+    """The result, which is the last line of the output."""
+    measured = commit()  # now, as the checkout may change during the run
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder, ["--constant-shape"], http=True, trims=True)
@@ -102,28 +102,28 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def trimmed_mb(stage: StageProcess) -> float:
-    """Resident memory once what can be freed is given back, in MB."""
+    """Resident memory in MB after freed memory is returned to the system."""
     await stage.trim()
     return stage.rss_mb()
 
 
 def order_of(drawn: random.Random) -> Iterator[str]:
-    """Every use once, then every use again in another order, without end."""
+    """All uses in random order, then again in another order, without end."""
     while True:
         yield from drawn.sample(list(USES), len(USES))
 
 
 class Users:
-    """Callers that use the service, and what they found wrong."""
+    """Callers of the service, and what they found wrong."""
 
     def __init__(self, doors: Doors) -> None:
         self.num_calls: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._doors = doors
-        self._expected: dict[str, str] = {}  # by use, of its first answer
+        self._expected: dict[str, str] = {}  # digest of the first answer, by use
 
     async def use(self, order: Iterator[str], until_s: float) -> None:
-        """One caller. order: of the uses of all callers, without end; until_s: on the monotonic clock"""
+        """One caller. order: the uses, shared by all callers. until_s: on the monotonic clock."""
         while time.monotonic() < until_s:
             name = next(order)
             self.num_calls[name] += 1
@@ -141,7 +141,7 @@ class Users:
 
 
 def why_not_passed(result: dict[str, Any]) -> list[str]:
-    """Empty for a pass."""
+    """The reasons why the run has not passed; none for a pass."""
     wrong = []
     if result["wrong_calls"]:
         wrong.append(f"{result['wrong_calls']} of {result['calls']} answers were wrong")
@@ -158,7 +158,7 @@ def why_not_passed(result: dict[str, Any]) -> list[str]:
 
 
 def held_before_and_after(what: str, rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """rows: of one process, without its first round"""
+    """rows: of one process, without its first round."""
     if what == "trimmed_mb":
         first, *_, last = [row[what] for row in rows if row[what] is not None]
         return first, last

@@ -22,22 +22,22 @@ TEXT = "The harbour was quiet. Nobody had lit the lamps! Would the ferry come at
 AUDIO_S = 2.0
 TIMEOUT_S = 120.0
 FORMATS = ("pcm", "wav", "mp3", "opus", "aac", "flac", "mulaw")
-NAMES = itertools.count()  # of voices: each is another one
+NAMES = itertools.count()  # numbers for the names of voices
 
 
 class WrongError(Exception):
-    """An answer that a use should not have got."""
+    """An unexpected answer."""
 
 
 @dataclass(frozen=True)
 class Doors:
-    """Where the service is, and what callers share."""
+    """Addresses of the service, and recordings that callers share."""
 
     target: str  # of the gateway
     http: str  # address and port of the HTTP door
     client: csm_client.AsyncClient
     recording: bytes  # a WAV of what the service said
-    unmarked: bytes  # a WAV of something else: no voice is made of the service's own output
+    unmarked: bytes  # another WAV, for voices: the service refuses its own marked output
 
 
 Use = Callable[[Doors], Awaitable[str | None]]
@@ -49,7 +49,7 @@ async def stream(doors: Doors) -> str:
 
 
 async def one_answer(doors: Doors) -> str:
-    """Over a connection of its own."""
+    """Uses a new connection."""
     async with csm_client.AsyncClient(doors.target, timeout_s=TIMEOUT_S) as client:
         return _digest((await client.synthesize(TEXT, seed=2, max_seconds=AUDIO_S, speed=1.5)).samples)
 
@@ -65,7 +65,7 @@ async def text(doors: Doors) -> str:
 
 
 async def conversation(doors: Doors) -> str:
-    """Three turns; each has those before it as codes."""
+    """Three turns, with the codes of the earlier ones as context."""
     turns: list[Turn] = []
     samples = b""
     for number in range(3):
@@ -125,7 +125,7 @@ async def mark(doors: Doors) -> str:
 
 
 def http_speech(encoding: str) -> Use:
-    """A use of that format."""
+    """A use with that audio format."""
 
     async def use(doors: Doors) -> str:
         async with httpx.AsyncClient(base_url=f"http://{doors.http}", timeout=TIMEOUT_S) as client:
@@ -145,15 +145,15 @@ async def http_leaves(doors: Doors) -> None:
 
 
 async def websocket(doors: Doors) -> str:
-    """Two utterances; the first is cut off."""
+    """Two utterances, the first of which is cancelled."""
     heard = b""
     async with connect(f"ws://{doors.http}/v1/audio/stream", open_timeout=TIMEOUT_S, max_size=None) as socket:
 
-        async def tell(**message: object) -> None:
+        async def send(**message: object) -> None:
             await socket.send(json.dumps(message))
 
         async def event(*types: str) -> bytes:
-            """Audio until an event of one of these types."""
+            """The audio until an event of one of these types."""
             audio = b""
             async with asyncio.timeout(TIMEOUT_S):
                 async for message in socket:
@@ -167,13 +167,13 @@ async def websocket(doors: Doors) -> str:
                         raise WrongError(f"WebSocket: {message[:300]}")
             raise WrongError("the WebSocket was closed")
 
-        await tell(type="session.config", response_format="pcm", seed=11, max_audio_seconds=AUDIO_S)
-        await tell(type="input.text", text=TEXT)
+        await send(type="session.config", response_format="pcm", seed=11, max_audio_seconds=AUDIO_S)
+        await send(type="input.text", text=TEXT)
         await event("audio.start")
-        await tell(type="input.cancel")
+        await send(type="input.cancel")
         await event("audio.cancelled")
-        await tell(type="input.text", text=TEXT)
-        await tell(type="input.done")
+        await send(type="input.text", text=TEXT)
+        await send(type="input.done")
         heard = await event("session.done")
     return _digest(heard)
 

@@ -1,4 +1,4 @@
-"""Speech by flite (github.com/festvox/flite) with what it is made of: the tracks that its own vocoder reads.
+"""Speech by flite (github.com/festvox/flite), and the tracks that flite's own vocoder makes it from.
 
 The CMU voices of flite are statistical: trees predict a pitch, a mel-cepstrum and five voicing strengths every 5 ms,
 and a vocoder turns them into sound. Both are handed out here, and when each phone ends. Needs the packages `flite` and
@@ -57,7 +57,7 @@ class Utterance:
 
 
 def utter(text: str, voice: str) -> Utterance:
-    """Raises OSError where flite's libraries are missing, ValueError for text that flite makes nothing of."""
+    """Speaks a text. Raises OSError without flite's libraries; ValueError for text that flite cannot speak."""
     flite, handle, database = _flite(), _voice(voice), _database(voice)
     utterance = flite.flite_synth_text(text.encode("ascii", "replace"), handle)
     try:
@@ -83,14 +83,14 @@ def utter(text: str, voice: str) -> Utterance:
 
 
 def tracks_of(text: str, voice: str) -> Utterance:
-    """As utter, but flite's vocoder, which takes most of its time, is stopped as soon as it begins: no sound."""
+    """Like `utter`, but without sound: flite's vocoder, which takes most of the time, is stopped when it begins."""
     with _no_sound(voice):
         return utter(text, voice)
 
 
 @contextmanager
 def _no_sound(voice: str) -> Iterator[None]:
-    """While it lasts, the voice streams its sound to a listener that wants none of it."""
+    """While it lasts, the voice streams its sound to a callback that stops it at once."""
     flite, features = _flite(), ctypes.cast(_voice(voice), POINTER(_Voice)).contents.features
     listener = flite.new_audio_streaming_info()  # becomes the feature's own
     listener.contents.min_buffsize, listener.contents.asc = 1, _stop
@@ -228,7 +228,7 @@ def _phones(flite: Any, utterance: Any) -> list[Phone]:
 
 
 def _words(flite: Any, utterance: Any) -> Iterator[Word]:
-    """As they are written: what flite splits off, as in "he's", belongs to the word before it."""
+    """The words as they are written. What flite splits off, as in "he's", belongs to the word before."""
     words: list[Word] = []
     item = flite.relation_head(flite.utt_relation(utterance, b"Word"))
     while item:

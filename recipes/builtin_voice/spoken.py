@@ -25,7 +25,7 @@ _ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth",
 
 
 def cardinal(number: int, *, joined_by: str = " ") -> str:
-    """joined_by: what stands after hundred, " " or " and "."""
+    """A number in words. joined_by: what follows "hundred": " " or " and "."""
     for scale, name in SCALES:
         if number >= scale:
             rest = number % scale
@@ -50,7 +50,7 @@ def ordinal(number: int) -> str:
 
 
 def digits(number: str, *, zero: str = "zero") -> str:
-    """One after another."""
+    """Digits one by one."""
     return " ".join(zero if digit == "0" else ONES[int(digit)] for digit in number)
 
 
@@ -70,7 +70,7 @@ class Figures:
         self._random = random
 
     def number(self) -> str:
-        """Small ones more often; a hundred is followed by "and" now and then."""
+        """A number. Small ones are more frequent; "and" sometimes follows "hundred"."""
         number = int(
             10 ** self._random.uniform(0, self._random.choice([1.4, 2, 3, 4, 6.5], p=[0.3, 0.35, 0.2, 0.1, 0.05]))
         )

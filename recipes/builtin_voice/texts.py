@@ -24,8 +24,8 @@ from recipes.builtin_voice.sentences import Split, sentences, split_of
 from recipes.builtin_voice.wordnet import read_wordnet
 
 SHARES = {"examples": 0.28, "definitions": 0.2, "everyday": 0.36, "domain": 0.1, "small talk": 0.06}
-JOINED_SHARE = 0.1  # of the texts: two of them, one after the other
-JOINED_WORDS = 16  # at most
+JOINED_SHARE = 0.1  # of the texts consist of two
+JOINED_WORDS = 16  # at most, in such a text
 JUDGED = Path(__file__).parent / "evaluation" / "texts"
 SHARED_RUN = 6  # words
 
@@ -47,7 +47,7 @@ _TURNS = (
 
 
 def texts(split: Split, seed: int, shares: dict[str, float] = SHARES) -> Iterator[str]:
-    """Without end. Raises FileNotFoundError where WordNet is missing."""
+    """Texts without end. Raises FileNotFoundError without WordNet."""
     random = np.random.default_rng(seed)
     sources = _sources(split, random)
     kinds, chances = list(shares), np.array(list(shares.values())) / sum(shares.values())
@@ -68,7 +68,7 @@ def words_of(text: str) -> list[str]:
 
 def _sources(split: Split, random: np.random.Generator) -> dict[str, Iterator[str]]:
     wordnet = read_wordnet()
-    domain = sentences(split, int(random.integers(2**31)))  # knows what is held out
+    domain = sentences(split, int(random.integers(2**31)))  # has its own split
     return {
         "examples": _usable(_shuffled(wordnet.examples, random), split),
         "definitions": _usable(_shuffled(wordnet.definitions, random), split),
@@ -83,7 +83,7 @@ def _usable(chosen: Iterable[str], split: Split) -> Iterator[str]:
 
 
 def _shuffled(chosen: tuple[str, ...], random: np.random.Generator) -> Iterator[str]:
-    """All of them in a new order, again and again."""
+    """All of them in random order, again and again."""
     while True:
         for index in random.permutation(len(chosen)):
             yield chosen[index]
@@ -99,7 +99,7 @@ def _small_talk(random: np.random.Generator) -> Iterator[str]:
 
 
 def _is_judged(text: str) -> bool:
-    """Whether it shares a run of words with a text of the evaluation, or is one."""
+    """Whether it is a text of the evaluation, or shares a run of words with one."""
     words = words_of(text)
     runs = {" ".join(words[start : start + SHARED_RUN]) for start in range(max(1, len(words) - SHARED_RUN + 1))}
     return not runs.isdisjoint(_judged_runs())
@@ -107,7 +107,7 @@ def _is_judged(text: str) -> bool:
 
 @cache
 def _judged_runs() -> frozenset[str]:
-    """All runs of SHARED_RUN words; whole texts that are shorter."""
+    """All runs of SHARED_RUN words; the whole text if it is shorter."""
     runs = set()
     for path in JUDGED.glob("*.txt"):
         for line in path.read_text().splitlines():

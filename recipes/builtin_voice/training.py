@@ -1,4 +1,4 @@
-"""The loop that every part is trained by: steps until the minutes are over, with checkpoints and a log.
+"""The training loop of all parts: steps until the minutes are over, with checkpoints and a log.
 
 The schedule follows the clock: the rate rises over the first steps and falls to zero along a cosine over the given
 minutes. The losses are read only once in several steps, so that the host does not wait for a GPU.
@@ -27,7 +27,7 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, at what rate, and after how many steps a line is printed."""
+    """The minutes of a training, its learning rate, and the steps between two lines of the log."""
 
     minutes: float
     rate: float
@@ -37,10 +37,10 @@ class Schedule:
 
 
 class Training:
-    """Trains `parts` and keeps its state in `path`; the log lies beside it as JSON lines."""
+    """Trains `parts`. Its state is in the file `path`, its log beside it as JSON lines."""
 
     def __init__(self, parts: nn.Module, path: Path, schedule: Schedule, *, weight_decay: float) -> None:
-        """weight_decay: of matrices; vectors are left alone."""
+        """weight_decay: of matrices; vectors have none."""
         self._parts, self._path, self._schedule = parts, path, schedule
         self._parameters = list(parts.parameters())
         self._optimizers = _optimizers(parts, schedule.rate, weight_decay)
@@ -51,13 +51,13 @@ class Training:
 
     @property
     def progress(self) -> float:
-        """Share of the minutes that is spent, 0 to 1."""
+        """The share of the minutes that have passed, 0 to 1."""
         return min(1.0, self.seconds / (60 * self._schedule.minutes))
 
     def run(
         self, losses: Callable[[], Losses], total: Callable[[Losses], Tensor], judge: Callable[[], Figures]
     ) -> None:
-        """losses: of a new batch; total: the scalar of them that is minimised; judge: figures on held-out data."""
+        """losses: of a new batch. total: the scalar to minimise, from these. judge: figures on held-out data."""
         began, saved = time.monotonic() - self.seconds, time.monotonic()
         running: list[Losses] = []
         with tqdm(
@@ -83,7 +83,7 @@ class Training:
         self.save()
 
     def also_saves(self, saver: Callable[[], None]) -> None:
-        """Calls it whenever the state is saved."""
+        """Adds a function that is called whenever the state is saved."""
         self._savers.append(saver)
 
     def save(self) -> None:
@@ -124,7 +124,7 @@ class Training:
 
 
 def _optimizers(parts: nn.Module, rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon (kellerjordan.github.io/posts/muon) for the matrices of transformer layers, AdamW for all else.
+    """Muon (kellerjordan.github.io/posts/muon) for the matrices of transformer layers, AdamW for all others.
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982), so one rate serves both.
     """

@@ -1,4 +1,4 @@
-"""Flite's tracks to sound with a phase that the frame determines. The built-in voice is trained on this sound.
+"""A vocoder for flite's tracks whose phase each frame determines. The built-in voice is trained on its sound.
 
 An 80 ms frame has k pulses, the first of them at the frame's beginning, and noise that repeats every frame. So the
 samples of a frame follow from its own features and the tail of the frame before, and a network can learn them by
@@ -21,7 +21,7 @@ from recipes.builtin_voice.flite import SAMPLE_RATE_HZ as FLITE_RATE_HZ
 
 SAMPLE_RATE_HZ = 24000
 FRAME_SIZE = 1920  # samples
-PARTS = 16  # of a frame: one entry of flite's tracks each
+PARTS = 16  # of a frame; each is one entry of flite's tracks
 PART_SIZE = FRAME_SIZE // PARTS
 FEATURES = NUM_CEPSTRA + NUM_BANDS  # of one part
 PULSES = range(6, 27)  # per frame: 75 to 325 Hz
@@ -31,8 +31,8 @@ POSTFILTER = 1.6  # times the cepstrum from its second coefficient on: loudness 
 _FFT = 768  # at 24 kHz: 31.25 Hz a bin, as 512 at 16 kHz
 _BINS = 257  # up to flite's 8 kHz; above there is nothing
 _BAND_EDGES_HZ = (0, 1000, 2000, 4000, 6000, 8000)
-_SILENCE = -1.0  # least c0: what is softer is not heard and need not be learned
-_VOICED = 0.05  # strengths below it stand for no pulse at all
+_SILENCE = -1.0  # smallest c0: softer sound is inaudible and need not be learned
+_VOICED = 0.05  # with strengths below it there are no pulses
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def frames_of(utterance: Utterance) -> Frames:
 
 
 def _locked_pitch(pitch_hz: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pulses and glide of each frame; unvoiced parts take the pitch of what is around them."""
+    """Pulses and glide of each frame. Unvoiced parts take the pitch of their surroundings."""
     times = np.arange(len(pitch_hz))
     voiced = pitch_hz > 0
     if not voiced.any():
@@ -80,7 +80,7 @@ def _locked_pitch(pitch_hz: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 
 
 def synthesize(frames: Frames) -> Floats:
-    """-> (N * FRAME_SIZE,) mono at SAMPLE_RATE_HZ. The same frames give the same samples."""
+    """The samples of N frames, (N * FRAME_SIZE,), mono at SAMPLE_RATE_HZ. The same frames give the same samples."""
     out = np.zeros(len(frames) * FRAME_SIZE + _FFT, dtype=np.float32)
     spectrum = _spectrum(frames.cepstra.reshape(-1, NUM_CEPSTRA)) * _LEVEL
     strengths = frames.strengths.reshape(-1, NUM_BANDS) @ _BANDS  # (N * PARTS, _BINS)
@@ -100,7 +100,7 @@ def pulse_times(pulses: int, glide: int) -> npt.NDArray[np.float64]:
 
 
 def _spectrum(cepstra: Floats) -> npt.NDArray[np.complex64]:
-    """(N, NUM_CEPSTRA) to (N, _BINS): with higher peaks and deeper valleys, and the power that it had."""
+    """Spectra, (N, _BINS), of cepstra, (N, NUM_CEPSTRA), with sharper peaks and valleys and the same power."""
     plain, sharp = np.exp(cepstra @ _WARPED), np.exp((cepstra * _SHARPER) @ _WARPED)
     power = [np.square(np.abs(spectrum)).mean(axis=1, keepdims=True) for spectrum in (plain, sharp)]
     return sharp * np.sqrt(power[0] / power[1])

@@ -75,7 +75,7 @@ def _texts(pieces: list[str]) -> Iterator[str]:
 
 
 def _zipf(word: str) -> float:
-    """How frequent in English, as the power of ten of uses in a billion words."""
+    """The frequency in English on Zipf's scale: the logarithm to base 10 of uses in a billion words."""
     from wordfreq import zipf_frequency  # takes a second
 
     return float(zipf_frequency(word, "en"))

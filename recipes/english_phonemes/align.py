@@ -1,4 +1,4 @@
-"""Which letters of a word make which of its phones: every letter makes none, one or two, found by Viterbi EM.
+"""Aligns the letters of words with their phones by Viterbi EM: a letter has no, one or two phones.
 
 The pairs that come out ("graphones": a letter with its phones) are the alphabet of the joint n-gram model
 (letters.py). Source of the idea: Bisani and Ney, "Joint-sequence models for grapheme-to-phoneme conversion", 2008.
@@ -22,7 +22,7 @@ def align(letters: str, phones: tuple[str, ...], log_probabilities: Costs) -> li
     rows, columns = len(letters), len(phones)
     if columns > MOST_PHONES * rows:
         return None
-    best = [0.0] + [-math.inf] * columns  # of the letters so far, by the phones that they make
+    best = [0.0] + [-math.inf] * columns  # best log probability of the letters so far, by their number of phones
     back: list[list[int]] = []
     for row in range(rows):
         letter = letters[row]
@@ -50,7 +50,7 @@ def learn(words: Iterable[tuple[str, tuple[str, ...]]], rounds: int = 6) -> Cost
     """Log probability of a letter's phones, from words with their phones."""
     words = list(words)
     counts: Counter[Graphone] = Counter()
-    for letters, phones in words:  # to begin with, phones lie evenly over the letters
+    for letters, phones in words:  # at first, phones are spread evenly over the letters
         for index, letter in enumerate(letters):
             low, high = index * len(phones) // len(letters), (index + 1) * len(phones) // len(letters)
             for start in (low - 1, low, low + 1):

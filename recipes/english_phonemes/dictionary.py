@@ -1,4 +1,4 @@
-"""cmudict.dict, as github.com/cmusphinx/cmudict has it: words, their pronunciations, what is held out."""
+"""Reads github.com/cmusphinx/cmudict's cmudict.dict: words, their pronunciations, and which words are held out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-HELD_OUT_IN = 20  # one word in so many is held out of the letter-to-sound model
+HELD_OUT_IN = 20  # one word in 20 is held out of the letter-to-sound models
 
 _WORD = re.compile(r"[a-z']+")
 

@@ -20,7 +20,7 @@ from recipes.english_phonemes import dictionary
 from recipes.english_phonemes.align import Graphone, align, learn
 from recipes.english_phonemes.ngrams import Model, sequence
 
-FEWEST = 4  # times that a graphone must be seen; words with a rarer one (foreign names, mistakes) are left out
+FEWEST = 4  # occurrences of a graphone; words with a rarer one (foreign names, mistakes) are left out
 TO_ALIGN = 20_000  # words that the alignment is learned from
 
 
@@ -32,7 +32,7 @@ def split(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, list[tuple[
 
 
 def aligned(words: dict[str, tuple[str, ...]]) -> tuple[dict[str, list[Graphone]], list[Graphone]]:
-    """Of the words that both models are trained on, the graphones; and every graphone, START and END first."""
+    """(the graphones of each training word, all graphones with START and END first), for both models."""
     costs = learn(random.Random(1).sample(sorted(words.items()), TO_ALIGN))
     found = ((word, align(word, phones, costs)) for word, phones in words.items())
     rows = {word: row for word, row in found if row is not None}

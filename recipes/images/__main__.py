@@ -1,4 +1,4 @@
-"""`python -m recipes.images`: builds every image that has a Dockerfile and holds its size against the budget.
+"""`python -m recipes.images`: builds every image that has a Dockerfile, and compares its size with the budget.
 
 The results go into FOLDER/results.json: seconds, of the clock and of the processor (Podman alone: Docker builds in its
 daemon), bytes and the machine. Exit status 1: an image is over its budget.
@@ -21,7 +21,7 @@ from recipes.images.container_tool import BUILD_SECONDS, ContainerTool, Containe
 
 
 def build(tool: ContainerTool, name: str, base: str | None) -> dict[str, Any]:
-    """Builds one image; its size and how long it took."""
+    """Builds one image. Returns its size and how long that took."""
     arguments = [f"PYTHON_IMAGE={base}"] if base else []
     arguments += [f"{index}={os.environ[index]}" for index in ("PIP_INDEX", "TORCH_INDEX") if os.environ.get(index)]
     options = [option for argument in arguments for option in ("--build-arg", argument)]

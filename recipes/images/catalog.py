@@ -1,4 +1,4 @@
-"""Which images there are: one for each Dockerfile. Their names, and the size that each may have."""
+"""The images, one for each Dockerfile: their names, and their size limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUDGET = Path(__file__).with_name("budget.json")
 
 
 def names() -> list[str]:
-    """The stages that have a Dockerfile, by the alphabet."""
+    """The stages that have a Dockerfile, in alphabetical order."""
     return sorted(path.name.removesuffix(".Dockerfile") for path in (ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -23,6 +23,6 @@ def image_name(name: str) -> str:
 
 
 def budgets() -> dict[str, int]:
-    """Stage -> megabytes (10^6 bytes) that its image may have, with the base and CPU builds of torch."""
+    """The limit of each stage's image in megabytes (10^6 bytes), with the base and CPU builds of torch."""
     found: dict[str, int] = json.loads(BUDGET.read_text(encoding="utf-8"))
     return found

@@ -27,7 +27,7 @@ HOLDER = ("unshare", "--mount", "sh", "-c", f"umount {BOTH_CGROUPS} && echo read
 
 
 class ContainerToolError(Exception):
-    """No program for containers works here, or it failed; the message holds what it printed last."""
+    """No container program works here, or it failed. The message has the end of its output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class ContainerTool:
         return _output((*self.compose_prefix, *arguments), {**self.environment, **variables}, seconds)
 
     def inspect(self, kind: str, name: str) -> dict[str, Any]:
-        """What the tool knows of an image, a container or a volume."""
+        """The tool's `inspect` of an image, a container or a volume."""
         (found,) = json.loads(self.run(kind, "inspect", name))
         known: dict[str, Any] = found
         return known
@@ -65,7 +65,7 @@ class ContainerTool:
 def _output(command: tuple[str, ...], environment: dict[str, str], seconds: float) -> str:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired as error:  # what it holds is bytes, whatever `text` says
+    except subprocess.TimeoutExpired as error:  # its output is bytes even with `text`
         printed = b"".join(part for part in (error.stdout, error.stderr) if part).decode(errors="replace")
         raise ContainerToolError(f"{' '.join(command)}: no end after {seconds:.0f} s\n{printed[-3000:]}") from None
     if done.returncode:
@@ -128,7 +128,7 @@ def podman_environment(folder: Path) -> dict[str, str]:
 
 
 def process_limits() -> dict[str, tuple[int, int]]:
-    """What containers ask for, soft and hard: at most this process's own, which may be all that it can give."""
+    """Soft and hard limits for containers, at most this process's own, as it may not be able to exceed them."""
     found = {}
     for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         soft, hard = (MAX_LIMIT if value == resource.RLIM_INFINITY else value for value in resource.getrlimit(kind))

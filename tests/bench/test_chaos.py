@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bench.chaos import __main__ as chaos
-from bench.chaos.faults import Struck
+from bench.chaos.faults import FaultRecord
 from bench.chaos.items import long_items
 from bench.chaos.link import Link
 from bench.chaos.listeners import Gap, Listeners
-from bench.chaos.refusals import Refusal, described
+from bench.chaos.refusals import Refusal, refusal_report
 from bench.chaos.result import result_of, why_not_passed
 from bench.report import refused
 from services.gateway.synthesis.texts.sentences import sentences_of
@@ -122,9 +122,9 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     listeners.outcomes.gaps = [Gap(0.5, 100.0), Gap(3.25, 21.0)]
     listeners.reader_faults["slow reader"] = 2
     struck = [
-        Struck("kill engine", 10.0, 20.0, "engine 0"),
-        Struck("cut codec", 99.0, 99.0, "codec 0"),
-        Struck("cut codec", 50.0, 50.0, "codec 1"),
+        FaultRecord("kill engine", 10.0, 20.0, "engine 0"),
+        FaultRecord("cut codec", 99.0, 99.0, "codec 0"),
+        FaultRecord("cut codec", 50.0, 50.0, "codec 1"),
     ]
     nothing: dict[str, float] = {}
     made = result_of(
@@ -156,14 +156,14 @@ def test_the_door_needs_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> None:
     struck = [
-        Struck("kill engine", 80.0, 90.0, "engine 1"),  # long healed
-        Struck("black hole engine", 90.0, 96.0, "engine 0"),  # healed shortly before
-        Struck("kill engine", 99.5, 112.0, "engine 1"),
-        Struck("freeze codec", 98.0, 104.0, "codec 0"),
-        Struck("cut gateway", 101.0, 101.0, "gateway 0"),  # later
+        FaultRecord("kill engine", 80.0, 90.0, "engine 1"),  # long healed
+        FaultRecord("black hole engine", 90.0, 96.0, "engine 0"),  # healed shortly before
+        FaultRecord("kill engine", 99.5, 112.0, "engine 1"),
+        FaultRecord("freeze codec", 98.0, 104.0, "codec 0"),
+        FaultRecord("cut gateway", 101.0, 101.0, "gateway 0"),  # later
     ]
     refusal = Refusal("stream 3, fast reader", "ENGINE_UNREACHABLE", "The engine cannot be reached.", 99.0, 100.25)
-    made = described(refusal, struck)
+    made = refusal_report(refusal, struck)
     assert made["down"] == ["codec 0", "engine 1"] and made["asked_s"] == -1.25
     assert made["faults"] == [
         {"fault": "black hole", "replica": "engine 0", "from_s": -10.25, "until_s": -4.25},

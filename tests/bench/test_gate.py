@@ -82,8 +82,8 @@ def test_a_row_that_fills_its_slot_is_noticed() -> None:
     prompt_rows = TINY.backbone.max_seq_len - 4
     arm.start(torch.randn(1, prompt_rows, 32, generator=torch.Generator().manual_seed(0)), gate.GREEDY)
     arm.frame()
-    gate.check_nobody_ended([arm])
+    gate.check_no_row_ended([arm])
     for _ in range(5):
         arm.frame()
     with pytest.raises(SystemExit, match="a row ended"):
-        gate.check_nobody_ended([arm])
+        gate.check_no_row_ended([arm])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.deployment.process import StageProcess
-from bench.deployment.trimming import TOLD
+from bench.deployment.trimming import TRIMMED
 from bench.soak import __main__ as soak
 from bench.soak.uses import USES
 from tests.support.tiny.bundle import write_tiny_bundle
@@ -78,9 +78,9 @@ async def test_a_stage_gives_freed_memory_back_when_it_is_told(tmp_path: Path) -
         stage = StageProcess("http", 0, ["--gateway-target", "127.0.0.1:1"], tmp_path, prefix=prefix)
         stack.push_async_callback(stage.kill)
         await stage.start()
-        assert TOLD not in stage.log.read_text()
+        assert TRIMMED not in stage.log.read_text()
         await stage.trim()
-        assert TOLD in stage.log.read_text() and stage.is_alive
+        assert TRIMMED in stage.log.read_text() and stage.is_alive
         assert await stage.stop() == 0
 
 

@@ -20,7 +20,7 @@ Files = Mapping[str, bytes]
 
 
 def commit_of(files: Files) -> str:
-    """A commit hash that depends on the content, 40 hexadecimal digits as git's."""
+    """A commit hash of the content, 40 hexadecimal digits like git's."""
     digest = hashlib.sha1(usedforsecurity=False)
     for path in sorted(files):
         digest.update(path.encode() + b"\0" + files[path] + b"\0")
@@ -29,7 +29,7 @@ def commit_of(files: Files) -> str:
 
 @dataclass
 class Repository:
-    """Commits by hash, and names for them. A gated one serves files only to the granted tokens."""
+    """A repository: commits by hash, and branches. A gated one serves files only to granted tokens."""
 
     commits: dict[str, Files] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Repository:
     granted_tokens: frozenset[str] = frozenset()
 
     def push(self, files: Files, branch: str = "main") -> str:
-        """Adds a commit with exactly these files and moves the branch there; gives its hash."""
+        """Adds a commit with exactly these files, and moves the branch there. Returns its hash."""
         commit = commit_of(files)
         self.commits[commit] = files
         self.branches[branch] = commit
@@ -50,7 +50,7 @@ class Repository:
 
 @dataclass
 class HubServer:
-    """The running stand-in. `requests` holds "METHOD path" of everything that was asked."""
+    """The running fake hub. `requests` has "METHOD path" of every request."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)

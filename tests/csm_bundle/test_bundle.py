@@ -1,4 +1,4 @@
-"""Bundles in folders: where their parts are, with a bundle.json and without."""
+"""Bundles in folders: where their parts are, with and without a bundle.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All parts of a bundle brought into the cache at once, and bundles that are not pinned."""
+"""Downloads all parts of a bundle, and refuses bundles that are not pinned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub behind `csm_bundle.hub`, played by a local server that speaks its HTTP API."""
+"""`csm_bundle.hub` against a local server with the hub's HTTP API."""
 
 from __future__ import annotations
 

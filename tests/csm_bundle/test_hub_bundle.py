@@ -1,4 +1,4 @@
-"""Bundles in repositories of the hub: a part is brought when it is asked for and not before."""
+"""Bundles in repositories of the hub: a part is downloaded when it is first asked for."""
 
 from __future__ import annotations
 

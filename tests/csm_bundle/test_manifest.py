@@ -1,4 +1,4 @@
-"""What bundle.json may say, and that anything else is named with its place."""
+"""What bundle.json may contain. The error for anything else names its place."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_size_of_a_prompt_is_limited(tmp_path: Path, size: int) -> None:
 
 
 def test_large_files_are_not_read(tmp_path: Path) -> None:
-    """These would not fit the memory."""
+    """Such files could exceed the memory."""
     write_voice(tmp_path, "carol")
     with (tmp_path / "carol" / "prompt.wav").open("ab") as file:
         file.truncate(2**40)

@@ -1,4 +1,4 @@
-"""For tests of csm_codec.codec: a small one, codes of the tiny Mimi, all steps that there are, a stream's samples."""
+"""For tests of csm_codec.codec: a small codec, codes for the tiny Mimi, running all steps, a stream's samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from csm_codec.watermark.networks.silentcipher import load_silentcipher
 
 
 def small_codec(mimi: Path, silentcipher: Path, form: Form | None = None) -> Codec:
-    """Two lanes of two rows."""
+    """A codec with two lanes of two rows."""
     decoder = MimiDecoder(load_mimi(mimi), num_lanes=2, lane_width=2, form=form)
     embedder = Embedder(load_silentcipher(silentcipher), sample_rate_hz=24000, num_slots=4, lane_width=1)
     key = WatermarkKey("key", b"abcde")
@@ -31,7 +31,7 @@ def some_codes(seed: int, frames: int = 12) -> Codes:
 
 
 def run_all(codec: Codec) -> list[Output]:
-    """The outputs of all steps until there is no work."""
+    """Steps until there is no more work. Returns all outputs."""
     outputs: list[Output] = []
     while codec.has_work:
         outputs += codec.step()
@@ -43,7 +43,7 @@ def pcm_of(outputs: Iterable[Output], stream: DecodeStream) -> Pcm:
 
 
 def alone_on(codec: Codec, codes: Codes) -> Pcm:
-    """The samples of a stream with these codes."""
+    """Decodes a stream with these codes. Returns its samples."""
     stream = codec.open()
     codec.push(stream, codes)
     codec.finish(stream)

@@ -1,4 +1,4 @@
-"""A stream that continues another from a checkpoint, in another slot beside other streams: the same samples."""
+"""A stream that continues another one from a checkpoint, in another slot beside other streams, has the same samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def codec(request: pytest.FixtureRequest, mimi_folder: Path, silentcipher_folder
 
 
 def _new_codec(mimi_folder: Path, silentcipher_folder: Path, embedder_width: int) -> Codec:
-    """Two lanes of two rows. With an embedder of width 2 it is as on a GPU, with Mimi too."""
+    """A codec with two lanes of two rows. With an embedder of width 2 it works as on a GPU."""
     form = Form.BATCH if embedder_width == 2 else None
     decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2, form=form)
     embedder = Embedder(
@@ -88,7 +88,7 @@ def test_a_codec_of_the_other_kind_continues_within_rounding(
 
 
 def test_replay_is_bounded_by_what_the_networks_look_back(codec: Codec) -> None:
-    """However far the stream has come."""
+    """Wherever in the stream."""
     _, checkpoints, _ = _run(codec, _codes(0, 2 * FRAMES))
     starts = [checkpoint.start for checkpoint in checkpoints]
     replayed = [start.first_marked - start.first_frame for start in starts]
@@ -98,7 +98,7 @@ def test_replay_is_bounded_by_what_the_networks_look_back(codec: Codec) -> None:
 
 
 def test_one_frame_less_would_not_do(codec: Codec) -> None:
-    """The bound is no larger than it must be, or no smaller: with two steps less the samples differ."""
+    """The bound is tight: with two steps less the samples differ."""
     codes = _codes(0)
     whole, checkpoints, _ = _run(codec, codes)
     checkpoint = checkpoints[-1]

@@ -1,4 +1,4 @@
-"""The step: streams beside each other, faults that stay where they are, and no way out for unmarked audio."""
+"""The codec's step: streams do not affect each other, nor do their faults, and no unmarked audio gets out."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
 def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first stream's end is handed out before the second one's fault fails their lane."""
+    """The first stream's end is reported before the second one's fault fails their lane."""
     ending, failing = codec.open(), codec.open()
     codec.push(ending, some_codes(9, frames=1))
     codec.finish(ending)

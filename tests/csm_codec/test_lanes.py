@@ -1,4 +1,4 @@
-"""Which slot a stream gets."""
+"""Which slot and lane a stream gets."""
 
 from __future__ import annotations
 

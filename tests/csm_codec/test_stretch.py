@@ -1,4 +1,4 @@
-"""Speech at another speed: of the right length, at its pitch, at the right time, and the same however it is cut."""
+"""Speech at another speed: its length, pitch and timing are right, and it does not depend on how it is cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEEDS = (SLOWEST, 0.4, 0.5, 0.7, 0.99, 1.01, 1.25, 1.5, 2.0, 2.5, 3.0, FASTEST)
 
 
 def speech_like(sample_count: int) -> Pcm:
-    """A low voice that glides and pulses."""
+    """A low voice with a gliding pitch."""
     t = np.arange(sample_count) / RATE_HZ
     phase = 2 * math.pi * (120 * t + 15 * np.sin(2 * math.pi * 1.5 * t))
     voice = sum(np.sin(k * phase) / k for k in range(1, 20))
@@ -24,7 +24,7 @@ def speech_like(sample_count: int) -> Pcm:
 
 
 def stretched(pcm: Pcm, speed: float, sizes: list[int]) -> list[Pcm]:
-    """In pieces of those sizes; the last size goes on to the end."""
+    """Stretches in pieces of those sizes; the last size is repeated to the end."""
     stretcher, pieces, sizes = Stretcher(speed, RATE_HZ), [], list(sizes)
     while len(pcm):
         size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
@@ -61,7 +61,7 @@ def test_pitch_is_kept(speed: float) -> None:
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_sound_comes_at_its_time(speed: float) -> None:
-    """Bursts of a second each: their middles are where the speed puts them, also the last one's."""
+    """The middles of bursts of a second each, the last one included, are where the speed puts them."""
     pcm = speech_like(6 * RATE_HZ)
     pcm[np.arange(len(pcm)) // RATE_HZ % 2 == 0] = 0
     made = np.concatenate(stretched(pcm, speed, [FRAME]))

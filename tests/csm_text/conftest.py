@@ -9,5 +9,5 @@ from csm_text.frontend import NAMES, FrontEnd, load
 
 @pytest.fixture(scope="session", params=NAMES)
 def front_end(request: pytest.FixtureRequest) -> FrontEnd:
-    """Each of them: what a test does not ask for by name is the same with all."""
+    """Every front end: tests with this fixture hold for all of them."""
     return load(request.param)

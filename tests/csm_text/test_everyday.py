@@ -1,4 +1,4 @@
-"""Layout as marks, and the rules by their first character: the same words as by all rules at every place."""
+"""Layout becomes marks; and rules tried by the first character give the same words as all rules at every position."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_full_line_is_read_on_before_a_capital() -> None:
 
 
 class Slow(Normalizer):
-    """All rules but that of plain words, tried at every place."""
+    """A normalizer that tries all rules but that of plain words at every position."""
 
     def __init__(self) -> None:
         super().__init__(load(NAME)._pronouncer, 2)

@@ -1,4 +1,4 @@
-"""Text to symbols: a fixed inventory, the same every time, for any text, in bounded time."""
+"""Text to symbols: a fixed list of symbols, deterministic, for any text, in bounded time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontE
 
 
 def test_a_word_that_cannot_be_said_is_spelled(front_end: FrontEnd) -> None:
-    """Without a vowel, with none in the sounds that the model finds, or of more than 40 letters."""
+    """Words without a vowel in letters or phones, or with more than 40 letters, are spelled."""
     second = "IH1 T" if front_end.name == "english-phonemes-3" else "W AY1 T IY1"
     assert front_end.phonemize("xq yt") == f"EH1 K S K Y UW1 | {second}"
     assert front_end.phonemize("a" * 41) == " ".join(["EY1"] * 41) != front_end.phonemize("a" * 40)
@@ -110,7 +110,7 @@ def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text:
 @settings(max_examples=10)
 @given(texts=st.lists(ANY_TEXT, min_size=1, max_size=9))
 def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, texts: list[str]) -> None:
-    """Also from a front end that has read nothing before, or other texts."""
+    """Whatever the front end has read before."""
     fresh = FrontEnd(front_end.name)  # takes a tenth of a second
     others = [fresh.phonemize(text) for text in texts]
     assert others[::-1] == [front_end.phonemize(text) for text in reversed(texts)]
@@ -160,7 +160,7 @@ LONG = [
     ],
 )
 def test_time_grows_with_the_length_of_a_text_and_no_faster(name: str, part: str) -> None:
-    """Ten times the text may take twenty times as long, not a hundred; short times are not told from noise."""
+    """Ten times the text may take twenty times as long, not a hundred; the margin is for noise."""
     front_end = load(name)
     front_end.phonemize(part * 10)
     times = []

@@ -1,4 +1,4 @@
-"""An operator's words: found as words, said as the file has it, and every mistake named by its line."""
+"""An operator's lexicon: whole words match, they are replaced as the file says, and errors name the line."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_spelling_cannot_ask_for_phones_by_their_character(front_end: FrontEnd
 
 
 def test_entries_that_begin_alike_are_not_compared_one_by_one() -> None:
-    """20,000 such entries made two seconds of every request."""
+    """Without the index, 20,000 such entries would take two seconds in every request."""
     lexicon = Lexicon([Entry(f"new w{number}", spelling=f"x{number}") for number in range(20_000)])
     start = time.process_time()
     assert lexicon.respell("new york, new w19999. " * 100) == "new york, x19999. " * 100

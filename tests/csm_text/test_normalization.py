@@ -1,4 +1,4 @@
-"""Figures, signs, abbreviations and capitals become the words that a reader would say."""
+"""Digits, signs, abbreviations and capitals become the words that a reader would say."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_words_of_a_number_say_its_value(digits: str) -> None:
 
 
 def _value(words: str) -> int:
-    """Value of a number in words, reckoned the other way round."""
+    """The value of a number in words: the inverse of the normalizer."""
     small = {
         word: value
         for value, word in enumerate(

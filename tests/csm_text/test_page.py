@@ -1,4 +1,4 @@
-"""What docs/text.md says of texts and of a lexicon is so."""
+"""The examples of texts and lexicons in docs/text.md are true."""
 
 from __future__ import annotations
 

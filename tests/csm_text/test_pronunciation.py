@@ -1,4 +1,4 @@
-"""The dictionary as it is packed, and the letter-to-sound model: what is claimed of them, measured."""
+"""The packed dictionary, and the accuracy and search of the n-gram model."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_any_letters_give_phones(letters: LetterModel, word: str) -> None:
 
 
 def test_phones_are_those_of_the_models_definition(dictionary: Dictionary, letters: LetterModel) -> None:
-    """A slow beam search over n-grams in a plain table, each history looked up from its longest end."""
+    """A slow beam search over n-grams in a plain table, which looks up the longest history first."""
     reference = Reference(DATA / "letters.xz")
     words = ["a", "zz", "glorbulation", "schwarzkopf", "qqqq", "eau", "xylographically", "naguib", "ufufufuf", "mmhm"]
     lines = dictionary._lines.strip(b"\n").split(b"\n")[::2999]
@@ -73,7 +73,7 @@ def test_phones_are_those_of_the_models_definition(dictionary: Dictionary, lette
 
 
 class Reference:
-    """The model as its file has it."""
+    """Reads the model's file."""
 
     def __init__(self, path: Path) -> None:
         header, _, body = lzma.decompress(path.read_bytes()).partition(b"\n")

@@ -1,4 +1,4 @@
-"""The letter-to-sound model that reads whole words: how often it is right, the same numbers everywhere."""
+"""The letter-to-sound model that reads whole words: its accuracy, and that it computes the same on every machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model(network: Network, ngrams: LetterModel) -> WholeWordModel:
 
 @pytest.fixture(scope="module")
 def held_out() -> dict[str, Phones]:
-    """One in fifteen of the words that no model was trained on, with the dictionary's phones."""
+    """One in fifteen of the held-out words, with the dictionary's phones."""
     dictionary = Dictionary(DATA / "cmudict.z")
     words = [line.partition(b" ")[0].decode() for line in dictionary._lines.strip(b"\n").split(b"\n")]
     words = [word for word in words if word.isalpha() and len(word) > 1 and crc32(word.encode()) % 20 == 0]
@@ -55,7 +55,7 @@ def test_the_networks_file_is_small() -> None:
 def test_more_held_out_words_are_right_than_with_ngrams_alone(
     model: WholeWordModel, ngrams: LetterModel, held_out: dict[str, Phones]
 ) -> None:
-    """recipes/english_phonemes measures all 5,800."""
+    """recipes/english_phonemes measures all 5,800 held-out words."""
     right = sum(model.phones(word) == phones for word, phones in held_out.items())
     before = sum(ngrams.phones(word) == phones for word, phones in held_out.items())
     assert len(held_out) > 300 and right > 0.65 * len(held_out) and right > before + 0.03 * len(held_out)
@@ -74,7 +74,7 @@ def test_any_letters_give_phones(model: WholeWordModel, word: str) -> None:
 
 
 def test_words_are_read_by_one_core() -> None:
-    """With threads of OpenBLAS a word took ten times as long on busy cores: they wait for each other in loops."""
+    """With OpenBLAS's threads a word takes ten times as long on busy cores, as they busy-wait for each other."""
     program = f"""
 import time
 from csm_text.frontend import load
@@ -106,7 +106,7 @@ def test_an_unknown_word_is_read_by_the_new_model_only_under_the_new_name(
 
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 60))
 def test_a_product_is_that_of_whole_numbers(seed: int, rows: int) -> None:
-    """At its limits too: 258 inputs of full weight at the highest level. Many rows are multiplied in parts."""
+    """At its limits too: 258 inputs with the largest weight at the highest level. Many rows are multiplied in parts."""
     random = np.random.default_rng(seed)
     matrix = random.integers(-127, 128, (258, 40))
     matrix[:, 0], matrix[:, 1] = 127, -127
@@ -129,7 +129,7 @@ def test_ngrams_of_other_graphones_are_refused(network: Network) -> None:
 
 
 def test_the_network_is_that_of_its_definition(network: Network) -> None:
-    """Number by number: sums of Python's whole numbers, and 32-bit floats in the order of the definition."""
+    """Compared number by number with Python's integers, and with 32-bit floats in the order of the definition."""
     for word in ("a", "zoo", "glorbulation"):
         assert network.read(word).tobytes() == slowly_read(network, word).tobytes()
 

@@ -49,7 +49,7 @@ def counted(launch: Launch, text: str) -> dict[str, list[int]]:
 
 
 def kept_work(weights: str, row_block: int, phase: int) -> TileWork:
-    """Raises: KeyError for what was never counted."""
+    """The kept counts. Raises: KeyError for a tile that was never counted."""
     return TileWork(*_kept()[_key(weights, row_block, phase)])
 
 

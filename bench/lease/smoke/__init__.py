@@ -1,1 +1,1 @@
-"""What only a device can settle, asked first: one short check for each doubt."""
+"""The first part of a lease: one short check for each question that only a device can answer."""

@@ -1,4 +1,4 @@
-"""Part of a lease, the first: a short check for each doubt that only a device can settle, a line for each.
+"""The first part of a lease: a short check, and a line, for each question that only a device can answer.
 
     python3 -m bench.lease.smoke
 
@@ -53,7 +53,7 @@ def main() -> None:
         try:
             with (
                 torch.inference_mode()
-            ):  # as all captures of the project: what torch makes for the first is of its mode
+            ):  # like all captures of the project, as torch keeps what it makes for the first one
                 told = {"ok": True} | check(given)
             synchronize(given.device)
         except (Exception, SystemExit) as error:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def is_lost(device: torch.device) -> bool:
-    """Whether an error of a kernel has ended this process' use of the device."""
+    """Whether a kernel's error has lost the device for this process."""
     try:
         synchronize(device)
     except RuntimeError:

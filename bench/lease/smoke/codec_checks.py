@@ -1,4 +1,4 @@
-"""Of the codec's captured steps, with the built-in voice's networks."""
+"""Checks of the codec's captured steps, with the built-in voice's networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of the machine, and of what the project takes for granted of torch and CUDA."""
+"""Checks of the machine, and of what the project assumes of torch and CUDA."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def machine(given: Given) -> dict[str, object]:
 
 
 def programs_are_imported(given: Given) -> dict[str, object]:
-    """Every part and every file of device tests, and the package that the mark is held against. All are tried before
-    one is told of.
+    """Imports every part, every file of device tests, and the package that the watermark is compared with. It reports
+    all failures together.
     """
     modules = ["silentcipher.server"]
     modules += [part.arguments[1] for part in PARTS if part.arguments[1] != "pytest"]
@@ -56,7 +56,7 @@ def programs_are_imported(given: Given) -> dict[str, object]:
 
 
 def copies_wait_for_nothing(given: Given) -> dict[str, object]:
-    """Host memory that copies are queued from is pinned; a piece of it is freed while its copy is under way."""
+    """Copies from pinned host memory do not block, even if that memory is freed while they are under way."""
     targets = torch.zeros(8, 64, 4096, device=given.device)
     with _host_syncs_refused(given):
         for value, target in enumerate(targets):
@@ -69,7 +69,7 @@ def copies_wait_for_nothing(given: Given) -> dict[str, object]:
 
 
 def a_graph_is_captured_beside_another_thread(given: Given) -> dict[str, object]:
-    """Which takes memory, launches and waits meanwhile, as a stage's other threads may."""
+    """The other thread allocates, launches and synchronizes meanwhile, as a stage's threads may."""
     x, y = torch.ones(2, 256, 256, device=given.device)
     ended, turns = threading.Event(), 0
 
@@ -94,7 +94,7 @@ def a_graph_is_captured_beside_another_thread(given: Given) -> dict[str, object]
 
 
 def graphs_of_a_pool_share_memory(given: Given) -> dict[str, object]:
-    """Eight graphs that each need 64 MiB for a moment need no eight times as much; and a product's workspace once."""
+    """Eight graphs that need 64 MiB for a moment share that memory, and a product's workspace."""
     if not given.on_gpu:
         return {}
     x = torch.ones(2**12, 2**12, device=given.device)
@@ -110,7 +110,7 @@ def graphs_of_a_pool_share_memory(given: Given) -> dict[str, object]:
 
 
 def a_replay_is_one_launch(given: Given) -> dict[str, object]:
-    """By the profiler, which must work here for `kernel_profile` and some tests."""
+    """The profiler shows it, which `kernel_profile` and some tests need to work here."""
     x = torch.ones(64, device=given.device)
 
     def function() -> None:
@@ -131,7 +131,7 @@ def a_replay_is_one_launch(given: Given) -> dict[str, object]:
 
 
 def events_on(kind: DeviceType, profile: torch.profiler.profile) -> int:
-    """How many events of a profile are on that kind of device; each has an object of its own for an equal kind."""
+    """The number of a profile's events on that kind of device, which is compared by value."""
     return sum(event.device_type == kind for event in profile.events())
 
 

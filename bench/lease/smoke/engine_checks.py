@@ -39,7 +39,7 @@ def weights_of_eight_bits_are_widened_exactly(given: Given) -> dict[str, object]
 
 
 def captured_pass_and_step_equal_eager(given: Given) -> dict[str, object]:
-    """Three prompts in one pass, then frames of four rows, one of them padding."""
+    """Three prompts in one pass, then frames of four rows, of which one is padding."""
     weights = _weights(given, depth_kernel=False)
     captured, eager = PackedFrameStep(weights, SLOTS), PackedFrameStep(weights, SLOTS)
     runner = GraphRunner(captured, SLOTS, prefill_rows=PASS_ROWS, constant_shape=True)
@@ -93,7 +93,7 @@ def depth_kernel_over_float8_equals_its_phases(given: Given) -> dict[str, object
 
 
 def depth_kernel_over_int8_equals_its_phases(given: Given) -> dict[str, object]:
-    """Its rows have eight bits too."""
+    """With rows in eight bits too."""
     return _depth_kernel_equals_its_phases(given, "int8")
 
 

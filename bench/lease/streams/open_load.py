@@ -29,9 +29,11 @@ TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """streams: wanted at once; warm_s: before the measured window of window_s; mean_frames: of an utterance;
-    context_frames: of a turn before it, as codes of that many codebooks and that size, 0 for none.
-    same_texts: four texts only, so after the first requests a slot already holds each prompt and none is prefilled.
+    """streams: mean number of concurrent streams. warm_s: time before the measured window of window_s.
+
+    mean_frames: of an utterance. context_frames: of a turn as its context, in codes of num_codebooks and codebook_size;
+    0 is none. same_texts: only four texts, so after the first requests a slot already has each prompt, and none is
+    prefilled.
     """
 
     streams: int
@@ -52,7 +54,7 @@ class Planned:
 
 
 def planned(load: Load) -> list[Planned]:
-    """When requests are made and how many frames each asks for, in order of time."""
+    """The times of requests and how many frames each asks for, in order of time."""
     numbers = random.Random(f"{load.seed} {load.streams}")
 
     def frames() -> int:
@@ -111,7 +113,7 @@ def run(engine: RunningEngine, load: Load) -> dict[str, object]:
 
 
 def request_of(load: Load, number: int, frames: int) -> GenerationRequest:
-    """One utterance; with a turn before it that no other request has, where the load asks for one."""
+    """One utterance, with a unique turn as context if the load asks for one."""
     speaker, text = number % 4, TEXTS[number % len(TEXTS)]
     if not load.same_texts:
         text = f"{number}: {text}"
@@ -124,7 +126,7 @@ def request_of(load: Load, number: int, frames: int) -> GenerationRequest:
 
 
 def figures_of(streams: list[Stream], ended_s: float) -> dict[str, object]:
-    """streams: at least one; ended_s: end of the window. A stream without sound by then counts as `silent`."""
+    """The figures of at least one stream. ended_s: end of the window. A stream without audio by then is `silent`."""
     first = [stream.arrived_at_s[0] - stream.asked_at_s for stream in streams if stream.arrived_at_s]
     refused = sum(
         stream.sequence is not None and stream.sequence.done() and stream.sequence.exception() is not None
@@ -149,7 +151,7 @@ def figures_of(streams: list[Stream], ended_s: float) -> dict[str, object]:
 
 
 def playback_of(stream: Stream, ended_s: float, buffer_s: float) -> Playback | None:
-    """A stream's playback, None when no frame came. A stream that is dry at the window's end is stalled until then."""
+    """A stream's playback, None without frames. A stream in an underrun at the window's end is stalled until then."""
     arrivals = [Arrival(at_s, FRAME_SECONDS) for at_s in stream.arrived_at_s if at_s <= ended_s]
     if stream.ended_at_s is None and arrivals:
         dry_at_s = arrivals[0].at_s + buffer_s + FRAME_SECONDS * len(arrivals)

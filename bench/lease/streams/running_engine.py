@@ -1,4 +1,4 @@
-"""An engine on a thread of its own, as the engine stage runs it, over random weights, and what its streams received.
+"""An engine with random weights on its own thread, as in the engine stage, and what its streams received.
 
 No network and no codec: a stream's frame has arrived when the engine delivers it.
 """
@@ -44,10 +44,10 @@ class Stream:
 
 
 class RunningEngine:
-    """Takes requests and keeps a record of each stream. One thread calls `ask` and `clear`."""
+    """Takes requests, and records each stream. Only one thread may call `ask` and `clear`."""
 
     def __init__(self, engine: Engine) -> None:
-        self.steps = 0  # deliveries that held frames
+        self.steps = 0  # deliveries with frames
         self.rows = 0  # frames delivered
         self.error: BaseException | None = None
         self._streams: dict[str, Stream] = {}
@@ -68,7 +68,7 @@ class RunningEngine:
         return stream
 
     def abort(self, stream: Stream) -> None:
-        """Ends a stream, if it runs; it gets no more frames."""
+        """Ends a stream, if it runs. It gets no more frames."""
         if stream.ended_at_s is None and stream.sequence is not None and stream.sequence.exception() is None:
             self._thread.abort(stream.sequence.result())
 
@@ -113,7 +113,7 @@ def running_engine(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[RunningEngine]:
-    """Captures every bucket first; the engine has stopped when the context ends."""
+    """Captures every bucket first. Yields the engine, and stops it."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer(Path(folder), model.text_vocab_size)
     weights = new_weights(model, form, device=device, dtype=dtype, rows=config.slots)

@@ -24,14 +24,14 @@ from recipes.builtin_voice.vocoder import GLIDES, PARTS, PULSES, Frames
 
 Codes = npt.NDArray[np.int64]  # (N, codebooks)
 
-DIM = 64  # of both quantizers' spaces
-COARSE = 12  # principal components that the first codebook sees
+DIM = 64  # dimensions of both quantizers' latents
+COARSE = 12  # principal components that the first codebook quantizes beside the pitch
 PITCH_DIMS = len(PULSES) + len(GLIDES)
-_COARSE_SCALE = 0.01  # beside the pitch's ones and zeros: the nearest entry always has the right pitch
-_REST_SCALE = 0.1  # to numbers that a network likes
-COARSE_OF_REST = _COARSE_SCALE / _REST_SCALE  # what the first codebook sees of what the rest sees
-_STRENGTH_WEIGHT = 1.5  # of a voicing strength beside a cepstral coefficient
-_SAMPLE = 120_000  # frames that k-means looks at
+_COARSE_SCALE = 0.01  # so small beside the pitch's ones and zeros that the nearest entry always has the right pitch
+_REST_SCALE = 0.1  # to magnitudes around 1, for the networks
+COARSE_OF_REST = _COARSE_SCALE / _REST_SCALE  # from the rest's latents to those of the first codebook
+_STRENGTH_WEIGHT = 1.5  # of a voicing strength, relative to a cepstral coefficient
+_SAMPLE = 120_000  # frames for k-means
 _ROUNDS = 20
 
 
@@ -53,26 +53,26 @@ class Quantizer:
         return self.first.shape[0]
 
     def latents(self, frames: Frames) -> Tensor:
-        """(N, 2 * DIM): the first quantizer's input, then the input of the rest."""
+        """(N, 2 * DIM): the input of the first quantizer, then that of the rest."""
         spectral = _principal(frames, self.mean, self.components)
         return torch.cat([_semantic(frames, spectral), spectral], dim=1)
 
     def joined(self, latents: Tensor, spectral: Tensor) -> Tensor:
-        """latents with other spectra: (N, DIM), as what the rest of the codebooks see."""
+        """The latents with other spectra. spectral: (N, DIM), the input of the rest of the codebooks."""
         semantic = latents[:, :DIM].clone()
         semantic[:, PITCH_DIMS : PITCH_DIMS + COARSE] = _coarse(spectral)
         return torch.cat([semantic, spectral], dim=1)
 
     def encode(self, latents: Tensor) -> Codes:
-        codes = [_nearest(latents[:, :DIM], self.first)]
+        codes = [nearest(latents[:, :DIM], self.first)]
         residual = latents[:, DIM:].clone()
         for codebook in self.rest:
-            codes.append(_nearest(residual, codebook))
+            codes.append(nearest(residual, codebook))
             residual -= codebook[codes[-1]]
         return torch.stack(codes, dim=1).numpy()
 
     def decode(self, codes: Codes) -> Frames:
-        """The features that the codes stand for."""
+        """The features of the codes."""
         ids = torch.from_numpy(codes)
         spectral = sum(codebook[ids[:, 1 + i]] for i, codebook in enumerate(self.rest))
         assert isinstance(spectral, Tensor)
@@ -94,7 +94,7 @@ class Quantizer:
 
 
 def train_quantizer(frames: Frames, *, num_codebooks: int, bins: int, seed: int = 0) -> Quantizer:
-    """K-means throughout. The all-zero frame, which ends speech, is made a frame that hardly occurs."""
+    """Trains all codebooks by k-means. Entry 0 is each one's rarest, as the all-zero frame means the end of speech."""
     generator = torch.Generator().manual_seed(seed)
     vectors = _supervectors(frames)
     mean = vectors.mean(dim=0)
@@ -109,12 +109,12 @@ def train_quantizer(frames: Frames, *, num_codebooks: int, bins: int, seed: int 
     for _ in range(num_codebooks - 1):
         codebook = _rarest_first(residual, _k_means(residual, bins, generator))
         rest.append(codebook)
-        residual = residual - codebook[_nearest(residual, codebook)]
+        residual = residual - codebook[nearest(residual, codebook)]
     return Quantizer(mean, components, _rarest_first(_semantic(chosen, spectral), first), torch.stack(rest))
 
 
 def _first_codebook(frames: Frames, spectral: Tensor, bins: int, generator: torch.Generator) -> Tensor:
-    """Entries for each pitch and glide, as many as the square root of how often it occurs asks for."""
+    """Entries for each pitch and glide, in number proportional to the square root of its frequency."""
     semantic = _semantic(frames, spectral)
     kinds, which, counts = np.unique(
         np.stack([frames.pulses, frames.glide], axis=1), axis=0, return_inverse=True, return_counts=True
@@ -128,14 +128,14 @@ def _first_codebook(frames: Frames, spectral: Tensor, bins: int, generator: torc
         centres.append(_k_means(members, number, generator))
     first = torch.cat(centres)
     unused = first[:1].repeat(bins - len(first), 1)
-    unused[:, -1] = 10.0  # far from everything
+    unused[:, -1] = 10.0  # far from all points
     return torch.cat([first, unused])
 
 
 def _k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
     centres = points[torch.randperm(len(points), generator=generator)[:k]].clone()
     for _ in range(_ROUNDS):
-        ids = _nearest(points, centres)
+        ids = nearest(points, centres)
         counts = torch.bincount(ids, minlength=k)
         sums = torch.zeros_like(centres).index_add_(0, ids, points)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
@@ -147,11 +147,12 @@ def _k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _rarest_first(points: Tensor, codebook: Tensor) -> Tensor:
-    order = torch.bincount(_nearest(points, codebook), minlength=len(codebook)).argsort(stable=True)
+    order = torch.bincount(nearest(points, codebook), minlength=len(codebook)).argsort(stable=True)
     return codebook[order].contiguous()
 
 
-def _nearest(points: Tensor, codebook: Tensor) -> Tensor:
+def nearest(points: Tensor, codebook: Tensor) -> Tensor:
+    """The index of the nearest entry for each point, (N,). points: (N, D). codebook: (bins, D)."""
     half_squares = codebook.square().sum(dim=1) / 2
     return torch.cat([(half_squares - part @ codebook.T).argmin(dim=1) for part in points.split(16384)])
 

@@ -25,7 +25,7 @@ from recipes.builtin_voice.vocoder import FRAME_SIZE
 
 GAIN = 10.0  # the network works at this times the sound's level
 CLIP_FRAMES = 16  # 1.28 s
-WARM_UP_FRAMES = 2  # of a clip that only fill its state and are not judged
+WARM_UP_FRAMES = 2  # of a clip that only fill its state and are not held_out
 BATCH = 16
 STFT_SIZES = (256, 512, 1024, 2048)
 EMPHASIS = 0.9
@@ -35,7 +35,7 @@ def main() -> None:
     asked = arguments(__doc__, minutes=195, rate=2e-3)
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     targets = open_targets(asked.folder, quantizer, "train")
-    judged = open_targets(asked.folder, quantizer, "heldout")
+    held_out = open_targets(asked.folder, quantizer, "heldout")
     model = new_mimi(quantizer, seed=asked.seed)
     schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=100, log_every=50, judge_every=500)
     training = Training(decoder_parts(model), asked.folder / "decoder.pt", schedule, weight_decay=0.01)
@@ -43,7 +43,7 @@ def main() -> None:
     training.run(
         lambda: batch_losses(model, targets, random),
         lambda found: found["samples"] + found["spectra"],
-        lambda: {"snr_db": snr_db(model, judged)},
+        lambda: {"snr_db": snr_db(model, held_out)},
     )
 
 
@@ -57,8 +57,8 @@ def batch_losses(model: MimiModel, targets: Targets, random: np.random.Generator
 
 
 @torch.no_grad()
-def snr_db(model: MimiModel, judged: Targets) -> float:
-    codes, pcm = judged.batch(np.random.default_rng(0), 32, CLIP_FRAMES)
+def snr_db(model: MimiModel, held_out: Targets) -> float:
+    codes, pcm = held_out.batch(np.random.default_rng(0), 32, CLIP_FRAMES)
     error = decode(model, codes) / GAIN - pcm
     return float(10 * torch.log10(pcm.square().sum() / error.square().sum()))
 

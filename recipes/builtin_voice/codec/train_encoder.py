@@ -30,7 +30,7 @@ def main() -> None:
     asked = arguments(__doc__, minutes=50, rate=2e-3, more={"texts": int})
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     recordings = record("train", asked.texts or TEXTS, seed=21)
-    judged = record("held-out", 40, seed=22)
+    held_out = record("held-out", 40, seed=22)
     model = new_mimi(quantizer, seed=asked.seed)
     schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=100, log_every=50, judge_every=250)
     training = Training(encoder_parts(model), asked.folder / "encoder.pt", schedule, weight_decay=0.01)
@@ -38,7 +38,7 @@ def main() -> None:
     training.run(
         lambda: {"loss": batch_loss(model, recordings, quantizer, random)},
         lambda found: found["loss"],
-        lambda: judge(model, judged, quantizer),
+        lambda: judge(model, held_out, quantizer),
     )
 
 
@@ -54,9 +54,9 @@ def batch_loss(
 
 
 @torch.no_grad()
-def judge(model: MimiModel, judged: list[Recording], quantizer: Quantizer) -> dict[str, float]:
+def judge(model: MimiModel, held_out: list[Recording], quantizer: Quantizer) -> dict[str, float]:
     """On held-out recordings: how often the pitch is right, and what of the spectra is explained, 1 is all."""
-    pcm, latents = clips(judged, quantizer, np.random.default_rng(0), size=32, num_frames=CLIP_FRAMES)
+    pcm, latents = clips(held_out, quantizer, np.random.default_rng(0), size=32, num_frames=CLIP_FRAMES)
     found = encode(model, pcm)[:, WARM_UP_FRAMES:].flatten(0, 1)
     latents = latents[:, WARM_UP_FRAMES:].flatten(0, 1)
     wanted, got = (quantizer.decode(quantizer.encode(x)) for x in (latents, found))

@@ -1,4 +1,4 @@
-"""Makes the next items in a thread while the last one is in use."""
+"""Makes the next items of an iterable in a thread."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ DEPTH = 4
 LONGEST_WAIT_S = 300.0
 
 
-def ahead(things: Iterable[T]) -> Iterator[T]:
-    """The same items, made by a thread of their own, at most DEPTH ahead. An error of the thread is raised here."""
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, which a thread makes up to DEPTH in advance. Its errors are raised here, at the next item."""
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(DEPTH)
 
     def make() -> None:
         try:
-            for thing in things:
-                queue.put((thing, None))
-        except BaseException as error:  # any error is raised at the next item
+            for item in items:
+                queue.put((item, None))
+        except BaseException as error:
             queue.put((None, error))
         else:
             queue.put((None, StopIteration()))
 
     Thread(target=make, daemon=True, name="ahead").start()
     while True:
-        thing, error = queue.get(timeout=LONGEST_WAIT_S)
+        item, error = queue.get(timeout=LONGEST_WAIT_S)
         if isinstance(error, StopIteration):
             return
         if error is not None:
             raise error
-        assert thing is not None
-        yield thing
+        assert item is not None
+        yield item

@@ -1,9 +1,9 @@
-"""Sequences to train on: single turns and dialogues, as rows of text tokens and of codes, in the prompt's own layout.
+"""Training sequences: single turns and dialogues, as rows of text tokens and codes in the layout of a prompt.
 
 In a single turn an even speaker is the first voice and an odd speaker the second. In a dialogue the voices may be
 swapped. The loss then leaves out a speaker's first turn, so that the model learns to follow the context's voice. Some
-turns of a dialogue are codes as the encoder would give them for a recording (misheard.py). A batch is planned on the
-CPU and put together on the device.
+turns of a dialogue have codes with the encoder's errors, as from a recording (misheard.py). A batch is planned on the
+CPU and assembled on the device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recipes.builtin_voice.csm.misheard import Misheard
+from recipes.builtin_voice.csm.misheard import EncoderErrors
 from recipes.builtin_voice.csm.tokenizer import IDS, NUM_SPEAKERS
 from recipes.builtin_voice.csm.utterances import SPEAKER_AT, Utterances
 
@@ -24,14 +24,12 @@ DIALOGUE_SHARE = 0.3
 TURNS = np.array([2, 3, 4, 5, 6, 8, 10, 12])
 TURNS_SHARES = np.array([0.22, 0.22, 0.14, 0.1, 0.1, 0.08, 0.08, 0.06])
 LONGEST = 1200  # positions of a dialogue
-MONOLOGUE_SHARE = 0.4  # of the dialogues: one speaker says it all
+MONOLOGUE_SHARE = 0.4  # of the dialogues have one speaker only
 SWAPPED_SHARE = 0.5
 TURNS_SUMS = np.cumsum(TURNS_SHARES)[:-1]
-OTHER_SPEAKERS_SHARE = 0.2  # of the sequences: speakers other than 0 and 1
-HEARD_DIALOGUES, HEARD_TURNS = (
-    0.5,
-    0.5,
-)  # this share of dialogues has this share of turns from recordings, which are not in the loss
+OTHER_SPEAKERS_SHARE = 0.2  # of the sequences have any speakers, not only 0 and 1
+# Half of the dialogues have, for half of their turns, codes as from recordings. These turns are not in the loss.
+RECORDED_DIALOGUES, RECORDED_TURNS = 0.5, 0.5
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,18 +38,18 @@ Ints = npt.NDArray[np.int64]
 class Segment:
     """One turn of a sequence."""
 
-    utterance: int
+    utterance: int  # index
     speaker: int
-    is_learned: bool
-    is_heard: bool
+    is_learned: bool  # whether it is in the loss
+    is_recorded: bool  # whether its codes have the encoder's errors
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows padded to one length T; padding is text that nothing is learned from.
+    """B rows padded to one length T. Padding counts as text, which is not in the loss.
 
-    tokens: (B, T, K + 1); is_audio: (B, T); learned: (N,) the places in B * T of the frames that count, ends of speech
-    among them; deep: (M,) places in N of those whose other codebooks are asked for; phones: (N, parts).
+    tokens: (B, T, K + 1). is_audio: (B, T). learned: (N,), indices into B * T of the frames in the loss, ends of speech
+    included. deep: (M,), indices into N of the frames whose other codebooks are in the loss too. phones: (N, parts).
     """
 
     tokens: Tensor
@@ -64,14 +62,14 @@ class Batch:
 class TrainingCorpus:
     """Batches of sequences made of utterances."""
 
-    def __init__(self, utterances: Utterances, misheard: Misheard) -> None:
-        self.utterances, self._misheard = utterances, misheard
+    def __init__(self, utterances: Utterances, encoder_errors: EncoderErrors) -> None:
+        self.utterances, self._encoder_errors = utterances, encoder_errors
         self._of_voice: list[Ints] = []
 
     def batches(
         self, random: np.random.Generator, *, positions: int, dialogue_share: float, depth_share: float, pool: int
     ) -> Iterator[Batch]:
-        """Once through a pool of new sequences; rows of like length together, at most so many positions a batch."""
+        """Batches from a pool of new sequences. Rows of similar length are together, up to `positions` in a batch."""
         self._of_voice = [np.flatnonzero(self.utterances.voices == voice) for voice in range(2)]
         lengths = self.utterances.text_lengths + self.utterances.num_frames + 1
         rows = self._sequences(random, pool, dialogue_share, lengths)
@@ -105,21 +103,22 @@ class TrainingCorpus:
         if random.random() < MONOLOGUE_SHARE:
             speakers = speakers[:1]
         swapped = int(random.random() < SWAPPED_SHARE)
-        heard_share = HEARD_TURNS if random.random() < HEARD_DIALOGUES else 0.0
+        recorded_share = RECORDED_TURNS if random.random() < RECORDED_DIALOGUES else 0.0
         turns = int(TURNS[np.searchsorted(TURNS_SUMS, random.random())])
         known: set[int] = set()
         row: list[Segment] = []
         length = 0
         chances = random.random((turns, 3)).tolist()
-        for turn, (for_speaker, for_utterance, for_heard) in enumerate(chances):
+        for turn, (for_speaker, for_utterance, for_recorded) in enumerate(chances):
             speaker = speakers[int(for_speaker * len(speakers))]
             its = self._of_voice[(speaker + swapped) % 2]
             utterance = int(its[int(for_utterance * len(its))])
             length += int(lengths[utterance])
             if row and length > LONGEST:
                 break
-            heard = turn < turns - 1 and for_heard < heard_share
-            row.append(Segment(utterance, speaker, not heard and (not swapped or speaker in known), heard))
+            is_recorded = turn < turns - 1 and for_recorded < recorded_share
+            is_learned = not is_recorded and (not swapped or speaker in known)
+            row.append(Segment(utterance, speaker, is_learned, is_recorded))
             known.add(speaker)
         return row
 
@@ -133,11 +132,11 @@ class TrainingCorpus:
         ends = np.cumsum(sizes)
         row_starts = np.concatenate([[0], ends[np.flatnonzero(np.diff(row_of))]])
         width = int(np.bincount(row_of, weights=sizes).max())
-        first = ends - sizes - row_starts[row_of] + row_of * width  # place of a segment's first position in B * T
+        first = ends - sizes - row_starts[row_of] + row_of * width  # index of a segment's first position in B * T
         text_at, text_from = _ranges(first, texts), _ranges(said.text_starts[which], texts)
         frame_at, frame_from = _ranges(first + texts, frames), _ranges(said.frame_starts[which], frames)
         learned = np.array([segment.is_learned for segment in segments])
-        is_heard = np.repeat([segment.is_heard for segment in segments], frames)
+        is_recorded = np.repeat([segment.is_recorded for segment in segments], frames)
         end_at = first + sizes - 1
 
         def put(values: npt.NDArray[np.generic]) -> Tensor:
@@ -150,8 +149,10 @@ class TrainingCorpus:
         tokens[put(first + SPEAKER_AT), -1] = put(speakers)
         sources = put(frame_from)
         tokens[put(frame_at), :-1] = said.codes[sources].long()
-        if is_heard.any():
-            tokens[put(frame_at[is_heard]), :-1] = self._misheard(said.codes[put(frame_from[is_heard])].long())
+        if is_recorded.any():
+            tokens[put(frame_at[is_recorded]), :-1] = self._encoder_errors(
+                said.codes[put(frame_from[is_recorded])].long()
+            )
         is_audio = np.zeros(len(rows) * width, bool)
         is_audio[frame_at] = is_audio[end_at] = True
         phones = torch.zeros(len(rows) * width, said.phones.shape[1], dtype=torch.int64, device=device)
@@ -169,6 +170,6 @@ class TrainingCorpus:
 
 
 def _ranges(starts: Ints, lengths: Ints) -> Ints:
-    """starts[0], starts[0] + 1, ... as many as lengths[0], and so on."""
+    """The ranges that begin at `starts`, with these lengths, one after another."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

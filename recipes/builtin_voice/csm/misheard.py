@@ -1,6 +1,7 @@
-"""Imitates the encoder's errors on a recording: exact codes to codes with errors.
+"""Adds errors to exact codes, like those that the encoder makes on a recording.
 
-The encoder misses some of a recording's spectrum and at times its pitch. Imitating that needs no recorded corpus.
+The encoder misses some of a recording's spectrum, and sometimes its pitch. With imitated errors no recorded corpus is
+needed.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recipes.builtin_voice.codec.quantizer import COARSE, COARSE_OF_REST, PITCH_DIMS, Quantizer
+from recipes.builtin_voice.codec.quantizer import COARSE, COARSE_OF_REST, PITCH_DIMS, Quantizer, nearest
 from recipes.builtin_voice.vocoder import PULSES
 
-SPECTRUM = 0.5  # of the spectrum, as a standard deviation: what the encoder leaves unexplained is about its square
-PITCHES = 0.15  # share of the frames with a pitch that is off by one
+SPECTRUM = 0.5  # error relative to the spectrum's standard deviation; its square is the unexplained variance
+PITCHES = 0.15  # share of the frames whose pitch is off by one
 
 
-class Misheard:
-    """Exact codes to codes as the encoder might find them, at random."""
+class EncoderErrors:
+    """Turns exact codes into codes with random errors of the encoder."""
 
     def __init__(self, quantizer: Quantizer, device: torch.device) -> None:
         self._first, self._rest = quantizer.first.to(device), quantizer.rest.to(device)
@@ -36,12 +37,8 @@ class Misheard:
         pulses = (self._pulses[codes[:, 0]] + steps).clamp(0, len(PULSES) - 1)
         semantic[:, : len(PULSES)] = torch.nn.functional.one_hot(pulses, len(PULSES)).to(semantic.dtype)
         semantic[:, PITCH_DIMS : PITCH_DIMS + COARSE] = spectral[:, :COARSE] * COARSE_OF_REST
-        found = [_nearest(semantic, self._first)]
+        found = [nearest(semantic, self._first)]
         for codebook in self._rest:
-            found.append(_nearest(spectral, codebook))
+            found.append(nearest(spectral, codebook))
             spectral = spectral - codebook[found[-1]]
         return torch.stack(found, dim=1)
-
-
-def _nearest(points: Tensor, codebook: Tensor) -> Tensor:
-    return (codebook.square().sum(dim=1) / 2 - points @ codebook.T).argmin(dim=1)

@@ -29,7 +29,7 @@ def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:
 
 
 def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> CSM:
-    """Random weights to train from: small embeddings, so that the sum over a frame's codes is about one."""
+    """Random initial weights. Embeddings are small, so that their sum over a frame's codes is about 1."""
     model = with_torchtune(random_model(config, seed=seed, device=device))
     with torch.no_grad():
         model.text_embeddings.weight.mul_(0.5)
@@ -38,12 +38,12 @@ def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu
             if name.endswith("scale"):
                 parameter.fill_(1.0)
             if name.endswith(("output_proj.weight", "w2.weight")):
-                parameter.mul_(0.3)  # what layers add at first
+                parameter.mul_(0.3)  # small residuals at first
     return model.train().requires_grad_(True)
 
 
 def backbone_states(model: CSM, tokens: Tensor, is_audio: Tensor) -> Tensor:
-    """tokens: (B, T, K + 1); is_audio: (B, T) -> (B, T, D). Causal, so padding at the end is harmless."""
+    """The backbone's states, (B, T, D). tokens: (B, T, K + 1). is_audio: (B, T). Causal, so padding changes nothing."""
     rows, length, width = tokens.shape
     mask = is_audio[..., None].expand(rows, length, width).clone()
     mask[..., -1] = ~is_audio
@@ -52,7 +52,7 @@ def backbone_states(model: CSM, tokens: Tensor, is_audio: Tensor) -> Tensor:
 
 
 def depth_logits(model: CSM, states: Tensor, codes: Tensor) -> Tensor:
-    """states: (N, D) that the frames follow from; codes: (N, K) of those frames -> (N, K - 1, V): codebooks 1 on."""
+    """Logits of codebooks 1 on, (N, K - 1, V). states: (N, D), before each frame. codes: (N, K), of the frames."""
     earlier = codes[:, :-1] + torch.arange(codes.shape[1] - 1, device=codes.device) * model.config.audio_vocab_size
     inputs = torch.cat([states[:, None], model.audio_embeddings(earlier).to(states.dtype)], dim=1)
     hidden = _run(model.depth_decoder, model.projection(inputs))[:, 1:]

@@ -1,4 +1,4 @@
-"""The CSM's weights alone, as float16 in several files, for a machine that can return small files only."""
+"""The CSM's weights as float16 in several files, for a training machine that can return only small files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_BYTES = 14 * 2**20  # of a file
 
 
 def write_shards(folder: Path, model: CSM) -> None:
-    """csm-1.safetensors and so on, with the model's own names."""
+    """Writes csm-1.safetensors and so on, with the model's own parameter names."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -32,7 +32,7 @@ def write_shards(folder: Path, model: CSM) -> None:
 
 
 def read_shards(folder: Path, model: CSM) -> None:
-    """Fills the model. Raises RuntimeError if a weight is missing or none of the model's."""
+    """Loads the files into the model. Raises RuntimeError if a weight is missing or unexpected."""
     state: dict[str, Tensor] = {}
     for path in sorted(folder.glob("csm-*.safetensors")):
         state |= load_file(path)

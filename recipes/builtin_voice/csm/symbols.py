@@ -1,4 +1,4 @@
-"""The CSM's input for what flite says: the symbols of the front end `english-phonemes-3`, from flite's own words.
+"""The CSM's input for flite's speech: the symbols of the front end `english-phonemes-3`, from flite's own words.
 
 So the symbols match the sound, also where flite's lexicon and the front end's differ. Flite has one schwa for CMUdict's
 AH0, and no second stress. In a word with several stressed vowels, some of them are written with second stress.
@@ -42,7 +42,7 @@ def _word(word: Word, random: np.random.Generator) -> list[str]:
 
 
 def _phone(phone: str) -> str:
-    """Flite's name and stress, as "ax0", to a phone of CMUdict. Raises ValueError for one that it has not."""
+    """The phone of CMUdict for flite's name and stress, such as "ax0". Raises ValueError for an unknown name."""
     name, stress = phone[:-1].upper(), phone[-1]
     name = "AH" if name == SCHWA else name
     for spelled in (f"{name}{stress}", name):

@@ -8,8 +8,8 @@ codebooks on a share of the frames, as in the published training (sesame.com/res
 of speech counts as a frame. A head that is not kept predicts the phones of the next frame, so that text and sound are
 aligned sooner. Some of the codes in the input are replaced by random ones and, later in the training, by the model's
 own predictions (scheduled sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes.
-Files of turns that appear during the run are read in. Stops after the minutes or at Ctrl-C; running it again goes on
-from the last checkpoint.
+Files of turns that appear during the run are used too. It stops after the minutes or at Ctrl-C, and the next run goes
+on from the last checkpoint.
 
 --export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
 --begin: such a folder; the training starts from its weights in place of random ones.
@@ -31,24 +31,24 @@ from csm_engine.model.csm import CSM
 from recipes.builtin_voice.codec.quantizer import Quantizer
 from recipes.builtin_voice.csm.ahead import ahead
 from recipes.builtin_voice.csm.corpus import DIALOGUE_SHARE, Batch, TrainingCorpus
-from recipes.builtin_voice.csm.misheard import Misheard
+from recipes.builtin_voice.csm.misheard import EncoderErrors
 from recipes.builtin_voice.csm.network import backbone_states, csm_config, depth_logits, new_csm
 from recipes.builtin_voice.csm.shards import read_shards, write_shards
 from recipes.builtin_voice.csm.turns import PHONE_PARTS, PHONES
 from recipes.builtin_voice.csm.utterances import Utterances
 from recipes.builtin_voice.training import Schedule, Training, arguments
 
-EARLY_SHARE = 0.35  # of the time, in which steps are small and hardly a dialogue is heard: text and sound find together
+EARLY_SHARE = 0.35  # of the time has small steps and few dialogues, in which text and sound become aligned
 EARLY_DIALOGUE_SHARE = 0.05
 POSITIONS = {"cpu": (2048, 4096), "cuda": (16384, 32768)}  # per step, early and later
-DEPTH_SHARE = {"cpu": 0.3, "cuda": 0.5}  # of the frames
+DEPTH_SHARE = {"cpu": 0.3, "cuda": 0.5}  # of the frames are in the depth decoder's loss
 PHONE_WEIGHT = 1.0
-REPLACED_SHARE = 0.06  # of the codes that the model reads, by random ones
-OWN_BATCHES = 0.5  # share of the batches in which it reads its own frames
-OWN_SHARE = 0.3  # of the frames of such a batch, on average over rows that have none to twice as many
+REPLACED_SHARE = 0.06  # of the input codes are replaced by random ones
+OWN_BATCHES = 0.5  # share of the batches with the model's own frames in the input
+OWN_SHARE = 0.3  # mean share of own frames in such a batch; it differs from row to row, from 0 to twice as many
 OWN_TEMPERATURE = 0.6
 JUDGED_BATCHES = 4
-LOOK_EVERY_S = 20.0  # for new files, and how fast it goes
+LOOK_EVERY_S = 20.0  # time between two looks for new files, and two lines about the speed
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def main() -> None:
     device = torch.device(asked.device)
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     utterances = Utterances(asked.folder, "train", device)
-    misheard = Misheard(quantizer, device)
-    held_out = TrainingCorpus(Utterances(asked.folder, "heldout", device), misheard)
+    encoder_errors = EncoderErrors(quantizer, device)
+    held_out = TrainingCorpus(Utterances(asked.folder, "heldout", device), encoder_errors)
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed, device=device)
     if asked.begin:
         read_shards(asked.begin, model)
@@ -70,7 +70,7 @@ def main() -> None:
     if asked.export:
         training.also_saves(lambda: write_shards(asked.export, model))
     random = np.random.default_rng(asked.seed + training.steps)
-    batches = ahead(_batches(TrainingCorpus(utterances, misheard), training, random))
+    batches = ahead(_batches(TrainingCorpus(utterances, encoder_errors), training, random))
     training.run(
         lambda: teacher.losses(
             next(batches), replaced_share=REPLACED_SHARE, own_batches=0.0 if _is_early(training) else OWN_BATCHES
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 class Teacher:
-    """The model with the head that is only there in training."""
+    """The model, and the head for phones, which exists only in training."""
 
     def __init__(self, model: CSM, num_phones: int) -> None:
         self.model = model
@@ -89,7 +89,7 @@ class Teacher:
         self.parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
 
     def losses(self, batch: Batch, *, replaced_share: float, own_batches: float) -> dict[str, Tensor]:
-        """Mean cross-entropies in nats: of a code of codebook 0, of one of the others, of a phone."""
+        """Mean cross-entropies in nats: of codebook 0, of the other codebooks, of phones."""
         device = self.model.device
         tokens = _some_replaced(batch, replaced_share, self.model.config.codebook_size)
         if torch.rand(()) < own_batches:
@@ -110,7 +110,7 @@ class Teacher:
 
     @torch.no_grad()
     def _some_own(self, batch: Batch, tokens: Tensor) -> Tensor:
-        """tokens with some whole frames exchanged for what the model would say there, having read the tokens."""
+        """The tokens, with some frames replaced by the model's predictions from these tokens."""
         rows, width, _ = tokens.shape
         wanted = torch.rand(rows, 1, device=tokens.device) * 2 * OWN_SHARE
         speech = batch.is_audio & (batch.tokens[..., :-1] != 0).any(dim=-1)
@@ -139,7 +139,7 @@ class Teacher:
 
 
 def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Generator) -> Iterator[Batch]:
-    """Batches without end. Looks for new files now and then, and prints how fast the training goes."""
+    """Batches without end. From time to time it looks for new files and prints the training's speed."""
     looked, steps, positions = time.monotonic(), training.steps, 0
     device = corpus.utterances.codes.device
     while True:
@@ -169,13 +169,13 @@ def _is_early(training: Training) -> bool:
 
 
 def _sampled(logits: Tensor) -> Tensor:
-    """(N, K, V) -> (N, K); never code 0, of which ends of speech are made."""
+    """Samples codes, (N, K), from logits, (N, K, V). Never code 0, which means the end of speech."""
     chances = (logits[..., 1:].float() / OWN_TEMPERATURE).softmax(dim=-1)
     return torch.multinomial(chances.flatten(0, 1), 1).view(logits.shape[:-1]) + 1
 
 
 def _some_replaced(batch: Batch, share: float, codebook_size: int) -> Tensor:
-    """tokens with some codes of some frames exchanged for random ones; text and ends of speech are left."""
+    """The batch's tokens with some codes replaced by random ones. Text and ends of speech are kept."""
     if share == 0:
         return batch.tokens
     codes = batch.tokens[..., :-1]

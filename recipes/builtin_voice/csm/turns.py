@@ -33,7 +33,7 @@ Ints = npt.NDArray[np.integer]
 TEXTS_A_FILE = 500
 SPLITS = ("heldout", "train")
 BITS = 10  # of a code
-PHONE_PARTS = tuple(range(2, PARTS, 4))  # where in a frame the auxiliary loss asks for the phone
+PHONE_PARTS = tuple(range(2, PARTS, 4))  # parts of a frame whose phones the auxiliary loss predicts
 PHONES = (
     "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
 ).split()  # of flite
@@ -41,14 +41,14 @@ PHONES = (
 
 @dataclass(frozen=True)
 class Turns:
-    """U utterances, their frames one after another."""
+    """U utterances, whose frames are concatenated."""
 
     texts: list[str]
     symbols: list[str]  # separated by spaces
     voices: npt.NDArray[np.uint8]  # (U,)
-    starts: npt.NDArray[np.int64]  # (U + 1,) where the frames of each begin
+    starts: npt.NDArray[np.int64]  # (U + 1,) first frame of each
     codes: npt.NDArray[np.int16]  # (frames, K)
-    phones: npt.NDArray[np.uint8]  # (frames, len(PHONE_PARTS)) what is being said, an index into PHONES
+    phones: npt.NDArray[np.uint8]  # (frames, len(PHONE_PARTS)) indices into PHONES
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -68,12 +68,12 @@ def read_turns(path: Path) -> Turns:
 
 
 def turn_files(folder: Path, split: str) -> list[Path]:
-    """The existing files, in the order of their texts."""
+    """The existing files of turns, in the order of their texts."""
     return sorted(folder.glob(f"turns-{split}-*[0-9].npz"))
 
 
 def packed(codes: Ints) -> npt.NDArray[np.uint8]:
-    """(N, K) codes below 1024 to N * K * BITS bits."""
+    """Packs codes below 1024, (N, K), into N * K * BITS bits."""
     bits = (codes[..., None] >> np.arange(BITS)) & 1
     return np.packbits(bits.astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""The utterances of a corpus on the device: symbols, codes and phones, one after another, and where each begins.
+"""The utterances of a corpus on the device: their symbols, codes and phones, concatenated.
 
 Files that appear while a training runs are taken in at its next look. What is handed out are numbers of utterances.
 """
@@ -16,7 +16,7 @@ from csm_engine.model.tokenizer import BOS, EOS
 from recipes.builtin_voice.csm.tokenizer import IDS
 from recipes.builtin_voice.csm.turns import PHONE_PARTS, read_turns, turn_files
 
-SPEAKER_AT = 1  # place of the speaker's token among those of a text
+SPEAKER_AT = 1  # index of the speaker's token among those of a text
 
 
 class Utterances:
@@ -50,7 +50,7 @@ class Utterances:
         return np.diff(self.frame_starts)
 
     def look(self, at_most: int = 1000) -> int:
-        """Takes in new files, and says how many."""
+        """Loads new files. Returns how many."""
         new = [path for path in turn_files(self._folder, self._split) if path not in self._read][:at_most]
         if not new:
             return 0

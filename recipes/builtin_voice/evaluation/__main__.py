@@ -29,26 +29,26 @@ from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
 from recipes.builtin_voice.evaluation.codec_quality import mel_distance_db
 from recipes.builtin_voice.evaluation.options import chosen_parts
 from recipes.builtin_voice.evaluation.results import Results, Row
-from recipes.builtin_voice.evaluation.sets import SEED, judged
+from recipes.builtin_voice.evaluation.sets import SEED, evaluation_texts
 from recipes.builtin_voice.evaluation.speaker import SpeakerClassifier
 from recipes.builtin_voice.evaluation.voice import MAX_FRAMES, Saying, Voice
 from recipes.builtin_voice.sentences import sentences
 from recipes.builtin_voice.vocoder import SAMPLE_RATE_HZ, frames_of, synthesize
 
 SPEAKERS = range(len(flite.VOICES))
-RUNAWAY_FACTOR = 2.0  # a saying this much longer than flite's has run away, also if it ends
+RUNAWAY_FACTOR = 2.0  # an utterance this much longer than flite's has run away, even if it ends
 PARTS = ("endings", "speakers", "context", "codec")
 
 
 class Evaluation:
-    """Figures of one voice on one set of texts. Each text is said by both speakers."""
+    """The figures of a voice for a set of texts, each spoken by both speakers."""
 
     def __init__(self, voice: Voice, texts: Sequence[str], classifier: SpeakerClassifier) -> None:
         self._voice, self._classifier = voice, classifier
         self._asked = [(text, speaker) for text in texts for speaker in SPEAKERS]
 
     def figures(self, part: str) -> Row:
-        """Of one of PARTS."""
+        """The figures of one of PARTS."""
         match part:
             case "endings":
                 return self._endings()
@@ -77,11 +77,11 @@ class Evaluation:
         }
 
     def _is_right(self, sayings: Sequence[Saying]) -> list[bool]:
-        """Whether the voice of each is that of the speaker who was asked for."""
+        """Whether each utterance has the voice of the requested speaker."""
         return [self._classifier.speaker(s.pcm) == who for s, (_, who) in zip(sayings, self._asked, strict=True)]
 
     def _swapped(self) -> list[list[Segment]]:
-        """The same texts after a recording in which the other voice has the speaker's number."""
+        """The same texts, after a recording of the other voice under the speaker's number."""
         earlier = islice(sentences("held-out", SEED + 1), len(self._asked))
         return [
             [Segment(speaker, before, self._recorded(before, 1 - speaker)), Segment(speaker, text)]
@@ -92,7 +92,7 @@ class Evaluation:
         return self._voice.encode(sound_of(utter(text, speaker)), SAMPLE_RATE_HZ)
 
     def _codec(self) -> Row:
-        """Distances of mel spectra: the vocoder's sound and flite's own, through encoder and decoder."""
+        """Distances of mel spectra after encoding and decoding: for the vocoder's sound and for flite's own."""
         made = [vocoded(*asked) for asked in self._asked]
         recorded = [sound_of(utter(*asked)) for asked in self._asked]
         return {
@@ -107,7 +107,7 @@ class Evaluation:
 
 @cache
 def utter(text: str, speaker: int) -> flite.Utterance:
-    """As flite reads it, with figures as the front end spells them out."""
+    """The text for flite, with figures in words as the front end reads them."""
     return flite.utter(_front_end().normalize(text), flite.VOICES[speaker])
 
 
@@ -138,10 +138,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     voice = Voice(arguments.bundle)
     results = Results(arguments.json, "voice", ("set",), voice.conditions)
-    known = [text.text for text in judged("domain")]
+    known = [text.text for text in evaluation_texts("domain")]
     classifier = SpeakerClassifier([[vocoded(text, speaker) for text in known] for speaker in SPEAKERS])
     for name in arguments.sets.split(","):
-        evaluation = Evaluation(voice, [text.text for text in judged(name, arguments.at_most)], classifier)
+        evaluation = Evaluation(voice, [text.text for text in evaluation_texts(name, arguments.at_most)], classifier)
         for part in parts:
             figures = evaluation.figures(part)
             print(json.dumps({"set": name, **figures}), file=sys.stderr, flush=True)

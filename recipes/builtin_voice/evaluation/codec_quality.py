@@ -1,4 +1,4 @@
-"""How far two clips of the same thing are apart: log mel spectra, in decibels."""
+"""The distance of two clips of the same utterance: of their log mel spectra, in decibels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from csm_codec.resample import Pcm
 
 _WINDOW, _HOP, _BANDS = 1024, 256, 64
 _SAMPLE_RATE_HZ = 24000
-_FLOOR = 1e-5  # power below which differences are not heard
+_FLOOR = 1e-5  # power below which differences are inaudible
 
 
 def mel_distance_db(pcm: Pcm, other: Pcm) -> float:

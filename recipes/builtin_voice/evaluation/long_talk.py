@@ -1,4 +1,4 @@
-"""How many words of each turn of a long talk are recognised, in the talk and alone.
+"""The word error rate of each turn of a long conversation, with its context and alone.
 
 The context of a turn is the voice's own earlier turns. The same texts without a context tell what the context costs.
 
@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from csm_engine.types import Segment
-from recipes.builtin_voice.evaluation.recognizer import hear_all
-from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.recognizer import recognize_all
+from recipes.builtin_voice.evaluation.sets import EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Voice
 
-GROUP = 4  # turns that are counted together
+GROUP = 4  # turns in one row
 
 
 def errors_by_turn(
-    voice: Voice, texts: list[list[Judged]], listeners: int, *, context: bool = True
+    voice: Voice, texts: list[list[EvaluationText]], listeners: int, *, context: bool = True
 ) -> list[tuple[int, int]]:
     """Wrong words and words of each turn, all talks together.
 
@@ -39,7 +39,7 @@ def errors_by_turn(
         sayings = voice.say(prompts, first_seed=1000 * turn)
         for talk, new, saying in zip(talks, nexts, sayings, strict=True):
             talk.append(Segment(new.speaker, new.text, saying.codes))
-        heard = hear_all(None, [saying.pcm for saying in sayings], voice.sample_rate_hz, listeners)
+        heard = recognize_all(None, [saying.pcm for saying in sayings], voice.sample_rate_hz, listeners)
         pairs = [text.word_errors(words) for text, words in zip(asked, heard, strict=True)]
         counts.append((sum(wrong for wrong, _ in pairs), sum(words for _, words in pairs)))
     return counts
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    chosen = iter(judged(arguments.set))
+    chosen = iter(evaluation_texts(arguments.set))
     texts = [list(islice(chosen, arguments.turns)) for _ in range(arguments.talks)]
     voice = Voice(arguments.bundle)
     talk = errors_by_turn(voice, texts, arguments.listeners)

@@ -1,4 +1,4 @@
-"""Whether the watermark of the voice's own speech is found, and none where there is none.
+"""Whether the watermark of the voice's own speech is detected, and none in unmarked audio.
 
     python -m recipes.builtin_voice.evaluation.mark bundles/builtin --json bench/results/builtin_voice_mark.json
 
@@ -27,7 +27,7 @@ from recipes.builtin_voice import flite
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
 from recipes.builtin_voice.evaluation.options import chosen_parts
 from recipes.builtin_voice.evaluation.results import Results
-from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.sets import EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Voice
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 from recipes.builtin_voice.vocoder import frames_of, synthesize
@@ -44,15 +44,15 @@ PARTS = ("marked", *UNMARKED)
 
 
 class Mark:
-    """Judges one bundle. The voice must speak at SAMPLE_RATE_HZ, as flite and the vocoder do here."""
+    """Evaluates one bundle, whose voice must have SAMPLE_RATE_HZ, like flite and the vocoder here."""
 
-    def __init__(self, voice: Voice, texts: Sequence[Judged], results: Results) -> None:
+    def __init__(self, voice: Voice, texts: Sequence[EvaluationText], results: Results) -> None:
         self._voice, self._texts, self._results = voice, texts, results
         self._silentcipher = voice.silentcipher
 
     @cached_property
     def _clips(self) -> dict[int, list[Pcm]]:
-        """What each speaker says."""
+        """The utterances of each speaker."""
         asked = [(text, speaker) for speaker in SPEAKERS for text in self._texts]
         sayings = self._voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
         said = [saying.pcm for saying in sayings]
@@ -62,7 +62,7 @@ class Mark:
         }
 
     def marked(self, at_most: int) -> None:
-        """A row for each speaker and distortion, and one for the key of somebody else."""
+        """A row for each speaker and distortion, and one for another key."""
         random = np.random.default_rng(SEED)
         for speaker, clips in self._clips.items():
             clips, name = clips[:at_most], flite.VOICES[speaker]
@@ -78,7 +78,7 @@ class Mark:
             self._look(marked, others, name, "none, another key", plain, sdr_db=ratio_db)
 
     def unmarked(self, kind: str, count: int) -> None:
-        """A row for one kind of sound: pieces of half a second to the whole clip, each searched for a random key."""
+        """A row for one kind of unmarked sound: pieces of half a second and longer, each searched for a random key."""
         random = np.random.default_rng([SEED, *kind.encode()])
         clips = self._unmarked_clips(kind)
         chosen = [clips[index % len(clips)] for index in range(count)]
@@ -143,7 +143,7 @@ def main() -> None:
     voice = Voice(arguments.bundle)
     conditions = {**voice.conditions, "nominal_sdr_db": voice.silentcipher.hparams.sdr_db}
     results = Results(arguments.json, "voice_mark", ("audio", "distortion"), conditions)
-    judge = Mark(voice, judged("everyday", arguments.texts), results)
+    judge = Mark(voice, evaluation_texts("everyday", arguments.texts), results)
     for part in parts:
         if part == "marked":
             judge.marked(arguments.clips)

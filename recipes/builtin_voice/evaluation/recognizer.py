@@ -15,20 +15,20 @@ from csm_codec.resample import Pcm, resample
 from recipes.builtin_voice import sentences
 
 SAMPLE_RATE_HZ = 16000
-_LEVEL = 0.5  # of full scale, of the loudest sample
+_LEVEL = 0.5  # of the loudest sample, relative to full scale
 _MARGIN = np.zeros(SAMPLE_RATE_HZ // 5, np.float32)
-_HISS = 1e-4  # digital silence is none of the sounds that the recogniser was trained on
+_HISS = 1e-4  # noise instead of digital silence, on which the recogniser was not trained
 
 
 class Recognizer:
-    """Recognises one clip after another. The result of one does not depend on the others."""
+    """Recognises clips one after another. Results do not depend on earlier clips."""
 
     def __init__(self, grammar: str | None = None) -> None:
-        """grammar: in JSGF; any English when None."""
+        """grammar: in JSGF; None is any English."""
         self._grammar = grammar
         self._decoder: Decoder | None = None
 
-    def hear(self, pcm: Pcm, sample_rate_hz: int) -> str:
+    def recognize(self, pcm: Pcm, sample_rate_hz: int) -> str:
         self._decoder = decoder = self._decoder or self._new_decoder()
         clip = pcm if sample_rate_hz == SAMPLE_RATE_HZ else resample(pcm, sample_rate_hz, SAMPLE_RATE_HZ)
         clip = np.concatenate([_MARGIN, clip / max(1e-6, float(np.abs(clip).max())) * _LEVEL, _MARGIN])
@@ -47,24 +47,24 @@ class Recognizer:
         return decoder
 
 
-def hear_all(grammar: str | None, clips: Sequence[Pcm], sample_rate_hz: int, processes: int) -> list[str]:
-    """The words recognised in each clip, by that many processes at once. Empty clips give no words."""
+def recognize_all(grammar: str | None, clips: Sequence[Pcm], sample_rate_hz: int, processes: int) -> list[str]:
+    """The words recognised in each clip, with that many processes. An empty clip has no words."""
     count = len(clips)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(_hear, [grammar] * count, clips, [sample_rate_hz] * count, chunksize=8))
+        return list(pool.map(_recognize, [grammar] * count, clips, [sample_rate_hz] * count, chunksize=8))
 
 
-def _hear(grammar: str | None, pcm: Pcm, sample_rate_hz: int) -> str:
-    return _listener(grammar).hear(pcm, sample_rate_hz) if len(pcm) else ""
+def _recognize(grammar: str | None, pcm: Pcm, sample_rate_hz: int) -> str:
+    return _recognizer(grammar).recognize(pcm, sample_rate_hz) if len(pcm) else ""
 
 
 @cache
-def _listener(grammar: str | None) -> Recognizer:
+def _recognizer(grammar: str | None) -> Recognizer:
     return Recognizer(grammar)
 
 
 def domain_grammar() -> str:
-    """Every sentence of sentences.py, and no other."""
+    """The grammar of all sentences of sentences.py, in JSGF."""
     kinds = [f"<{kind}> = {' | '.join(word.lower() for word in words)};" for kind, words in sentences.WORDS.items()]
     templates = " | ".join(re.sub(r"\{(\w+)\}", r"<\1>", _plain(template)) for template in sentences.TEMPLATES)
     return "\n".join(["#JSGF V1.0;", "grammar domain;", *kinds, f"public <sentence> = {templates};"])
@@ -74,15 +74,15 @@ def words_of(text: str) -> list[str]:
     return re.sub(r"[^a-z' ]", " ", text.lower()).split()
 
 
-def word_errors(said: str, heard: str) -> tuple[int, int]:
-    """Least number of words to insert, delete or exchange, and the number of words said."""
-    wanted, got = words_of(said), words_of(heard)
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(wanted, start=1):
+def word_errors(spoken: str, recognized: str) -> tuple[int, int]:
+    """(the least number of insertions, deletions and substitutions, the number of spoken words)"""
+    expected, found = words_of(spoken), words_of(recognized)
+    row = list(range(len(found) + 1))
+    for i, word in enumerate(expected, start=1):
         diagonal, row[0] = row[0], i
-        for j, other in enumerate(got, start=1):
+        for j, other in enumerate(found, start=1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1], len(wanted)
+    return row[-1], len(expected)
 
 
 def _plain(template: str) -> str:

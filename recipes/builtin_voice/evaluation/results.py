@@ -1,4 +1,4 @@
-"""Figures in a JSON file of bench/results, written as they come: what is cut off has its figures up to there."""
+"""Figures in a JSON file of bench/results. Each is written at once, so an interrupted run keeps those it has."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Row = dict[str, object]
 
 
 class Results:
-    """The rows of one benchmark. Those of earlier runs stay until they are measured again.
+    """The rows of one benchmark. Rows of earlier runs are kept until they are measured again.
 
-    Rows of another device, or under other conditions, are not comparable: a file with such begins anew.
+    A file from another device, or under other conditions, is not comparable, and is started afresh.
     """
 
     def __init__(self, path: Path | None, benchmark: str, key: Sequence[str], conditions: Row) -> None:
-        """path: None keeps nothing. key: the fields that tell a row from the others. conditions: of all rows."""
+        """path: None writes no file. key: the fields that identify a row. conditions: of all rows."""
         self._path, self._key = path, key
         self._head = {"benchmark": benchmark, "device": cpu_name(), **conditions}
         self._commit = commit()
@@ -32,7 +32,7 @@ class Results:
                 self.rows = kept["rows"]
 
     def put(self, row: Row) -> None:
-        """Into the row with the same key, or at the end."""
+        """Updates the row with the same key, or appends a row."""
         same = next((kept for kept in self.rows if self._of(kept) == self._of(row)), None)
         if same is None:
             self.rows.append(same := {})

@@ -20,39 +20,39 @@ FOLDER = Path(__file__).parent / "texts"
 SETS = ("everyday", "figures", "names", "free text", "domain")
 DEVELOPMENT = "development"
 SEED = 31
-NUM_DRAWN = 50  # of free text and of the domain
+NUM_DRAWN = 50  # texts of "free text" and of "domain"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """text: as it is typed; readings: the words that may be heard, at least one."""
+class EvaluationText:
+    """One text of a set. text: as it is typed. readings: correct ways to speak it, at least one."""
 
     text: str
     readings: tuple[str, ...]
 
-    def word_errors(self, heard: str) -> tuple[int, int]:
-        """Wrong words and words, by the reading that is nearest."""
-        counts = [word_errors(reading, heard) for reading in self.readings]
+    def word_errors(self, recognized: str) -> tuple[int, int]:
+        """(wrong words, words), by the nearest reading."""
+        counts = [word_errors(reading, recognized) for reading in self.readings]
         return min(counts, key=lambda count: count[0] / count[1])
 
 
-def judged(name: str, at_most: int | None = None) -> list[Judged]:
-    """Raises FileNotFoundError for a set that does not exist."""
+def evaluation_texts(name: str, at_most: int | None = None) -> list[EvaluationText]:
+    """The texts of a set. Raises FileNotFoundError for an unknown set."""
     match name:
         case "free text":
             chosen = islice(_natural(), at_most or NUM_DRAWN)
-            return [Judged(text, (text,)) for text in chosen]
+            return [EvaluationText(text, (text,)) for text in chosen]
         case "domain":
             chosen = islice(sentences("held-out", SEED), at_most or NUM_DRAWN)
-            return [Judged(text, (text,)) for text in chosen]
+            return [EvaluationText(text, (text,)) for text in chosen]
         case _:
             lines = (FOLDER / f"{name}.txt").read_text().splitlines()[:at_most]
             return [_judged(line) for line in lines]
 
 
-def _judged(line: str) -> Judged:
+def _judged(line: str) -> EvaluationText:
     text, _, readings = line.partition("\t")
-    return Judged(text, tuple(readings.split("|")) if readings else (text,))
+    return EvaluationText(text, tuple(readings.split("|")) if readings else (text,))
 
 
 def _natural() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which of the two voices speaks: Fisher's linear discriminant on the long-term spectrum. The pitch is not asked."""
+"""Which of the two voices speaks: Fisher's linear discriminant on the long-term spectrum, without the pitch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csm_codec.resample import Pcm
 
 _WINDOW, _HOP = 1024, 512
 _BANDS = 32
-_LOUDEST_SHARE = 0.5  # of the frames: pauses say nothing of the speaker
+_LOUDEST_SHARE = 0.5  # of the frames are used, without pauses
 
 
 class SpeakerClassifier:

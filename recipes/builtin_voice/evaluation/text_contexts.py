@@ -1,11 +1,11 @@
-"""How many words of long texts are recognised, by how many earlier sentences are context of the next one.
+"""The word error rate of long texts, by how many earlier sentences are the context of the next one.
 
     python -m recipes.builtin_voice.evaluation.text_contexts bundles/builtin --windows 3-3,1-3
 
-A text is sentences of a set in a random order, each said with the codes of those before it as context, by both
-speakers. A window "1-3" means: up to 3 earlier sentences, and where there would be 4, the last one alone. "3-3" slides
-by one sentence. All windows have the same texts and seeds. The interval is that of the difference from the first
-window, by drawing texts, or sentences, anew with replacement; the wider one of both.
+A text consists of sentences of a set in random order, spoken by both speakers, each with the codes of earlier ones as
+context. A window "1-3" means up to 3 earlier sentences, and instead of 4 only the last one. "3-3" slides by one
+sentence. All windows have the same texts and seeds. The interval is the bootstrap interval of the difference from the
+first window, over texts or over sentences, whichever is wider.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ import torch
 
 from csm_engine.types import Segment
 from recipes.builtin_voice import flite
-from recipes.builtin_voice.evaluation.recognizer import hear_all
+from recipes.builtin_voice.evaluation.recognizer import recognize_all
 from recipes.builtin_voice.evaluation.results import Results, Row
-from recipes.builtin_voice.evaluation.sets import DEVELOPMENT, Judged, judged
+from recipes.builtin_voice.evaluation.sets import DEVELOPMENT, EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Saying, Voice
 
 SEED = 5
 DRAWS = 10_000
-FIRST_SEED = 10_000  # between those of two rounds
+FIRST_SEED = 10_000  # difference of the first seeds of two rounds
 SPEAKERS = range(len(flite.VOICES))
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Earlier sentences that are context: up to `most`, and `least` where there would be more."""
+    """The number of earlier sentences in the context: up to `most`, and `least` instead of one more."""
 
     least: int
     most: int
@@ -49,7 +49,7 @@ class Window:
         return Window(int(least), int(most))
 
     def after(self, count: int) -> int:
-        """Earlier sentences of the next one, if `count` were those of the last one."""
+        """The number for the next sentence, after `count` for the last one."""
         return count + 1 if count < self.most else self.least
 
     def __str__(self) -> str:
@@ -57,16 +57,16 @@ class Window:
 
 
 class LongTexts:
-    """Texts of one length, each said by both speakers, and what was heard of each saying."""
+    """Speaks texts of one length by both speakers, and counts the words that are recognised."""
 
-    def __init__(self, voice: Voice, sentences: Sequence[Judged], length: int, listeners: int) -> None:
-        """length: sentences of a text"""
+    def __init__(self, voice: Voice, sentences: Sequence[EvaluationText], length: int, listeners: int) -> None:
+        """length: sentences in a text. listeners: processes that recognise."""
         self._voice, self._sentences, self._length, self._listeners = voice, sentences, length, listeners
         self._random = np.random.default_rng(SEED)
         self._rounds = 0
 
     def next_round(self, windows: Sequence[Window], orders: int) -> Round:
-        """orders: random orders of all sentences; each is cut into texts, without the rest"""
+        """Speaks new texts with each window. orders: how many random orders of all sentences are cut into texts."""
         count = len(self._sentences)
         cut = count // self._length * self._length
         drawn = [self._random.permutation(count)[:cut].reshape(-1, self._length) for _ in range(orders)]
@@ -75,8 +75,8 @@ class LongTexts:
         seed, self._rounds = FIRST_SEED * self._rounds, self._rounds + 1
         said = {window: self._say(window, texts, speakers, seed) for window in windows}
         clips = {saying.codes.tobytes(): saying.pcm for sayings in said.values() for saying in chain(*sayings)}
-        # The windows have the first sentences of a text in common.
-        words = hear_all(None, list(clips.values()), self._voice.sample_rate_hz, self._listeners)
+        # Windows share the first sentences of a text, which are recognised once.
+        words = recognize_all(None, list(clips.values()), self._voice.sample_rate_hz, self._listeners)
         heard = dict(zip(clips, words, strict=True))
         errors, positions = {}, {}
         for window, sayings in said.items():
@@ -92,7 +92,7 @@ class LongTexts:
         return Round(texts, speakers, errors, positions)
 
     def _say(self, window: Window, texts: Counts, speakers: Counts, first_seed: int) -> list[list[Saying]]:
-        """Of each text."""
+        """The utterances of each text."""
         contexts: list[list[Segment]] = [[] for _ in texts]
         said: list[list[Saying]] = [[] for _ in texts]
         for place in range(self._length):
@@ -104,7 +104,7 @@ class LongTexts:
             sayings = self._voice.say(prompts, first_seed=first_seed + FIRST_SEED // 100 * place)
             for number, (new, saying) in enumerate(zip(nexts, sayings, strict=True)):
                 said[number].append(saying)
-                if len(saying.codes):  # as in a text: a sentence without sound is no context
+                if len(saying.codes):  # as in the service, a sentence without sound is no context
                     turns = [*contexts[number], Segment(new.speaker, new.text, saying.codes)]
                     contexts[number] = turns[len(turns) - window.after(len(turns) - 1) :]
         return said
@@ -112,22 +112,22 @@ class LongTexts:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Some texts, said with each window."""
+    """Some texts, spoken with each window."""
 
-    texts: Counts  # (texts said, sentences): indices of the sentences
-    speakers: Counts  # (texts said,)
-    errors: dict[Window, Counts]  # (texts said, sentences, 2): wrong words, and words
-    positions: dict[Window, Counts]  # (texts said, sentences): of the context
+    texts: Counts  # (texts, sentences): indices of the sentences
+    speakers: Counts  # (texts,)
+    errors: dict[Window, Counts]  # (texts, sentences, 2): wrong words, and words
+    positions: dict[Window, Counts]  # (texts, sentences): of the context
 
 
-class Heard:
-    """All rounds together."""
+class PooledRounds:
+    """The figures of all rounds together."""
 
     def __init__(self, rounds: Sequence[Round]) -> None:
         self._rounds = rounds
 
     def row(self, window: Window, first: Window) -> Row:
-        """Words that are wrong, and the difference from another window."""
+        """The word error rate of a window, and its difference from the window `first`."""
         texts = np.concatenate([each.texts for each in self._rounds])
         speakers = np.concatenate([each.speakers for each in self._rounds])
         wrong, words = np.moveaxis(np.concatenate([each.errors[window] for each in self._rounds]), -1, 0)
@@ -166,13 +166,13 @@ def main() -> None:
     voice = Voice(arguments.bundle)
     asked: Row = {"set": arguments.set, "length": arguments.length}
     results = Results(arguments.json, "text_contexts", ("window",), asked | voice.conditions)
-    texts = LongTexts(voice, judged(arguments.set), arguments.length, arguments.listeners)
+    texts = LongTexts(voice, evaluation_texts(arguments.set), arguments.length, arguments.listeners)
     windows = [Window.of(window) for window in arguments.windows.split(",")]
     rounds = []
     for _ in range(arguments.rounds):
         rounds.append(texts.next_round(windows, arguments.orders))
         for window in windows:
-            row = Heard(rounds).row(window, windows[0])
+            row = PooledRounds(rounds).row(window, windows[0])
             results.put(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What is found of the mark at each strength: whole clips, and turns inside recordings.
+"""How well the watermark is detected at each strength: in whole clips, and in turns inside recordings.
 
     python -m recipes.builtin_voice.evaluation.turns --json bench/results/watermark_turns.json
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.scanner import Scan, scan
 from csm_codec.watermark.detect.stretches import Stretch
@@ -42,7 +42,7 @@ COLUMNS = (
 RATIOS_DB = (30.0, 36.0, 47.0)  # the small networks', csm-1b's, the published hparams'
 TURNS = 5
 TURN_SECONDS = (2.0, 3.6)
-PAUSE_SECONDS = 3.0  # or longer: turns that are at most six messages apart may be one stretch
+PAUSE_SECONDS = 3.0  # at least, as turns that are at most six messages apart may be one stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def talk(silentcipher: SilentCipher, clips: Sequence[Pcm], random: np.random.Gen
 
 
 def turns_found(silentcipher: SilentCipher, talks: Sequence[Talk]) -> list[Row]:
-    """A row for each distortion but crops, which move the turns."""
+    """A row for each distortion except crops, which would move the turns."""
     rows: list[Row] = []
     for name, distortion in distortions().items():
         if name.startswith("crop"):
@@ -142,7 +142,9 @@ def main() -> None:
     random = np.random.default_rng(SEED)
     said = [clips[first : first + 2 * TURNS] for first in range(0, 2 * TURNS * arguments.talks, 2 * TURNS)]
     rows += turns_found(silentcipher, [talk(silentcipher, some, random) for some in said])
-    tell({"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}, arguments.json)
+    write_result(
+        {"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}, arguments.json
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bundle's own voice, without servers: the engine for codes, the codec's networks for sound."""
+"""A bundle's voice without servers: the engine makes codes, and the codec's networks sound."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingPar
 from csm_text.frontend import load
 
 BATCH = 16
-MAX_FRAMES = 150  # 12 s; no sentence of the domain takes half of it
+MAX_FRAMES = 150  # 12 s, more than twice the longest sentence of the domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Saying:
 
     pcm: Pcm
     codes: Codes
-    ended: bool  # by the model itself
-    context_rows: int  # positions of the prompt before the text that is spoken
+    ended: bool  # whether the model ended it
+    context_rows: int  # positions of the prompt before the spoken text
 
 
 class Voice:
-    """Says many things in batches."""
+    """Speaks many texts in batches."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Voice:
         top_k: int | None = None,
         packed: Callable[[CSM], PackedWeights] = pack,
     ) -> None:
-        """temperature, top_k: in place of what the bundle recommends; packed: packs the model's weights."""
+        """temperature, top_k: None is what the bundle recommends. packed: packs the model's weights."""
         bundle = open_bundle(str(folder))
         model = load_model(bundle.path("model"))
         config = EngineConfig(slots=BATCH, spare_slots=0, max_waiting=100_000)
@@ -74,7 +74,7 @@ class Voice:
         }
 
     def say(self, requests: Sequence[Sequence[Segment]], *, first_seed: int = 0) -> list[Saying]:
-        """requests: segments, the last of each is spoken; request i has the seed first_seed + i."""
+        """Speaks the last segment of each request; the others are its context. Request i has seed first_seed + i."""
         sequences = [
             self._engine.add_request(
                 GenerationRequest(
@@ -91,7 +91,7 @@ class Voice:
         return [self._saying(sequence) for sequence in sequences]
 
     def _spoken(self, segment: Segment) -> Segment:
-        """As the model reads it."""
+        """The segment with its text as the model reads it."""
         return replace(segment, text=self._front_end.phonemize(segment.text)) if self._front_end else segment
 
     @torch.inference_mode()

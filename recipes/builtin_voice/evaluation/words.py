@@ -1,4 +1,4 @@
-"""How many words are recognised right, by set, voice and recogniser, beside the figures of the voice's models.
+"""The word error rate by set, voice and recogniser, beside that of the voice's models.
 
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets everyday,figures --cache build/heard
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets development --temperature 0.1
@@ -26,9 +26,9 @@ from csm_text.frontend import load
 from recipes.builtin_voice import flite
 from recipes.builtin_voice.codec.quantizer import Quantizer
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
-from recipes.builtin_voice.evaluation.recognizer import domain_grammar, hear_all
+from recipes.builtin_voice.evaluation.recognizer import domain_grammar, recognize_all
 from recipes.builtin_voice.evaluation.results import Results, Row
-from recipes.builtin_voice.evaluation.sets import SETS, Judged, judged
+from recipes.builtin_voice.evaluation.sets import SETS, EvaluationText, evaluation_texts
 from recipes.builtin_voice.evaluation.voice import Voice
 from recipes.builtin_voice.vocoder import SAMPLE_RATE_HZ, frames_of, synthesize
 
@@ -39,15 +39,15 @@ Clips = Sequence[tuple[Pcm, int]]  # samples, rate
 
 
 class Words:
-    """Lets the arms say a set, and counts."""
+    """Lets the arms speak a set, and counts the words that are recognised wrong."""
 
     def __init__(self, voice: Voice, quantizer: Quantizer | None, cache: Path | None, listeners: int) -> None:
-        """quantizer: for exact codes; that arm is left out where there is none."""
+        """quantizer: for the arm with exact codes, which is left out without one."""
         self._voice, self._quantizer, self._cache, self._listeners = voice, quantizer, cache, listeners
         self._normalize = load(TEXT_FRONTEND).normalize
 
-    def rows(self, name: str, texts: Sequence[Judged], arms: Sequence[str]) -> Iterator[Row]:
-        """One for each arm and listener, as it is done."""
+    def rows(self, name: str, texts: Sequence[EvaluationText], arms: Sequence[str]) -> Iterator[Row]:
+        """A row for each arm and recogniser, as soon as it is measured."""
         asked = [(text, speaker) for text in texts for speaker in SPEAKERS]
         grammars = {"open": None} | ({"grammar": domain_grammar()} if name == "domain" else {})
         for listener, grammar in grammars.items():
@@ -55,7 +55,7 @@ class Words:
                 heard = self._heard(arm, asked, grammar)
                 yield {"set": name, "texts": len(texts), "arm": arm, "listener": listener, **_rates(asked, heard)}
 
-    def _heard(self, arm: str, asked: Sequence[tuple[Judged, int]], grammar: str | None) -> list[str]:
+    def _heard(self, arm: str, asked: Sequence[tuple[EvaluationText, int]], grammar: str | None) -> list[str]:
         if arm == "voice":
             sayings = self._voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
             return self._listen([(saying.pcm, self._voice.sample_rate_hz) for saying in sayings], grammar)
@@ -68,7 +68,7 @@ class Words:
             path.write_text(json.dumps(heard))
         return heard
 
-    def _kept(self, arm: str, asked: Sequence[tuple[Judged, int]], grammar: str | None) -> Path | None:
+    def _kept(self, arm: str, asked: Sequence[tuple[EvaluationText, int]], grammar: str | None) -> Path | None:
         codec = self._voice.codec_digest if arm in ("codec", "codes") else ""
         spoken = [self._normalize(text.text) for text, _ in asked]
         digest = sha256(json.dumps([arm, codec, grammar, spoken]).encode()).hexdigest()
@@ -95,11 +95,11 @@ class Words:
 
     def _listen(self, clips: Clips, grammar: str | None) -> list[str]:
         rate = clips[0][1]
-        return hear_all(grammar, [pcm for pcm, _ in clips], rate, self._listeners)
+        return recognize_all(grammar, [pcm for pcm, _ in clips], rate, self._listeners)
 
 
-def _rates(asked: Sequence[tuple[Judged, int]], heard: Sequence[str]) -> dict[str, float]:
-    """Shares of the words that are wrong: of all, and of each voice."""
+def _rates(asked: Sequence[tuple[EvaluationText, int]], heard: Sequence[str]) -> dict[str, float]:
+    """Word error rates: for all, and for each voice."""
     counts = [text.word_errors(words) for (text, _), words in zip(asked, heard, strict=True)]
     rates = {"all": _rate(counts)}
     for speaker in SPEAKERS:
@@ -132,7 +132,7 @@ def main() -> None:
     words = Words(voice, quantizer, arguments.cache, arguments.listeners)
     results = Results(arguments.json, "words", ("set", "arm", "listener"), voice.conditions)
     for name in arguments.sets.split(","):
-        for row in words.rows(name, judged(name, arguments.at_most), arguments.arms.split(",")):
+        for row in words.rows(name, evaluation_texts(name, arguments.at_most), arguments.arms.split(",")):
             results.put(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
 

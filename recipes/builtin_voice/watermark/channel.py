@@ -1,4 +1,4 @@
-"""What happens to audio between the embedder and the detector, as training sees it: one random mixture for a batch.
+"""The training's channel between embedder and detector: a random mixture of distortions for each batch.
 
 Filters and noise are differentiable; mu-law, 16 bits and Opus are not, and gradients pass through them unchanged.
 """
@@ -22,7 +22,7 @@ from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Which distortions come, and how often."""
+    """The probabilities of distortions."""
 
     share: float  # of the batches that are distorted at all
     chances: Mapping[str, float]  # of each distortion among these; their sum is one
@@ -113,7 +113,7 @@ def _noisy(
 
 
 def _spectrally_noisy(pcm: Tensor, random: np.random.Generator) -> Tensor:
-    """Noise in the shape of the audio's own short-time spectrum, as a lossy codec makes."""
+    """Noise with the shape of the audio's short-time spectrum, like a lossy codec's."""
     generator = torch.Generator().manual_seed(int(random.integers(2**31)))
     window = torch.hann_window(512)
     with torch.no_grad():

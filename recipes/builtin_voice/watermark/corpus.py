@@ -1,4 +1,4 @@
-"""The audio to train on and to judge by, made once and kept as one file for each split.
+"""The audio for training and evaluation, made once and stored in one file for each split.
 
 A clip of speech is one or two sentences of its split. Clips are 16-bit, mono, 24 kHz.
 """
@@ -34,7 +34,7 @@ def open_corpus(folder: Path, split: Split, *, speech_clips: int, other_clips: i
 
 
 def kept(path: Path, make: Callable[[], Iterable[tuple[str, Pcm]]]) -> Corpus:
-    """What is in the file, or else what `make` gives, kind and clip, which is then kept there."""
+    """The clips in the file. If it does not exist, `make` yields (kind, clip), which are stored there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         clips = list(make())
@@ -57,7 +57,7 @@ def kept(path: Path, make: Callable[[], Iterable[tuple[str, Pcm]]]) -> Corpus:
 
 
 def joined(sayings: Sequence[Pcm], least_seconds: float) -> list[Pcm]:
-    """Sayings in a row, as few as give so many seconds; a rest that is too short is left out."""
+    """Joins utterances to clips of at least that many seconds, and drops a shorter rest."""
     clips: list[Pcm] = []
     pieces: list[Pcm] = []
     for pcm in sayings:

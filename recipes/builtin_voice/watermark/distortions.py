@@ -1,4 +1,4 @@
-"""What the mark is judged by: each distortion as real programs make it, on a finished clip at 24 kHz.
+"""The distortions of the evaluation, as real programs make them, on a finished clip at 24 kHz.
 
 Independent of channel.py, which only imitates some of these for training; Opus alone is the same program in both.
 """
@@ -21,7 +21,7 @@ from services.gateway.audio.pieces import joined
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What the detector gets."""
+    """The distorted clip, as the detector gets it."""
 
     pcm: Pcm
     sample_rate_hz: int = SAMPLE_RATE_HZ
@@ -31,7 +31,7 @@ Distortion = Callable[[Pcm, np.random.Generator], Recording]
 
 
 def distortions() -> dict[str, Distortion]:
-    """By the name that the table gives them."""
+    """The distortions by their names in the table."""
     return {
         "none": lambda pcm, _: Recording(pcm),
         "16 bit": lambda pcm, _: Recording(sixteen_bit(pcm)),
@@ -55,7 +55,7 @@ def distortions() -> dict[str, Distortion]:
 
 
 def beginnings() -> dict[str, Distortion]:
-    """Only the start of a recording, where a stream's look-ahead is not whole yet."""
+    """The start of a recording, where a stream's look-ahead is not complete yet."""
 
     def first(seconds: float) -> Distortion:
         return lambda pcm, _: Recording(pcm[: round(seconds * SAMPLE_RATE_HZ)])
@@ -64,14 +64,14 @@ def beginnings() -> dict[str, Distortion]:
 
 
 def piece(pcm: Pcm, random: np.random.Generator) -> Recording:
-    """Of any length from half a second on, from anywhere."""
+    """A part of half a second or longer, from any place."""
     length = random.integers(SAMPLE_RATE_HZ // 2, len(pcm) + 1)
     start = random.integers(len(pcm) - length + 1)
     return Recording(pcm[start : start + length])
 
 
 def cropped(pcm: Pcm, random: np.random.Generator) -> Pcm:
-    """Without up to 0.1 s at the beginning: neither on the frame grid nor at the message's start."""
+    """The clip without up to 0.1 s at the beginning: off the frame grid and the message's start."""
     return pcm[random.integers(1, SAMPLE_RATE_HZ // 10) :]
 
 
@@ -94,7 +94,7 @@ def low_pass(pcm: Pcm, cutoff_hz: float) -> Pcm:
 
 
 def served_as(encoding: tts_pb2.AudioEncoding, pcm: Pcm) -> Pcm:
-    """As the gateway encodes it at 24 kHz and reads it again, with the encoder's delay."""
+    """Encoded by the gateway at 24 kHz and decoded, with the encoder's delay."""
     encoder = open_encoder(encoding, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ, serial=1)
     content = encoder.push(np.round(pcm.clip(-1, 1) * 32767).astype("<i2").tobytes()).content + encoder.finish().content
     heard = joined(ENCODINGS[encoding].open_pieces(io.BytesIO(content), 1, 0), max_seconds=3600)

@@ -1,4 +1,4 @@
-"""The embedder as a differentiable function of a batch of crops: the same formula as the streaming one, in one go.
+"""The embedder as a differentiable function of a batch of crops, with the formula of the streaming one.
 
 A change of csm_codec/watermark/networks/embedding.py or csm_codec/watermark/embed/spectral_embedder.py must be made
 here too. Batch statistics are those of the module's mode. Weights that are folded there are folded here.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.embed.embedder import mark_clip
@@ -160,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     silentcipher, measured_at = load_silentcipher(arguments.silentcipher), commit()
     figures = evaluate(silentcipher, arguments.work / "clips", arguments.clips, arguments.unmarked)
-    tell({"benchmark": "watermark", "device": cpu_name(), "commit": measured_at, **figures}, arguments.json)
+    write_result({"benchmark": "watermark", "device": cpu_name(), "commit": measured_at, **figures}, arguments.json)
 
 
 if __name__ == "__main__":

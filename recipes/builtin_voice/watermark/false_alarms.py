@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.evidence import MAX_FALSE_ALARMS_PER_HOUR
 from csm_codec.watermark.detect.scanner import Scanner
@@ -149,7 +149,7 @@ def main() -> None:
         "stretches_per_hour_by_calculation": MAX_FALSE_ALARMS_PER_HOUR,
         "rows": runs,
     }
-    tell(result, arguments.json)
+    write_result(result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training of the message decoder alone, on what finished networks embed. train_reader.py is the program.
+"""Trains the message decoder alone, on marks of trained networks. The program is train_reader.py.
 
 The embedder stays as it is, so the audio that a service makes does not change by a sample. Batch statistics are frozen.
 The learning rate falls along a cosine to zero over the steps. All random numbers follow from the seed and the step: on
@@ -39,7 +39,7 @@ CLIPS = 96  # that are marked at a time
 CLIP_STEPS = 100  # after which others are marked
 LEARNING_RATE = 7e-4
 WARM_UP = 50  # steps
-LOUDNESS_DB = 3.0  # by which a reading's level may be wrong
+LOUDNESS_DB = 3.0  # error of the estimated level
 
 
 class ReaderTrainer:
@@ -104,7 +104,7 @@ class ReaderTrainer:
         return {"loss": loss.item(), "accuracy": accuracy.item()}
 
     def _clips(self) -> list[Marked]:
-        """Marked for this step and those around it."""
+        """The marked clips for this step and its neighbours."""
         epoch = self.step // CLIP_STEPS
         if self._marked_for != epoch:
             random = np.random.default_rng((self._seed, 2, epoch))

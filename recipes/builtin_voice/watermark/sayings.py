@@ -1,4 +1,4 @@
-"""What a bundle's own voice says, and what its vocoder says, to train on and to choose by; made once and kept.
+"""Utterances of a bundle's voice and of its vocoder, for training and model selection; made once and stored.
 
 The texts are of the kinds that the voice was trained on, in training or held out. No text of the evaluation is among
 them, nor one that shares six words in a row with one (texts.py).

@@ -20,7 +20,7 @@ LOUDNESS = 0.07  # rms
 
 
 def coloured_noise(random: np.random.Generator, seconds: float) -> Pcm:
-    """White to brown, and as loud now as then or in slow swells."""
+    """Noises from white to brown, steady or slowly swelling."""
     count = round(seconds * SAMPLE_RATE_HZ)
     spectrum = np.fft.rfft(random.standard_normal(count))
     frequencies = np.arange(1, len(spectrum) + 1) / len(spectrum)
@@ -44,7 +44,7 @@ def chords(random: np.random.Generator, seconds: float) -> Pcm:
 
 
 def untrained_speech(seed: int, clips: int, seconds: float) -> list[Pcm]:
-    """What tiny Mimis decode random codes to, each clip from another one."""
+    """Random codes decoded by tiny Mimis, a different one for each clip."""
     sounds = []
     for clip_seed in range(seed, seed + clips):
         with tempfile.TemporaryDirectory() as folder:

@@ -46,7 +46,7 @@ SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """A batch, and the running level that the streaming embedder has come to in it."""
+    """A batch, and the running level of the streaming embedder in it."""
 
     pcm: Tensor  # (rows, (frames + 1) * hop)
     gain: Tensor  # (rows, frames)
@@ -78,7 +78,7 @@ def cut_crops(corpus: Corpus, random: np.random.Generator, n_fft: int, lag: int)
 
 
 def frame_offset(random: np.random.Generator, hop: int) -> int:
-    """How many samples a frame begins behind that of the embedder: mostly few, and at most half a hop."""
+    """By how many samples a frame begins after the embedder's: mostly few, at most half a hop."""
     offset = int(random.normal(0, hop / 12)) if random.random() < 0.85 else int(random.uniform(-hop / 4, hop / 4))
     return max(-hop // 2, min(hop // 2, offset))
 

@@ -1,4 +1,4 @@
-"""How functions are captured, seen by a stand-in for torch.cuda. What a GPU makes of it is for tests/gpu."""
+"""How functions are captured, with a fake torch.cuda. tests/gpu runs captures on a GPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FakeGraph:
 
 
 class FakeCuda:
-    """Knows which stream is current, and what is captured how."""
+    """A fake torch.cuda that records streams and captures."""
 
     def __init__(self) -> None:
         self.main = self.current = FakeStream(CUDA)

@@ -1,4 +1,4 @@
-"""Products over weights in oneDNN's layout against torch's own."""
+"""Products with weights in oneDNN's layout, compared with torch's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker owns is touched by one thread, and nobody who asked it for something waits for ever."""
+"""Only one thread uses what a worker owns, and no caller of the worker waits for ever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAIT_S = 60.0
 
 
 class Countdown:
-    """Steps so many times, and remembers who stepped."""
+    """Steps that many times, and records the thread of each step."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -157,7 +157,7 @@ def test_a_thread_that_hangs_in_a_command_does_not_go_round() -> None:
 
 
 def test_a_call_that_comes_just_before_the_stop_is_answered() -> None:
-    """It is queued when the loop has run all commands, and has not looked yet whether it must end."""
+    """It is queued after the loop has run all commands, and before it looks whether it must end."""
     answers: list[Future[str]] = []
 
     class Commands(deque[Callable[[], None]]):
@@ -180,7 +180,7 @@ def test_a_call_that_comes_just_before_the_stop_is_answered() -> None:
 
 def test_a_call_that_raises_no_exception_but_a_panic_is_answered_and_ends_nothing() -> None:
     class Panic(BaseException):
-        """As a library written in Rust raises."""
+        """Such as a library written in Rust raises."""
 
     def panic() -> None:
         raise Panic("index out of bounds")
@@ -216,10 +216,10 @@ def test_a_stop_leaves_a_thread_behind_that_hangs(
 
 
 def test_a_failure_is_told_though_a_command_behind_it_panics() -> None:
-    """Otherwise the stage goes on, ready, without its thread."""
+    """Otherwise the stage would stay ready without its thread."""
 
     class Panic(BaseException):
-        """As a library written in Rust raises."""
+        """Such as a library written in Rust raises."""
 
     def fail() -> None:
         raise ZeroDivisionError

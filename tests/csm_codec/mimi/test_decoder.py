@@ -40,7 +40,7 @@ def _step(decoder: MimiDecoder, frames: dict[int, Tensor], joining: set[int], la
 
 
 def test_chunked_equals_whole_past_the_attention_span(mimi_folder: Path) -> None:
-    """In double precision, so that what is left is not rounding."""
+    """In double precision, so that differences are not rounding."""
     mimi = load_mimi(mimi_folder)
     mimi.model.double()
     codes = _codes(0)
@@ -50,7 +50,7 @@ def test_chunked_equals_whole_past_the_attention_span(mimi_folder: Path) -> None
 
 
 def test_small_rings_of_the_package_would_be_seen(mimi: Mimi) -> None:
-    """Guards the test above: with the package's own rings the same comparison fails."""
+    """Validates the test above: with the package's own ring buffers the comparison fails."""
     codes = _codes(0)
     whole = _whole(mimi, codes)
     with torch.inference_mode(), mimi.model.streaming(1):
@@ -118,7 +118,7 @@ def test_bfloat16_stays_close(mimi_folder: Path) -> None:
 
 @pytest.mark.parametrize("form", [Form.FRAMES, Form.BATCH])
 def test_a_stream_sounds_the_same_after_ten_days(form: Form, mimi: Mimi) -> None:
-    """Attention sees how far apart two steps are, whatever their numbers. Rounded to float32, their angles drift."""
+    """Attention depends on the distance of two steps, not on their numbers. Rounded to float32, their angles drift."""
     ten_days, codes, made = 10 * 24 * 3600 * 25 // 2, _codes(0), []
     for first in (0, ten_days):
         decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1, form=form)

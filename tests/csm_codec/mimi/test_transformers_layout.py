@@ -37,7 +37,7 @@ SIZES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def theirs() -> MimiModel:
-    """Their module with weights of its own making; codebooks and layer scales such that every part is heard."""
+    """The library's module with random weights, whose codebooks and layer scales let every part affect the sound."""
     from transformers import MimiConfig, MimiModel  # takes seconds
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -55,7 +55,7 @@ def theirs() -> MimiModel:
 
 @pytest.fixture(scope="module")
 def csm_folder(theirs: MimiModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shards and their index as a CSM has them, with tensors of the rest of the model beside those of the codec."""
+    """Two shards and their index as of a CSM, with the model's other tensors beside those of the codec."""
     folder = tmp_path_factory.mktemp("csm")
     state = {f"codec_model.{key}": value.contiguous() for key, value in theirs.state_dict().items()}
     state["lm_head.weight"] = torch.zeros(3, 2)

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from recipes.builtin_voice.evaluation.sets import DEVELOPMENT, SETS, judged
+from recipes.builtin_voice.evaluation.sets import DEVELOPMENT, SETS, evaluation_texts
 from recipes.builtin_voice.sentences import split_of
 from recipes.builtin_voice.texts import JUDGED, SHARED_RUN, texts, words_of
 from recipes.builtin_voice.wordnet import FOLDER, LENGTHS, PARTS_OF_SPEECH, read_wordnet
@@ -32,7 +32,9 @@ def test_splits_share_no_text() -> None:
 @needs_wordnet
 def test_nothing_is_learned_that_has_six_words_in_a_row_with_what_is_judged() -> None:
     learned = set[str]().union(*(runs(text) for text in islice(texts("train", 4), 3000)))
-    asked = set[str]().union(*(runs(reading) for name in WRITTEN for text in judged(name) for reading in text.readings))
+    asked = set[str]().union(
+        *(runs(reading) for name in WRITTEN for text in evaluation_texts(name) for reading in text.readings)
+    )
     assert len(learned) > 3000 and len(asked) > 300 and not learned & asked
 
 
@@ -51,7 +53,7 @@ def test_texts_of_wordnet_are_short_and_plain() -> None:
 
 
 def test_at_least_200_everyday_sentences_are_judged_and_none_is_chosen_on() -> None:
-    everyday, development = ({text.text for text in judged(name)} for name in ("everyday", DEVELOPMENT))
+    everyday, development = ({text.text for text in evaluation_texts(name)} for name in ("everyday", DEVELOPMENT))
     assert len(everyday) >= 200 and development and not everyday & development
     assert DEVELOPMENT not in SETS
 
@@ -59,12 +61,12 @@ def test_at_least_200_everyday_sentences_are_judged_and_none_is_chosen_on() -> N
 def test_what_may_be_heard_of_a_text_has_no_figures() -> None:
     for name in WRITTEN:
         assert (JUDGED / f"{name}.txt").exists()
-        for text in judged(name):
+        for text in evaluation_texts(name):
             assert text.readings and not any(re.search(r"\d", reading) for reading in text.readings), text
 
 
 def test_the_reading_that_is_nearest_counts() -> None:
-    (text,) = [text for text in judged("figures") if len(text.readings) > 1][:1]
+    (text,) = [text for text in evaluation_texts("figures") if len(text.readings) > 1][:1]
     for reading in text.readings:
         assert text.word_errors(reading)[0] == 0
     wrong, words = text.word_errors("")
@@ -72,4 +74,4 @@ def test_the_reading_that_is_nearest_counts() -> None:
 
 
 def test_domain_sentences_know_their_split() -> None:
-    assert {split_of(text.text) for text in judged("domain", 20)} == {"held-out"}
+    assert {split_of(text.text) for text in evaluation_texts("domain", 20)} == {"held-out"}

@@ -37,14 +37,14 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def target(bundle: Path, keyring: Path) -> Iterator[str]:
-    """Address of a server over the tiny bundle."""
+    """The address of a server with the tiny bundle."""
     with running_server(bundle, keyring) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def voice_target(keyring: Path) -> Iterator[str]:
-    """Address of a server over the built-in voice, whose codes are open to be compared."""
+    """The address of a server with the built-in voice, which does not seal codes, so that they can be compared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSM_GATEWAY_CODE_SEALING", "open")
         with running_server(BUILTIN, keyring) as address:
@@ -54,7 +54,7 @@ def voice_target(keyring: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def sealing_tts(keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A stub of a server over the built-in voice that seals codes, so that it gives checkpoints."""
+    """A stub of a server with the built-in voice that seals codes, and so has checkpoints."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSM_GATEWAY_CODE_SEALING_KEYRING", str(tmp_path_factory.mktemp("keys") / "seals.json"))
         with running_server(BUILTIN, keyring) as address, grpc.insecure_channel(address) as channel:
@@ -84,7 +84,7 @@ def traced_settings(bundle: Path, keyring: Path, collector: Any) -> AllInOneSett
 
 @contextmanager
 def running_server(bundle: Path, keyring: Path) -> Iterator[str]:
-    """Its loop has a thread of its own."""
+    """Its event loop has its own thread."""
     settings = small_settings(bundle, keyring)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, str]] = Future()
 

@@ -1,4 +1,4 @@
-"""The built-in voice speaks: words that are understood, two people, an end, a mark. Through the whole server."""
+"""The built-in voice, through the whole server: its words are recognised, it has two speakers, ends, and is marked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SENTENCES = (  # held out
     "Please walk until Monday, because Emma is tired.",
 )
 SPEAKERS = {"slt": 0, "rms": 1}
-MOST_ERRORS = 0.3  # of the words, by a listener who knows the grammar of the domain
+MOST_ERRORS = 0.3  # of the words, by a recogniser with the grammar of the domain
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def client(voice_target: str) -> Iterator[csm_client.Client]:
 
 
 class Spoken:
-    """The sentences, each said once by each voice, when it is asked for."""
+    """The sentences, each spoken by both voices when a test first needs it."""
 
     def __init__(self, client: csm_client.Client) -> None:
         self._client = client
@@ -58,7 +58,7 @@ def pcm(speech: csm_client.Speech) -> npt.NDArray[np.float32]:
 
 
 def pitch_hz(clip: npt.NDArray[np.float32], sample_rate_hz: int) -> float:
-    """Median over the loud parts, by autocorrelation."""
+    """The median pitch of the loud parts, by autocorrelation."""
     size, lags = sample_rate_hz // 20, np.arange(sample_rate_hz // 300, sample_rate_hz // 70)
     frames = clip[: len(clip) // size * size].reshape(-1, size)
     loud = frames[np.square(frames).mean(axis=1) > 0.2 * np.square(frames).mean()]

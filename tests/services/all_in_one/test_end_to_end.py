@@ -1,4 +1,4 @@
-"""Text to watermarked speech through the three real stages, on a bundle of random weights."""
+"""Text to watermarked speech through the three real stages, with a bundle of random weights."""
 
 from __future__ import annotations
 

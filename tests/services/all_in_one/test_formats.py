@@ -1,4 +1,4 @@
-"""The built-in voice in formats of packets and at other speeds, over the whole server: the mark is found in each."""
+"""The built-in voice in packet formats and at other speeds, through the whole server: the watermark is always found."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_mark_is_found_in_stretched_speech(client: csm_client.Client, speed: flo
 
 
 def test_a_text_of_another_speed_says_where_its_sentences_begin(client: csm_client.Client) -> None:
-    """Each sentence is as long as its own frames make it, and half of that at twice the speed."""
+    """Each sentence has the length of its frames, and half of it at twice the speed."""
     text = "The station is closed. Emma is tired."
     offsets, lengths = [], []
     for speed in (1.0, 2.0):

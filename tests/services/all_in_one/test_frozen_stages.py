@@ -117,7 +117,7 @@ async def listen(stub: Any, seed: int, conversation_id: str, seconds: float = SE
 
 
 async def listen_to_two(deployment: Deployment, meanwhile: Callable[[], Any] = lambda: None) -> list[Heard]:
-    """One stream at either replica of each stage. meanwhile: called when both have begun to be heard"""
+    """One stream at each replica of the stages. meanwhile: called when both have sent audio."""
     named = zip((11, 12), deployment.ids, strict=True)
     streams = [asyncio.create_task(listen(deployment.stub, seed, name)) for seed, name in named]
     await asyncio.sleep(LEAD_S + 1.0)
@@ -151,7 +151,7 @@ async def test_a_frozen_replica_costs_its_streams_a_short_gap_and_no_sample(depl
     frozen.thaw()
     other = (deployment.engines if stage == "engine" else deployment.codecs)[1]
     async with asyncio.timeout(30):
-        await asyncio.sleep(7)  # longer than the longest wait between two attempts to connect
+        await asyncio.sleep(7)  # longer than the longest backoff between two connection attempts
     other.freeze()
     thawed = await listen_to_two(deployment)
     assert [heard.samples for heard in thawed] == [heard.samples for heard in undisturbed], "it gets no calls again"

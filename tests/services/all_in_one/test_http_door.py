@@ -1,4 +1,4 @@
-"""The HTTP door of the all-in-one server, before the real engine and codec."""
+"""The HTTP door of the all-in-one server, in front of the real engine and codec."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_door_speaks_and_finds_its_watermark(bundle: Path, keyring: Path, 
 
 
 async def test_one_sentence_is_the_utterance_that_grpc_gives(bundle: Path, keyring: Path) -> None:
-    """To the bit, though the door says every text by sentence."""
+    """Bit for bit, although the door speaks every text sentence by sentence."""
     stage = await start_all_in_one(small_settings(bundle, keyring, http_port=0), lambda line: None)
     try:
         assert stage.http is not None

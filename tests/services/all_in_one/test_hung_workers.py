@@ -1,4 +1,4 @@
-"""A stage whose worker thread hangs while its port answers: callers find it out, and so does its own liveness."""
+"""A stage whose worker thread hangs while its port answers: callers notice, and its liveness too."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.services.all_in_one.test_survival import Deployment, collect, request
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SILENCE_S, STALL_S = 4.0, 2.0  # more than a busy machine makes a stage wait
+SILENCE_S, STALL_S = 4.0, 2.0  # longer than a stage waits on a busy machine
 
 
 class Hang:
-    """A worker thread that does not come back from a step until it is let go."""
+    """A worker thread whose step hangs until the test lets it go."""
 
     def __init__(self) -> None:
         self.stage: EngineStage | CodecStage | None = None

@@ -1,4 +1,4 @@
-"""Voices with a prompt through the real stages, on a bundle of random weights: reuse, watermark, checks."""
+"""Voices with a prompt through the real stages, with random weights: reuse, watermark, checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Running:
     client: Client
 
     def reused(self) -> float:
-        """Prompt positions that needed no prefill so far."""
+        """The number of prompt positions that were reused so far."""
         return self.engine.server.metrics.registry.get_sample_value("engine_reused_tokens_total") or 0.0
 
 
@@ -60,7 +60,7 @@ def voiced_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def running(voiced_bundle: Path, keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The stages on a loop of their own: loading them takes seconds."""
+    """The stages, with their own event loop; they are shared, as loading takes seconds."""
     loop, stack = asyncio.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

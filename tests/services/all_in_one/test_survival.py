@@ -1,4 +1,4 @@
-"""Real engines and codecs, two of each, killed under a stream: its audio is bit-equal to that of one left alone."""
+"""Real engines and codecs, two of each: the audio of a stream that loses some is bit-equal to an undisturbed one's."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def request(speed: float = 0.0) -> tts_pb2.StreamSynthesizeRequest:
 
 
 async def collect(call: Any, after_chunks: dict[int, Callable[..., Any]]) -> tuple[bytes, bytes]:
-    """(samples, codes). after_chunks: number of the audio message -> what is awaited when it has come"""
+    """(samples, codes). after_chunks: what to await after the audio message with that number."""
     samples, count, summary = bytearray(), 0, None
     while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         if message.WhichOneof("event") == "audio_chunk":
@@ -114,7 +114,7 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
 
 
 async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(keyring: Path) -> None:
-    """The replacement decodes that sentence from its start, and none of those before."""
+    """The other codec decodes that sentence from its start, and no earlier one."""
     asked = request()
     asked.input.text = ""
     asked.max_audio_duration.FromSeconds(60)

@@ -20,7 +20,7 @@ FROM_START = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_p
 def hear(
     sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = (), text: str = TEXT
 ) -> tuple[bytes, list[bytes], list[int], Any, Any]:
-    """The bytes, the states, where in the bytes each stands, the header and the summary."""
+    """(bytes, states, position in the bytes of each state, header, summary)"""
     request = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
     request.input.text = text
     request.sampling_params.seed = 5
@@ -60,13 +60,13 @@ def hear(
     ],
 )
 def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
-    """The mark's phase and its loudness are in the bytes."""
+    """So the watermark's phase and loudness are the same."""
     whole, states, places, _, summary = hear(sealing_tts, audio)
     assert len(states) >= 3
     is_from_start = audio.audio_encoding in FROM_START or audio.speed > 1
     for count, place in list(enumerate(places, 1))[:: 1 if audio.sample_rate_hertz else 3]:
         rest, _, _, header, again = hear(sealing_tts, audio, states[:count])
-        # The first place may come before the codec's first checkpoint.
+        # The first state may come before the codec's first checkpoint.
         assert header.resumed_frame_count >= 5 * count - 4
         assert bool(header.first_sample_offset) != is_from_start or (count == 1 and not header.first_sample_offset)
         assert rest == whole[place if header.first_sample_offset else 0 :]
@@ -110,5 +110,5 @@ def test_a_whole_text_goes_on_after_each_checkpoint_bit_for_bit(
         assert again.watermark == summary.watermark
         assert again.stats.sample_count == summary.stats.sample_count
         assert again.stats.frame_count == summary.stats.frame_count
-    # At another speed no sentence goes on inside; and no encoder of Opus anywhere.
+    # At another speed nothing goes on inside a sentence; Opus encoders never go on.
     assert num_inside >= {"pcm": 3, "flac": 5, "faster": 2, "opus": 0}[request.node.callspec.id]

@@ -1,4 +1,4 @@
-"""A small real stage for the tests of the common parts: the codec's service with behaviour that tests choose."""
+"""A small real stage for tests of the common parts: a codec service whose behaviour the tests choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that run as long as their stage: what happens after a failure of their body."""
+"""Background tasks of a stage: what happens after their body has failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def counter(registry: CollectorRegistry) -> Counter:
 
 
 class Bodies:
-    """A task whose body goes through the ends that the test gives, and the delays between them."""
+    """A task whose body ends as the test lists, and the delays between its runs."""
 
     def __init__(self, *ends: BaseException | None) -> None:
         self.ends, self.delays_s, self.registry = list(ends), list[float](), CollectorRegistry()
@@ -37,7 +37,7 @@ class Bodies:
 
 async def test_a_body_that_fails_is_logged_counted_and_begun_again(caplog: pytest.LogCaptureFixture) -> None:
     bodies = Bodies(OSError("once"), ValueError("twice"), None)
-    assert bodies.failures == 0  # before the first failure, or an increase would be none to Prometheus
+    assert bodies.failures == 0  # it exists before the first failure, so that Prometheus sees an increase
     await bodies.task
     assert bodies.failures == 2 and bodies.ends == []
     assert bodies.delays_s == [FIRST_DELAY_S, 2 * FIRST_DELAY_S]
@@ -82,6 +82,6 @@ async def test_the_memory_guard_goes_on_after_memory_could_not_be_read() -> None
     with guard.waiting("a") as ended:
         task = Background(counter(registry)).start("memory guard", guard.run)
         async with asyncio.timeout(20):
-            await ended  # the call is ended though the first look failed
+            await ended  # the call is ended although the first check failed
     task.cancel()
     assert registry.get_sample_value("failures_total", {"task": "memory guard"}) == 1

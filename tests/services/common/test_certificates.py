@@ -1,4 +1,4 @@
-"""When a certificate ends, as the package `cryptography` reads it too."""
+"""When a certificate expires, compared with the package `cryptography`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pem(der: bytes) -> bytes:
     return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n".encode()
 
 
-@pytest.mark.parametrize("year", [2027, 2049, 2050, 9999])  # from 2050 on the time has another form
+@pytest.mark.parametrize("year", [2027, 2049, 2050, 9999])  # from 2050 on the time has another format
 def test_end_is_that_which_an_independent_reader_finds(year: int) -> None:
     ends = datetime(year, 12, 31, 23, 59, 58, tzinfo=UTC)
     _, certificate = Authority().issue(ends=ends)

@@ -1,4 +1,4 @@
-"""CodeFrames are what their numbers say, in order, and in range."""
+"""CodeFrames must have the shape that their numbers say, follow each other, and have codes in range."""
 
 from __future__ import annotations
 

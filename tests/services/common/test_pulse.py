@@ -1,4 +1,4 @@
-"""A worker's pulse: whether its loop goes round, and what is told when it does not."""
+"""A worker's pulse: whether its loop runs, and what is reported when it hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.waits import settle
 
 
 class Worker:
-    """Goes round when it is nudged, unless it hangs."""
+    """A worker whose loop runs when it is nudged, unless it hangs."""
 
     def __init__(self) -> None:
         self.name = "worker"
@@ -70,7 +70,7 @@ async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> N
 
 
 async def test_a_report_that_fails_is_made_again() -> None:
-    """Otherwise a stage with a hung thread would go on as if it were ready."""
+    """Otherwise a stage with a hung thread would stay ready."""
     worker, told = Worker(), asyncio.Event()
     worker.hangs = True
     ends = [OSError("once")]
@@ -98,7 +98,7 @@ async def test_a_wait_for_outputs_ends_at_the_second_beat() -> None:
 
 
 async def test_outputs_that_follow_a_beat_are_read_in_its_place() -> None:
-    """A reader that was away meanwhile would take the worker for one that has made nothing."""
+    """Otherwise a caller that read nothing meanwhile would believe that the worker made nothing."""
     outputs = WatchedOutputs[str]()
     for _ in range(3):
         outputs.beat()

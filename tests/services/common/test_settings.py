@@ -1,4 +1,4 @@
-"""Flags over environment over defaults; a bad value stops the start with a sentence."""
+"""Flags override the environment, which overrides defaults; a bad value is an error in a sentence."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_former_names_lead_to_settings(settings_class: type[StageSettings]) -> N
 def test_variable_that_no_setting_has_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A misspelled one has no effect: a gateway without its tokens would let everybody in."""
+    """Otherwise a misspelled one would have no effect, and a gateway without its tokens would accept everybody."""
     for name in ("CSM_DEMO_QUEUE_LIMT", "CSM_DEMO_QUEUE_LIMIT", "csm_demo_log_format", "CSM_DEMONSTRATION"):
         monkeypatch.setenv(name, "json" if name.endswith("format") else "5")
     load_settings(DemoSettings, [])

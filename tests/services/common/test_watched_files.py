@@ -1,4 +1,4 @@
-"""Files that change: what is loaded is what was there at one time."""
+"""Files that change: what is loaded was in the file at one time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["other", "of another size"])
 def test_file_with_the_time_of_the_one_that_it_replaces_is_read(tmp_path: Path, text: str) -> None:
-    """As files are that come from an archive, a checkout, or a Secret that is mounted."""
+    """As files from an archive, a checkout or a mounted Secret may be."""
     file, new = tmp_path / "a", tmp_path / "new"
     file.write_text("first")
     followed = FollowedFiles([file], file.read_text)

@@ -1,4 +1,4 @@
-"""Connections that no caller can keep, or fill the memory with; and ends that no client takes for others."""
+"""Connections: callers cannot hold them for ever or fill the memory with them, and clients see how they end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_body_after_its_answer_does_not_keep_the_connection(
     monkeypatch.setattr(connections, "UNREAD_BODY_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
     writer.write(start)
-    reading = asyncio.create_task(reader.read())  # to the end of the connection
+    reading = asyncio.create_task(reader.read())  # until the connection is closed
     async with asyncio.timeout(10):
         while not reading.done():
             writer.write(b"x")
@@ -68,7 +68,9 @@ async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest
         assert await late_reader.read(1) == b""
         assert len(door.stage.server.connections()) == 6
         asked = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        probed = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"  # no reason to restart the door
+        probed = (
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"  # many connections are no reason to restart the door
+        )
         for (_, writer), sent in zip(ends, (asked, probed, probed, asked, probed, asked), strict=True):
             writer.write(sent)
             await writer.drain()
@@ -102,7 +104,7 @@ async def test_client_that_does_not_read_loses_its_connection(body: dict[str, An
 
 
 async def unread(door: FakeDoor) -> socket.socket:
-    """A client that reads none of so many answers that the next one cannot be written."""
+    """A client that reads none of its answers, until the server cannot write the next one."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     connection.setblocking(False)
@@ -129,7 +131,7 @@ async def test_an_answer_that_cannot_begin_does_not_keep_its_place(
 
 
 async def test_a_websocket_does_not_begin_behind_answers_that_are_not_read(door: FakeDoor) -> None:
-    """It would not know that it must wait, and all speech would be kept for the client."""
+    """Otherwise the gateway would not know to wait, and the door would buffer all speech."""
     connection = await unread(door)
     upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + 22 * "A"
     connection.send(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n{upgrade}==\r\n\r\n".encode())

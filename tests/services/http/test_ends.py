@@ -1,4 +1,4 @@
-"""How streams end: a caller that leaves cancels the work, and a stream that breaks never looks complete."""
+"""How streams end: a caller that disconnects cancels the work, and a broken stream never looks complete."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ async def _until_no_stream(door: FakeDoor) -> None:
 
 
 def read_whole(url: str, body: dict[str, Any], after_first: Callable[[], object] = lambda: None) -> bytes:
-    """By the standard library's client."""
+    """Requests with the standard library's client."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
     connection.request("POST", SPEECH, json.dumps(body), {"content-type": "application/json"})
     answer = connection.getresponse()
     assert answer.status == 200
     try:
-        first = answer.read(1)  # no more, so that there is something left
+        first = answer.read(1)  # one byte only, so that some are left
         after_first()
         return first + answer.read()
     finally:
@@ -92,7 +92,7 @@ async def test_client_that_does_not_read_the_error_of_a_broken_stream_is_no_fail
 
 
 def answers(port: int, *requests: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Of each of the requests, over one connection: headers, body still chunked, and what is behind the last chunk."""
+    """For each request over one connection: (headers, body still chunked, bytes after the last chunk)"""
     found = []
     with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as reader:
         for request in requests:
@@ -114,7 +114,7 @@ def request_of(body: dict[str, Any], headers: str = "") -> bytes:
 async def test_a_client_that_takes_trailers_is_told_why_the_speech_ended(
     door: FakeDoor, body: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And no other one. The log has it for all."""
+    """And for no other caller. The log has it for all."""
     caplog.set_level("INFO", "csm.http")
     cut = body | {"max_audio_seconds": 0.24}
     asked = "TE: gzip, Trailers\r\nConnection: TE\r\n"
@@ -167,7 +167,7 @@ async def test_drain_lets_a_stream_end_and_takes_no_more(body: dict[str, Any]) -
         await door.stage.door.streams.draining.wait()
         refused, ready = await door.client.post(SPEECH, json=body), await door.client.get("/readyz")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
-        assert refused.headers["connection"] == "close"  # so that its client tries again at another door
+        assert refused.headers["connection"] == "close"  # so that the client retries at another door
         assert ready.status_code == 503 and (await door.client.get("/healthz")).status_code == 200
         script.resume.set()
         assert len((await asking).content) == 38_400

@@ -99,7 +99,7 @@ async def test_a_long_name_of_a_model_hides_no_name_of_those_that_there_are(
 
 
 async def test_a_token_in_a_message_may_be_as_long_as_one_in_a_header(door: FakeDoor) -> None:
-    """Longer metadata breaks calls of gRPC, whose message is not about the token."""
+    """Longer metadata breaks gRPC calls with an error that does not mention the token."""
     for length, kind in ((4096, "session.created"), (4097, "error")):
         async with talking(door) as talk:
             await talk.say(type="session.config", token="x" * length)
@@ -139,7 +139,7 @@ async def test_body_that_is_no_json_object_is_a_wrong_request(door: FakeDoor, co
 
 
 async def test_the_log_has_the_code_of_every_error(body: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """The operator finds why under the id of the request, also what the door itself refused."""
+    """The log has the reason under the request's id, even if the door itself refused it."""
     caplog.set_level("INFO", "csm.http")
     async with fake_door(max_streams=1, max_body_bytes=2000) as door:
         await door.client.post(SPEECH, json=body)
@@ -230,7 +230,7 @@ async def test_full_engine_is_503_with_retry_after(door: FakeDoor, body: dict[st
 
 
 async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str, Any]) -> None:
-    """gRPC's own refusal has the status of a quota, and no reason: to call again would not help."""
+    """gRPC's own refusal has a quota's status, but a retry would not help."""
     async with fake_door({"max_receive_message_bytes": 100_000}) as door:
         context = [{"text": "Hi.", "audio": base64.b64encode(bytes(200_000)).decode()}]
         answer = await door.client.post(SPEECH, json=body | {"context": context})
@@ -286,7 +286,7 @@ def test_gateways_paths_become_fields_of_the_body() -> None:
 
 
 async def test_websocket_at_an_unknown_address_is_a_404_too(door: FakeDoor) -> None:
-    """OpenAI's clients look for /v1/realtime, which is not here."""
+    """OpenAI's clients may connect to /v1/realtime, which does not exist here."""
     with pytest.raises(InvalidStatus) as refused:
         async with connect(f"{door.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"):
             pass

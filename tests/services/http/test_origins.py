@@ -1,4 +1,4 @@
-"""Pages of other sites start no work through a browser, and read nothing under a name that is not the door's."""
+"""Pages of other sites cannot start work through a browser, nor read anything under another host name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.http.settings import HttpSettings
 from tests.support.door.fake_door import FakeDoor
 
 WATERMARK = "/v1/audio/watermark"
-RECORDING = {"file": ("a.wav", b"RIFF")}  # a form, which a page may send without asking the server first
+RECORDING = {"file": ("a.wav", b"RIFF")}  # a form, which a page may send without a preflight request
 
 
 def origins(host: str = "127.0.0.1", **names: str) -> Origins:
@@ -34,7 +34,7 @@ def origins(host: str = "127.0.0.1", **names: str) -> Origins:
         ({"origin": "https://door.example", "sec-fetch-site": "same-origin"}, True),  # behind a proxy that sets Host
         ({"origin": "http://door:8000"}, True),
         ({"sec-fetch-site": "none"}, True),  # typed by the user
-        ({}, True),  # no browser
+        ({}, True),  # not from a browser
     ],
 )
 def test_page_of_another_origin_may_only_read(headers: dict[str, str], may: bool) -> None:

@@ -54,7 +54,7 @@ async def test_first_audio_comes_before_the_last_frame_is_made(door: FakeDoor, b
 
 
 async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, Any]) -> None:
-    """Each with the ones before as its context; the events count all of them, and the codes are of all."""
+    """Each sentence has the earlier ones as context; the usage and the codes are of all sentences."""
     door.behind.engine.frame_count = 4
     text = "One is first. Two is next! Is three last?"
     more = {"input": text, "seed": 7, "stream_format": "sse", "return_codes": True}
@@ -91,7 +91,7 @@ async def test_the_longest_text_of_openai_s_api_is_said_to_its_end(door: FakeDoo
 async def test_a_text_without_words_is_a_short_silence_in_every_format(
     door: FakeDoor, body: dict[str, Any], response_format: str
 ) -> None:
-    """A language model may answer with an emoji alone, and an error would end the turn of its agent."""
+    """A language model may answer with only an emoji. An error would end its agent's turn."""
     more = {"input": "\N{THUMBS UP SIGN}", "response_format": response_format, "seed": 7, "return_codes": True}
     plain = await door.client.post(SPEECH, json=body | more | {"return_codes": False})
     assert plain.status_code == 200 and plain.headers["x-seed"] == "7"

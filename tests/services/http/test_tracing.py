@@ -1,4 +1,4 @@
-"""Traces through the door: a caller's is passed on, and with a collector the door's own span stands between."""
+"""Traces through the door: a caller's trace is passed on, with the door's own span in it if there is a collector."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.support.fake_stages import numbered_audio
 
 
 async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
-    """Language models send them, also first. Only a text without `type` ends its utterance by being empty."""
+    """Language models send empty pieces, even first. Only an empty text without `type` ends its utterance."""
     async with talking(door, {}) as talk:
         for piece in ("", "Hello ", "", "there."):
             await talk.say(type="input.text", text=piece)
@@ -27,14 +27,14 @@ async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
 
 
 async def test_a_surrogate_pair_may_be_cut_between_pieces(door: FakeDoor) -> None:
-    """As a program in JavaScript cuts its strings: the halves are joined, also over an empty piece."""
+    """JavaScript programs may cut inside a surrogate pair: the halves are joined, even across an empty piece."""
     pieces = ("Thumbs \ud83d", "\udc4d and \ud83d", "", "\ude00, ", "\ud83d", "\udc4d", "\ud83d\udc4d \U0001f600 yes.")
     async with talking(door, {}) as talk:
         for piece in pieces:
             await talk.say(type="input.text", text=piece)
         await talk.say(type="input.done")
         start = (await talk.until("session.done"))[0]
-        await talk.say(text="Hello \ud83d")  # forgotten with what it belongs to
+        await talk.say(text="Hello \ud83d")  # dropped with its utterance
         await talk.say(type="input.cancel")
         await talk.until("audio.cancelled")
         await talk.say(text="Bye.", flush=True)
@@ -67,7 +67,7 @@ async def test_half_a_surrogate_pair_that_no_piece_completes_is_a_wrong_text(
 
 
 async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
-    """Also that of an utterance without text, whether or not an earlier one is still being spoken."""
+    """Even the cancel of an utterance without text, whether an earlier one is still being spoken or not."""
     script = door.behind.engine.script
     script.pause_at = 1
     async with talking(door, {}) as talk:
@@ -87,7 +87,7 @@ async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
 
 @pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
 async def test_an_utterance_without_words_is_answered_and_the_session_goes_on(door: FakeDoor, text: str) -> None:
-    """So the rest of an answer, which a writer still sends after a cancel, does not end the session."""
+    """So text that a writer still sends after a cancel does not end the session."""
     async with talking(door, {}) as talk:
         await talk.say(type="input.cancel")
         await talk.say(type="input.text", text=text)
@@ -146,7 +146,7 @@ async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: An
 
 
 async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the gateway has taken waits no more."""
+    """Text that the gateway has accepted no longer waits."""
     monkeypatch.setattr("services.http.endpoints.waiting_text.MOST_CHARACTERS", 20)
     async with talking(door, {}) as talk:
         for _ in range(4):

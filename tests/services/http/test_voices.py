@@ -1,4 +1,4 @@
-"""Voices that callers keep, over HTTP."""
+"""Voices that callers create, over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recording(seconds: float = 2.0) -> str:
 
 @pytest.fixture
 async def keeping(tmp_path: Path) -> AsyncIterator[FakeDoor]:
-    """A door before a gateway that keeps voices."""
+    """A door in front of a gateway with a voices' database."""
     async with fake_door({"voices_database": str(tmp_path / "voices.sqlite")}) as door:
         door.behind.codec.detection = codec_pb2.DetectWatermarkResponse()
         yield door

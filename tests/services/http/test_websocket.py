@@ -1,4 +1,4 @@
-"""WS /v1/audio/stream: pieces of text in, sentence marks and audio out; flush, cancel, limits."""
+"""WS /v1/audio/stream: pieces of text in, sentence events and audio out; flush, cancel, limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Talk:
         await self._connection.send(json.dumps(message))
 
     async def next(self) -> dict[str, Any]:
-        """The next message that is no audio."""
+        """The next message that is not audio."""
         while isinstance(message := await asyncio.wait_for(self._connection.recv(), 20), bytes):
             self.audio += message
             self.audio_in.add("binary")
@@ -51,7 +51,7 @@ class Talk:
         return found
 
     async def closed(self) -> int:
-        """The code with which the server closes."""
+        """The code with which the server closes the connection."""
         await asyncio.wait_for(self._connection.wait_closed(), 20)
         assert self._connection.close_code is not None
         return self._connection.close_code
@@ -68,7 +68,7 @@ async def talking(door: FakeDoor, config: dict[str, Any] | None = None, **option
 
 @asynccontextmanager
 async def talk_at(url: str, config: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Talk]:
-    """url: of the door"""
+    """Connects to the door at that URL."""
     url = url.replace("http", "ws", 1) + "/v1/audio/stream"
     async with connect(url, proxy=None, max_size=None, **options) as connection:
         talk = Talk(connection)
@@ -146,7 +146,7 @@ async def test_leaving_client_stops_the_engine(door: FakeDoor) -> None:
 async def test_a_socket_that_the_door_closes_while_it_sends_has_left(
     door: FakeDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As after a missed pong, while the last bytes are still on their way to a slow client."""
+    """As after a missed pong, while bytes are still on their way to a slow client."""
     script = door.behind.engine.script
     script.pause_at = 6
     async with talking(door, {}) as talk:

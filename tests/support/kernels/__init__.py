@@ -1,1 +1,1 @@
-"""Checks of kernels that run on the device and in the interpreter."""
+"""Checks of kernels, on a device, in Triton's interpreter, and of the compiled code."""

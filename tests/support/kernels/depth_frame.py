@@ -1,4 +1,4 @@
-"""Frames of the depth decoder for its kernel, and the check of each of its phases against its plain-torch twin."""
+"""Frames for the depth decoder's kernel, and the comparison of each of its phases with its plain-torch twin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from csm_engine.execution.weights import PackedWeights
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame to make: inputs of positions 0 and 1, what codes are drawn by, and the codes without the kernel."""
+    """A frame to make: the inputs of positions 0 and 1, the sampling, and the codes expected without the kernel."""
 
     first: Tensor
     fed: Tensor
@@ -36,7 +36,7 @@ class Frame:
         return len(self.first)
 
     def again(self, rows: int | None = None) -> Frame:
-        """The first rows of it, all by default. Of its codes, only those of codebook 0 are known."""
+        """The sampling of the first rows, all by default. Its codes are unknown but for codebook 0."""
         here = slice(rows)
         codes = torch.zeros_like(self.expected[here])
         codes[:, 0] = self.expected[here, 0]
@@ -45,7 +45,7 @@ class Frame:
 
 
 def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
-    """On the weights' device. Its codes are of no kernel, but with rows of eight bits where the kernel rounds them."""
+    """A random frame. Its codes are made without the kernel, with rows in eight bits where the kernel rounds them."""
     generator, config, device = torch.Generator().manual_seed(seed), weights.config, weights.device
     hidden = torch.randn(rows, config.backbone.dim, generator=generator).to(device, weights.dtype)
     slots, frame = torch.randperm(rows, generator=generator).to(device), torch.arange(rows, device=device) + 5
@@ -66,14 +66,14 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
 
 
 def left_in(kernel: DepthKernel, frame: Frame) -> list[Tensor]:
-    """The codes, and what a frame leaves in the buffers of its rows; copies."""
+    """Copies of the codes, and of what a frame leaves in the buffers of its rows."""
     buffers, rows = kernel.buffers(frame.rows), frame.rows
     parts = (buffers.x, buffers.square, buffers.qkv, buffers.attended, buffers.inner, buffers.logits)
     return [frame.drawing.codes.clone(), *(part[:rows].clone() for part in parts), buffers.cache.clone()]
 
 
 def in_eight_bits(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """x (rows, n) -> whole numbers of -127..127, and a factor for each row of `block` inputs (rows, n / block)."""
+    """x, (rows, n), as whole numbers from -127 to 127, with a scale for each block of a row, (rows, n / block)."""
     blocks = x.float().view(len(x), -1, block)
     largest = blocks.abs().amax(dim=-1)
     steps = blocks * (127 / largest.clamp_min(1e-30)).unsqueeze(-1)
@@ -81,7 +81,7 @@ def in_eight_bits(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 
 def widened(values: Tensor, factors: Tensor) -> Tensor:
-    """values: (rows, n); factors: (rows, blocks) -> (rows, n) float32."""
+    """The numbers, (rows, n) float32. values: (rows, n). factors: (rows, blocks)."""
     blocks = values.float().reshape(len(values), factors.shape[-1], -1)
     wide: Tensor = (blocks * factors.unsqueeze(-1)).flatten(-2)
     return wide
@@ -121,7 +121,7 @@ def rounded_rows(weights: PackedWeights, rows: int) -> Iterator[None]:
 def check_phases(
     kernel: DepthKernel, weights: PackedWeights, frame: Frame, assert_close: Callable[[Tensor, Tensor], None]
 ) -> Counter[int]:
-    """Runs a frame phase by phase, and holds each against its twin on the very inputs that the phase had.
+    """Runs a frame phase by phase, and compares each with its twin on the same inputs.
 
     Returns how often each phase was checked. The twins run on a CPU.
     """

@@ -1,4 +1,4 @@
-"""Random tensors for kernels, and how near a kernel must come to its plain-torch twin."""
+"""Random tensors for kernels, and how close a kernel must be to its plain-torch twin."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> T
 
 
 def assert_close(ours: Tensor, expected: Tensor, tolerance: float = 2e-2) -> None:
-    """All values together: the difference's length within `tolerance` of the twin's."""
+    """The norm of the difference of all values is within `tolerance` of the twin's norm."""
     ours, expected = ours.float().cpu(), expected.float()
     assert ours.isfinite().all()
     assert (ours - expected).norm() <= tolerance * expected.norm()
 
 
 def assert_rows_close(ours: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Each row, along the last dimension."""
+    """The same for each row along the last dimension."""
     ours, expected = ours.float().cpu(), expected.float()
     assert ours.isfinite().all()
     error = (ours - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-6)

@@ -29,7 +29,7 @@ def _codes(seed: int = 0, frames: int = FRAMES) -> Tensor:
 
 
 def _stream(decoder: MimiDecoder, codes: Tensor, row: int = 0, beside: tuple[int, ...] = ()) -> Tensor:
-    """One stream in a row, which rests every third step while the rows beside it go on."""
+    """Decodes a stream in one row, which pauses every third step while other rows go on."""
     pcm = []
     for index, frame in enumerate(codes):
         mine, others = (torch.zeros(decoder.lane_width, dtype=torch.bool) for _ in range(2))

@@ -20,7 +20,7 @@ FRAMES = 24  # twice what the ring of the fixture holds
 
 
 def _stream(decoder: MimiDecoder, codes: Tensor) -> Tensor:
-    """One stream in the last row, which rests between its frames while another row is computed."""
+    """Decodes a stream in the last row, which pauses between its frames while another row is computed."""
     width, row, pcm = decoder.lane_width, decoder.lane_width - 1, []
     for index, frame in enumerate(codes):
         mine, first = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
@@ -71,7 +71,7 @@ def test_network_of_another_build_is_left_to_the_modules(mimi_folder: Path) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_not_finite_stays_so_to_the_samples(mimi_folder: Path, dtype: torch.dtype) -> None:
-    """An exponential that is clamped would make sound of it."""
+    """A clamped exponential would turn it into sound."""
     mimi = load_mimi(mimi_folder)
     with torch.no_grad():
         mimi.model.decoder.model[0].conv.conv.bias.fill_(torch.nan)

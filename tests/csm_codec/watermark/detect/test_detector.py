@@ -73,7 +73,7 @@ def test_the_phase_that_fits_is_counted_from_the_beginning_of_the_recording(
 def test_more_keys_need_more_symbols(
     silentcipher: SilentCipher, monkeypatch: pytest.MonkeyPatch, num_keys: int, detected: bool
 ) -> None:
-    """Eighteen of twenty are proof for up to 17 keys."""
+    """Eighteen of twenty symbols are enough for up to 17 keys."""
     heard = np.array(frame_symbols(OURS.payload))
     heard[:2] = 1 + heard[:2] % 4
     monkeypatch.setattr(detector, "read_votes", lambda *_: np.eye(5, dtype=np.float32)[heard])

@@ -33,7 +33,7 @@ KEYS = [OTHER, OURS]
 
 
 def tones(key: WatermarkKey, num_frames: int, first: int = 0) -> Pcm:
-    """Noise with the tone of each frame's symbol, centred at multiples of the hop."""
+    """Noise with a tone for each frame's symbol, centred at multiples of the hop."""
     symbols = [frame_symbols(key.payload)[frame % PERIOD] for frame in range(first, first + num_frames)]
     bins = 4 * (1 + np.repeat(symbols, HOP))
     sound = np.sin(2 * np.pi * bins * np.arange(len(bins)) / (2 * HOP))
@@ -46,7 +46,7 @@ def noise(seconds: float, seed: int = 1) -> Pcm:
 
 
 def placed(parts: list[tuple[str, Pcm]]) -> tuple[Pcm, list[tuple[float, float, str]]]:
-    """The parts joined, and where the named ones are, in seconds."""
+    """(the joined parts, the times of the named ones in seconds)"""
     where, position = [], 0
     for name, part in parts:
         if name:
@@ -80,7 +80,7 @@ def test_turns_of_two_keys_between_noise_and_silence_are_found_where_they_are(
 
 
 def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(tone_scheme: SilentCipher) -> None:
-    """The mark of one call runs on through its pauses; that of another begins anew."""
+    """The watermark of one call continues through its pauses; that of another call starts afresh."""
     pause = noise(110 * HOP / RATE_HZ)
     one = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=300 + 110)))
     two = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=7)))
@@ -102,7 +102,7 @@ def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(tone_scheme: Sil
 def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
     tone_scheme: SilentCipher, agreeing: int, doubtful: bool
 ) -> None:
-    """Two messages, of whose twenty symbols so many are right, and silence behind them."""
+    """Two messages of twenty symbols each, of which that many are right, and silence after them."""
     symbols = np.array(frame_symbols(OURS.payload))
     symbols[agreeing:NUM_SYMBOLS] = 1 + symbols[agreeing:NUM_SYMBOLS] % 4
     message = np.full((PERIOD, 5), np.log(0.02), np.float16)
@@ -153,7 +153,7 @@ def test_an_unknown_key_is_not_found(tone_scheme: SilentCipher) -> None:
 
 
 def test_unmarked_sound_of_any_kind_gives_no_stretch(tone_scheme: SilentCipher) -> None:
-    """Steady tones make the decoder read the same symbols again and again, and sure."""
+    """On steady tones the decoder reads the same symbols again and again, with high confidence."""
     random = np.random.default_rng(3)
     keys = [WatermarkKey(str(number), random.bytes(5)) for number in range(most_keys(PERIOD * HOP / RATE_HZ))]
     assert len(keys) == 10
@@ -163,7 +163,7 @@ def test_unmarked_sound_of_any_kind_gives_no_stretch(tone_scheme: SilentCipher) 
 
 
 def test_a_mark_is_found_among_more_keys_than_can_be_told_from_chance(tone_scheme: SilentCipher) -> None:
-    """Which is never true of a search at the stated rate, that no reading passes."""
+    """In a search at the stated rate no reading would pass."""
     random = np.random.default_rng(4)
     most = most_keys(PERIOD * HOP / RATE_HZ)
     keys = [*(WatermarkKey(str(number), random.bytes(5)) for number in range(3 * most)), OURS]

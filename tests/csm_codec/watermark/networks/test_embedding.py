@@ -1,4 +1,4 @@
-"""The embedding network without its future, against the network at the end of a clip."""
+"""The embedding network without look-ahead, compared with the network at the end of a clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH, LAG = 2, 6
 
 
 def _step(network: EmbedNetwork, carriers: torch.Tensor, symbols: torch.Tensor, frame: int, end: int) -> torch.Tensor:
-    """carriers: (frames, WIDTH, bins); symbols: (frames, WIDTH)"""
+    """carriers: (frames, WIDTH, bins). symbols: (frames, WIDTH)."""
     carrier = carriers[frame] if frame < end else torch.full_like(carriers[0], 7.0)
     rows = Rows(torch.full((WIDTH,), frame), torch.full((WIDTH,), end), torch.ones(WIDTH, dtype=torch.bool))
     return network.step(carrier, _on_air(network, symbols, frame), rows)

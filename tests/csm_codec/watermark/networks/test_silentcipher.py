@@ -1,4 +1,4 @@
-"""Loading the published folder layout, strictly, and leaving its statistics alone."""
+"""Loads the published folder layout strictly, and keeps its batch statistics."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import Segment as PromptSegment
 from recipes.builtin_voice.codec.quantizer import DIM, Quantizer
 from recipes.builtin_voice.csm.corpus import Segment, TrainingCorpus
-from recipes.builtin_voice.csm.misheard import Misheard
+from recipes.builtin_voice.csm.misheard import EncoderErrors
 from recipes.builtin_voice.csm.tokenizer import IDS, VOCAB_SIZE, write_tokenizer
 from recipes.builtin_voice.csm.turns import PHONE_PARTS, Turns, packed
 from recipes.builtin_voice.csm.utterances import Utterances
@@ -49,18 +49,18 @@ def write(folder: Path, number: int, split: str = "train") -> Turns:
 
 
 @pytest.fixture(scope="module")
-def misheard() -> Misheard:
+def encoder_errors() -> EncoderErrors:
     generator = torch.Generator().manual_seed(0)
     books = torch.randn(CODEBOOKS, CODES, DIM, generator=generator)
     quantizer = Quantizer(torch.zeros(480), torch.eye(480, DIM), books[0], books[1:])
-    return Misheard(quantizer, torch.device("cpu"))
+    return EncoderErrors(quantizer, torch.device("cpu"))
 
 
 @pytest.fixture
-def corpus(tmp_path: Path, misheard: Misheard) -> TrainingCorpus:
+def corpus(tmp_path: Path, encoder_errors: EncoderErrors) -> TrainingCorpus:
     for number in range(2):
         write(tmp_path, number)
-    return TrainingCorpus(Utterances(tmp_path, "train", torch.device("cpu")), misheard)
+    return TrainingCorpus(Utterances(tmp_path, "train", torch.device("cpu")), encoder_errors)
 
 
 @pytest.fixture
@@ -119,10 +119,10 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
         known: set[int] = set()
         for segment in row:
             swapped = said.voices[segment.utterance] != segment.speaker % 2
-            assert not (segment.is_learned and (segment.is_heard or (swapped and segment.speaker not in known)))
+            assert not (segment.is_learned and (segment.is_recorded or (swapped and segment.speaker not in known)))
             known.add(segment.speaker)
-            seen.add((swapped, segment.is_learned, segment.is_heard))
-        assert not row[-1].is_heard, "what is said comes from no recording"
+            seen.add((swapped, segment.is_learned, segment.is_recorded))
+        assert not row[-1].is_recorded, "what is said comes from no recording"
         assert len({said.voices[s.utterance] != s.speaker % 2 for s in row}) == 1
     assert seen == {
         (False, True, False),

@@ -34,7 +34,7 @@ def test_listener_with_the_grammar_understands_sentences_of_the_domain() -> None
     """Not always each word: flite's noise is another one every time."""
     listener = Recognizer(domain_grammar())
     texts = list(islice(sentences("held-out", 4), 3))
-    counts = [word_errors(text, listener.hear(utter(text, "rms").pcm, 16000)) for text in texts]
+    counts = [word_errors(text, listener.recognize(utter(text, "rms").pcm, 16000)) for text in texts]
     assert sum(wrong for wrong, _ in counts) <= 0.2 * sum(words for _, words in counts)
 
 

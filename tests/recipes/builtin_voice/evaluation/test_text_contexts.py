@@ -9,11 +9,11 @@ import pytest
 
 from csm_engine.types import Segment
 from recipes.builtin_voice.evaluation import text_contexts
-from recipes.builtin_voice.evaluation.sets import Judged
-from recipes.builtin_voice.evaluation.text_contexts import Heard, LongTexts, Window
+from recipes.builtin_voice.evaluation.sets import EvaluationText
+from recipes.builtin_voice.evaluation.text_contexts import LongTexts, PooledRounds, Window
 from recipes.builtin_voice.evaluation.voice import Saying
 
-SENTENCES = [Judged(f"word{'abcdefgh'[index]} again.", ("two words",)) for index in range(8)]
+SENTENCES = [EvaluationText(f"word{'abcdefgh'[index]} again.", ("two words",)) for index in range(8)]
 
 
 class FakeVoice:
@@ -50,10 +50,10 @@ def test_a_window_grows_to_its_most_and_begins_anew_with_its_least(window: str, 
 
 
 def test_windows_are_compared_over_the_same_texts_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hear_all(grammar: None, clips: list[np.ndarray], rate: int, processes: int) -> list[str]:
+    def recognize_all(grammar: None, clips: list[np.ndarray], rate: int, processes: int) -> list[str]:
         return [("two", "one two", "two words")[min(2, int(clip[0]))] for clip in clips]
 
-    monkeypatch.setattr(text_contexts, "hear_all", hear_all)
+    monkeypatch.setattr(text_contexts, "recognize_all", recognize_all)
     voice, (slides, begins) = FakeVoice(), map(Window.of, ("2-2", "1-2"))
     texts = LongTexts(voice, SENTENCES, 8, 1)  # type: ignore[arg-type]
     found = texts.next_round([slides, begins], orders=1)
@@ -61,7 +61,7 @@ def test_windows_are_compared_over_the_same_texts_and_seeds(monkeypatch: pytest.
     assert asked[0] == asked[1]
     for request, _ in voice.asked:
         assert SENTENCES[3].text not in [segment.text for segment in request[:-1]]  # it had no sound
-    rows = [Heard([found]).row(window, slides) for window in (slides, begins)]
+    rows = [PooledRounds([found]).row(window, slides) for window in (slides, begins)]
     assert [row["words"] for row in rows] == [32, 32]
     assert rows[0]["change"] == rows[0]["change_low"] == 0
     low, high = rows[1]["change_low"], rows[1]["change_high"]

@@ -16,7 +16,7 @@ from tests.services.all_in_one.texts.engines import SEALED
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence]:
-    """The engines' sequences, as they end."""
+    """The engines' sequences that have ended."""
     sequences: list[Sequence] = []
     observe_end = EngineMetrics.observe_end
 

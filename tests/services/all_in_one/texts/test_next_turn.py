@@ -1,4 +1,4 @@
-"""The keys and values of an answer of several sentences are used again by the next turn: real engines."""
+"""The next turn reuses the keys and values of an answer of several sentences, with real engines."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def test_the_next_turn_computes_only_what_is_new(
     *earlier, last = ended
     whole = earlier[-1].prompt
     assert last.prompt.rows()[: len(whole)].tobytes() == whole.rows().tobytes()
-    assert last.reused >= len(whole) + FRAMES - 1  # a cut sentence's last frame has no keys yet
+    assert last.reused >= len(whole) + FRAMES - 1  # the last frame of a sentence at its limit has no keys yet
     assert last.prompt.dropped_segments == 0
 
 
 async def test_under_another_text_it_is_another_prompt(
     deployment: Deployment, ended: list[Sequence], conversation: Request
 ) -> None:
-    """One turn, which begins as the first sentence and then goes on with the words of the second."""
+    """One turn, which begins like the first sentence and goes on with the second one's words."""
     answer = await say(deployment, conversation, ANSWER)
     audio = tts_pb2.TurnAudio(sealed_codes=answer.sealed_codes)
     await say(deployment, conversation, "Five.", tts_pb2.Turn(speaker=1, text=ANSWER + " Well.", audio=audio))

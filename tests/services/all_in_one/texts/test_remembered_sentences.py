@@ -1,4 +1,4 @@
-"""Keys and values of a long text are used again, and it goes on elsewhere with the same speech: two real engines."""
+"""A long text reuses keys and values, and goes on at another engine with the same speech. Two real engines."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ SENTENCES = [f"This is {number}." for number in "one two three four five six sev
 async def test_a_long_text_computes_at_most_one_earlier_sentence_again(
     deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """Each sentence computes its own text and the end of the one before, and every third one a sentence of context."""
+    """A sentence prefills its own text and the end of the one before; every third one also a sentence of context."""
     await receive(deployment.stub, asked, [" ".join(SENTENCES)])
     await eventually(lambda: len(ended) == len(SENTENCES))
     computed = [len(sequence.prompt) - sequence.reused for sequence in ended]
-    own = [sequence.prompt.text_token_count + 1 for sequence in ended]  # a cut sentence's last frame has no keys yet
+    own = [
+        sequence.prompt.text_token_count + 1 for sequence in ended
+    ]  # the last frame of a sentence at its limit has no keys yet
     most = [own[0], *(before + FRAMES + after + 1 for before, after in pairwise(own))]
     anew = [number for number in range(1, 10) if computed[number] > own[number] + 2]
     assert anew == [4, 7]

@@ -1,4 +1,4 @@
-"""A text goes on behind any of its sentences, with real engine, codec and mark: no byte differs."""
+"""A text goes on after any of its sentences, with real engine, codec and watermark, and no byte differs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = "The station is closed. Please wait until Monday! Emma is tired."
 def hear(
     sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
 ) -> tuple[bytes, list[bytes], list[int], Any]:
-    """The bytes, the states, where in the bytes each stands, and the summary."""
+    """(bytes, states, position in the bytes of each state, summary)"""
     config = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
     config.sampling_params.seed = 5
     config.stream_config.send_checkpoints = True
@@ -49,7 +49,7 @@ def hear(
     ],
 )
 def test_a_text_goes_on_after_each_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
-    """The mark is continuous with it: its phase and its loudness are in the bytes. Opus is sent from its start."""
+    """So the watermark is continuous in phase and loudness. Opus is sent again from its start."""
     whole, states, places, summary = hear(sealing_tts, audio)
     assert len(states) == 3
     for count, place in enumerate(places, 1):
@@ -63,7 +63,7 @@ def test_a_text_goes_on_after_each_sentence_bit_for_bit(sealing_tts: Any, audio:
 
 @dataclass(frozen=True)
 class Place:
-    """A place inside of a sentence, and what a caller keeps there."""
+    """A point inside a sentence, and what a caller keeps there."""
 
     said: tuple[bytes, ...]
     inside: tuple[bytes, ...]
@@ -74,7 +74,7 @@ class Place:
 def places_inside(
     sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Place | None = None
 ) -> tuple[bytes, list[Place], Any, Any]:
-    """The bytes, the places inside of sentences, the header and the summary."""
+    """(bytes, points inside sentences, header, summary)"""
     config = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
     config.sampling_params.seed = 5
     config.stream_config.send_checkpoints = True
@@ -118,7 +118,7 @@ def places_inside(
     ],
 )
 def test_a_text_goes_on_inside_of_a_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
-    """Opus is sent from its start; at another speed the stream goes on at the sentence, without the engine."""
+    """Opus is sent again from its start. At another speed the stream goes on at the sentence, without the engine."""
     whole, places, _, summary = places_inside(sealing_tts, audio)
     first, later = [place for place in places if not place.said], [place for place in places if place.said]
     assert first and later

@@ -16,7 +16,7 @@ SENTENCES = ("The station is closed.", "Please wait until Monday.", "Emma is tir
 
 
 def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
-    """With the seeds that follow the first and the codes of those before as context; only the mark is another."""
+    """With consecutive seeds, and the earlier sentences' codes as context. Only the watermark differs."""
     with csm_client.Client(voice_target, timeout_s=100) as client:
         turns: list[Turn] = []
         samples, codes = b"", b""
@@ -40,7 +40,7 @@ def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
 
 @pytest.mark.parametrize(("speaker", "words_a_flush"), [(0, 2), pytest.param(1, 100, marks=pytest.mark.slow)])
 def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str, speaker: int, words_a_flush: int) -> None:
-    """Whoever speaks, and where the sentences are shorter than a message of the mark: flushed every two words."""
+    """For both speakers, even if sentences are shorter than the watermark's message: flushed every two words."""
     words = " ".join(SENTENCES).split()
     pieces = [f"{' '.join(words[at : at + words_a_flush])}\n\n" for at in range(0, len(words), words_a_flush)]
     with csm_client.Client(voice_target, timeout_s=100) as client:

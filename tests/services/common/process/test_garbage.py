@@ -1,4 +1,4 @@
-"""Garbage of calls is found soon, and without a look at what a stage has loaded."""
+"""Garbage of calls is collected soon, without a scan of what a stage has loaded."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_what_is_in_use_counts_and_what_was_freed_does_not() -> None:
 
 
 class OtherLibrary:
-    """A C library with none of glibc's functions, as musl's and that of macOS."""
+    """A C library without glibc's functions, like musl and that of macOS."""
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_with_glibc_nothing_is_missing() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 def test_it_is_known_too_when_no_file_can_be_opened() -> None:
-    """As in a flood of connections, whose half messages fill the memory."""
+    """As in a flood of connections with half messages that fill the memory."""
     assert subprocess.check_output([sys.executable, "-c", NO_MORE_FILES], text=True) == "Too many open files 191\n"

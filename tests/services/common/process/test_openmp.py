@@ -1,4 +1,4 @@
-"""Threads of torch sleep while they wait, in every program that loads it."""
+"""Torch's threads sleep instead of spinning while they wait, in every program that loads torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICY = "OMP_WAIT_POLICY"
 
 
 class SettingsAreReadError(Exception):
-    """A program has come so far; it imports torch later."""
+    """The state of a program before it imports torch."""
 
 
 @pytest.mark.parametrize("program", ["engine", "codec", "all_in_one"])

@@ -77,7 +77,7 @@ def test_as_many_files_may_be_open_as_are_allowed(
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.append(new))
     raise_file_limit()
-    raise_file_limit()  # which changes nothing any more
+    raise_file_limit()  # a second call changes nothing
     assert limits == [before, after]
 
 

@@ -89,7 +89,7 @@ class Running:
         assert self.process.stdout.readline() == line + "\n"
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal to the program itself, not to the process that made its namespace."""
+        """Sends a signal to the program itself, not to the parent that made its namespace."""
         pid = self.process.pid
         if self._inside:
             pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
@@ -109,7 +109,7 @@ def running(program: str, prefix: Sequence[str]) -> Iterator[Running]:
 
 
 def told(process: subprocess.Popen[str]) -> str:
-    """What a program that has ended wrote to standard error."""
+    """Waits for the program's end. Returns what it wrote to standard error."""
     assert process.stderr is not None
     return process.stderr.read()
 

@@ -1,4 +1,4 @@
-"""Every failing call carries details; every call leaves one line and is counted as what it was."""
+"""Every failing call carries details; every call has one line in the log, and is counted by its outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 
 
 class Panic(BaseException):
-    """As libraries in Rust raise."""
+    """An error such as libraries in Rust raise."""
 
 
 def raising(error: BaseException) -> Any:
@@ -180,7 +180,7 @@ async def ended(stage: Any) -> str:
 
 
 async def test_cancel_reaches_a_generator_handler_and_is_counted(stage: Any) -> None:
-    call = stage.stub.StreamDecode(timeout=60)  # a deadline that is far away is none that has passed
+    call = stage.stub.StreamDecode(timeout=60)  # a deadline far away has not passed
     await call.write(codec_pb2.StreamDecodeRequest())
     await call.read()
     call.cancel()
@@ -189,7 +189,7 @@ async def test_cancel_reaches_a_generator_handler_and_is_counted(stage: Any) -> 
 
 
 async def test_deadline_is_counted_as_deadline(stage: Any) -> None:
-    for timeout_s in (0.3, 3.0, 30.0):  # where a machine is busy it may pass before the handler has begun
+    for timeout_s in (0.3, 3.0, 30.0):  # on a busy machine the first may pass before the handler has begun
         call = stage.stub.StreamDecode(timeout=timeout_s)
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(codec_pb2.StreamDecodeRequest())

@@ -1,4 +1,4 @@
-"""Who watches the health of a stage learns each change, whatever the others that watch it do."""
+"""Every watcher of a stage's health gets each change, whatever other watchers do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Watcher:
-    """The call of one who watches readiness, and takes answers when it is let."""
+    """A Watch call for readiness, whose caller reads answers when the test lets it."""
 
     def __init__(self) -> None:
         self.may, self.taken = asyncio.Event(), list[int]()

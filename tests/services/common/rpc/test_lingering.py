@@ -1,4 +1,4 @@
-"""The end of a call whose caller still writes: what is read on, for how long, and what a cancelled read costs."""
+"""The end of a call whose caller still writes: what is still read, for how long, and the cost of a cancelled read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calls end when memory runs short, and which do not."""
+"""Which calls are ended when memory runs short, and which are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT, MESSAGE = 1000, 100
 
 
 class Process:
-    """A process whose memory the test sets, and the reads that wait in it."""
+    """A process with the memory use that the test sets, and its pending reads."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.used, self.ends, self.reliefs = 0, 0, 0
@@ -30,12 +30,12 @@ class Process:
         self.held = ExitStack()
 
     def wait(self, *names: str) -> None:
-        """More reads, named as their caller and a number."""
+        """Adds reads, named by their caller and a number."""
         for name in names:
             self.waits[name] = self.held.enter_context(self.guard.waiting(name[0]))
 
     def check(self, used: int) -> str:
-        """The names of those that have ended so far."""
+        """The names of the reads that have ended so far."""
         self.used = used
         self.guard.check()
         return " ".join(name for name, wait in self.waits.items() if wait.done())
@@ -61,7 +61,7 @@ async def test_those_of_the_caller_with_most_reads_end_first() -> None:
     process = Process()
     process.wait("a1", "b1", "b2", "b3", "c1")
     assert process.check(LIMIT + 2 * MESSAGE) == "b1 b2"
-    assert process.check(LIMIT + 1) == "a1 b1 b2"  # each has one, so the oldest caller
+    assert process.check(LIMIT + 1) == "a1 b1 b2"  # each has one, so the oldest caller's goes first
 
 
 async def test_relief_is_told_once_also_when_no_read_waits_any_more() -> None:
@@ -105,7 +105,7 @@ async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(m
     with pytest.raises(StatusError, match="short of memory") as raised:
         await anext(messages)
     assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
-    async with asyncio.timeout(0.1):  # less than it lingers for callers that still write
+    async with asyncio.timeout(0.1):  # less than it waits for callers that still write
         await messages.discard()
     assert process.ends == 1
     messages.close()
@@ -113,7 +113,7 @@ async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(m
 
 
 async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
-    """What the guard has counted as ended has ended, so no check counts a call that goes on."""
+    """A call that the guard counts as ended has ended, so that no check counts it again."""
     process = Process()
     comes: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
 
@@ -132,7 +132,7 @@ async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
 
 
 async def test_a_look_that_takes_long_comes_seldom_while_memory_is_not_short() -> None:
-    """Where freed memory is in a million pieces: the event loop has a fifth of its time for it at most."""
+    """When freed memory is in a million pieces, returning it takes at most a fifth of the event loop's time."""
     looks: list[float] = []
 
     def look() -> int:

@@ -1,4 +1,4 @@
-"""Values of a message, counted before it is parsed: compared with those of the parsed message."""
+"""The number of values in a message, counted before it is parsed, compared with the parsed message."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from google.protobuf.message import DecodeError, Message
 from services.common.rpc.messages import MOST_VALUES, _count, has_too_many_values
 
 KIND = tts_pb2.StreamSynthesizeRequest.DESCRIPTOR
-FILLING = b"\x7a" + b"\xc0\xb8\x02" + bytes(40_000)  # an unknown field, one value: bytes that few messages need
+FILLING = b"\x7a" + b"\xc0\xb8\x02" + bytes(40_000)  # an unknown field with one value of many bytes
 A_GROUP = b"\x7b\x7c"
 
 
 def values_of(message: Message) -> int:
-    """The same of a parsed message."""
+    """The number of values in a parsed message."""
     count = 0
     for field, value in message.ListFields():
         if field.message_type is None:

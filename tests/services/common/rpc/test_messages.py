@@ -1,4 +1,4 @@
-"""Bytes that are no message: INVALID_ARGUMENT with a reason, and one line in the log, on every port and method."""
+"""Bytes that are no message are INVALID_ARGUMENT with a reason, and one line in the log, on every port and method."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_message_of_a_stream_is_refused(stage: Any, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("before", [0, 2])
 async def test_a_message_of_too_many_values_is_refused(stage: Any, before: int) -> None:
-    """They are of fields that nobody knows."""
+    """They are in unknown fields."""
 
     async def requests() -> AsyncIterator[bytes]:
         for _ in range(before):
@@ -93,7 +93,7 @@ async def test_so_it_is_on_the_health_port(
 
 
 async def test_metadata_that_is_not_utf8_is_not_logged_raw(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Sent as a client of HTTP/2 could that does not check what it sends."""
+    """Sent by an HTTP/2 client that does not validate what it sends."""
     caplog.set_level(logging.INFO)
     logger, guard = logging.getLogger(GRPC_LOGGER), GrpcFilter()
     logger.addFilter(guard)
@@ -133,7 +133,7 @@ def test_other_lines_of_the_library_stay() -> None:
 
 
 def test_an_answer_to_a_caller_that_has_left_is_no_traceback() -> None:
-    """A status that meets the end of its call, as the library logs it."""
+    """The gRPC library's log entry for a status that comes after the call's end."""
     try:
         raise RuntimeError("execute_batch")
     except RuntimeError:

@@ -123,7 +123,7 @@ async def test_metrics_count_calls_by_code(stage: Any) -> None:
 
 
 async def test_a_stage_takes_more_calls_on_one_connection_than_a_gateway() -> None:
-    """A gateway has one connection to each engine and codec."""
+    """A gateway has a single connection to each engine and codec."""
     engine = FakeEngine()
     engine.script.pause_at = 0
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService")
@@ -146,7 +146,7 @@ def test_connections_have_keepalive_and_a_limit_of_messages() -> None:
 
 
 async def test_connections_that_say_nothing_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probes of a stage, and its calls of others, need files too."""
+    """A stage's probes and its calls to other stages need files too."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (OTHER_FILES + 3, 4096))
     server = StageServer(StageSettings(host="127.0.0.1"), [])
     await server.start()
@@ -156,7 +156,7 @@ async def test_connections_that_say_nothing_leave_room_for_other_files(monkeypat
         for reader, _ in silent:
             with suppress(ConnectionError):
                 greeted += await reader.read(1) != b""
-        for _, writer in silent:  # only now: one that is gone makes room for another
+        for _, writer in silent:  # only now, as a closed one would make room for another
             writer.close()
         assert greeted == 3
     finally:

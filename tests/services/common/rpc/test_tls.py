@@ -1,4 +1,4 @@
-"""TLS on the API port: who gets in, and certificates that are replaced while it runs."""
+"""TLS on the API port: which clients are accepted, and certificates that are replaced while it runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def serving(**files: Any) -> Any:
 
 
 async def ask(server: StageServer, credentials: grpc.ChannelCredentials | None) -> str:
-    """The answer, or the name of the status, over a connection of its own."""
+    """Calls over a new connection. Returns the answer, or the name of the status."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     target = f"localhost:{server.port}"
     if credentials is None:

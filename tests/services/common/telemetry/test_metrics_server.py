@@ -23,7 +23,7 @@ async def test_caller_that_resets_its_connection_leaves_no_traceback(capfd: pyte
         connection.sendall(b"GET /metr")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as answer:
-        assert answer.status == 200  # of a later connection, so the first one has its thread
+        assert answer.status == 200  # a later connection is served, so the first one has its thread
     await server.stop()
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:
@@ -76,7 +76,7 @@ async def test_connections_that_never_end_give_way_to_a_scrape(monkeypatch: pyte
     address = ("127.0.0.1", server.port)
     endless = [socket.create_connection(address, timeout=60) for _ in range(2)]
     for connection in endless:
-        connection.sendall(b"GET /metr")  # as one that sends a byte now and then
+        connection.sendall(b"GET /metr")  # like a client that sends a byte now and then
     await _is_scraped_at_last(address)
     for connection in endless:
         with connection:
@@ -85,7 +85,7 @@ async def test_connections_that_never_end_give_way_to_a_scrape(monkeypatch: pyte
 
 
 async def _is_scraped_at_last(address: tuple[str, int]) -> None:
-    """Asks until the threads of other connections have ended."""
+    """Requests until the threads of other connections have ended."""
     for _ in range(600):  # until their threads have ended
         with socket.create_connection(address, timeout=60) as later:
             later.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")

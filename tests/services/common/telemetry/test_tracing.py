@@ -1,4 +1,4 @@
-"""Tracing is free when it is off, and costs no call anything when its collector is slow, gone or never answers."""
+"""Tracing costs nothing when it is off, and delays no call when its collector is slow, gone or silent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def silent_port() -> Any:
-    """Takes connections and never answers."""
+    """A collector that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -81,14 +81,14 @@ async def test_nothing_is_imported_when_it_is_off() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert len(done.stdout.splitlines()) == 2  # the call was made, though no engine answers
+    assert len(done.stdout.splitlines()) == 2  # the call was made, although no engine answers
 
 
 async def test_missing_package_stops_the_start_and_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delitem(sys.modules, "services.common.telemetry.otlp")
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)  # as if it were not there
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)  # as if it were not installed
     settings = StageSettings(trace_endpoint="http://collector:4317")
     with pytest.raises(TracingPackagesError, match="--trace-endpoint needs the package opentelemetry.sdk.resources"):
         open_tracer(settings, "codec")
@@ -106,7 +106,7 @@ async def test_calls_are_as_fast_without_an_answering_collector(
 ) -> None:
     monkeypatch.setattr(tracing, "STOP_S", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", f"{SENDING_S:.0f}")
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")  # it tries to send during the calls
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")  # so that it tries to export during the calls
     port = free_port if collector_is == "gone" else silent_port
     async with traced_stage(stage.codec, f"http://127.0.0.1:{port}") as (_, stub):
         await stub.GetCodecInfo(REQUEST)
@@ -119,7 +119,7 @@ async def test_calls_are_as_fast_without_an_answering_collector(
 async def test_last_spans_are_sent_when_the_stage_stops(stage: Any, collector: Any) -> None:
     async with traced_stage(stage.codec, collector.endpoint) as (_, stub):
         await stub.GetCodecInfo(REQUEST)
-        assert collector.spans == []  # they leave in batches
+        assert collector.spans == []  # spans are exported in batches
     assert collector.only("GetCodecInfo").service == "codec"
 
 

@@ -16,7 +16,7 @@ PER_CONNECTION = 2
 
 
 async def speaking(door: FakeDoor, body: dict[str, Any], count: int) -> list[asyncio.Task[httpx.Response]]:
-    """So many requests, once all of them have reached the engine."""
+    """Makes that many requests, and returns them when all have reached the engine."""
     asked = [asyncio.create_task(door.client.post(SPEECH, json=body)) for _ in range(count)]
     await eventually(lambda: len(door.behind.engine.calls) >= count, 20)
     return asked

@@ -1,4 +1,4 @@
-"""A gateway that is killed behind the door: what is said over HTTP goes on at another one, and no byte differs."""
+"""A gateway that is killed behind the door: speech over HTTP goes on at another one, and no byte differs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WORDS = "One is here. Two is here."
 
 @asynccontextmanager
 async def door_of(gateways: Gateways) -> AsyncIterator[HttpStage]:
-    """A door that is connected to both gateways and takes them in turn."""
+    """A door that is connected to two gateways, and uses them in turn."""
     settings: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "metrics_port": -1, "drain_seconds": 0.0}
     stage = await start_http(HttpSettings(gateway_target=gateways.target, **settings))
     try:
@@ -99,7 +99,7 @@ async def test_a_text_of_a_websocket_goes_on_at_another_gateway(tmp_path: Path) 
 
 
 async def test_a_text_of_a_websocket_goes_on_inside_of_the_sentence_that_was_lost(tmp_path: Path) -> None:
-    """What the engine had made of it, and the door was told, is not made again."""
+    """Frames of a checkpoint that the door has received are not made again."""
     async with running_gateways(tmp_path, seals=True) as gateways, door_of(gateways) as door:
         engine = gateways.deployment.engine
         engine.calls.clear()

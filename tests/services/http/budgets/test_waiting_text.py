@@ -1,4 +1,4 @@
-"""Text of WebSocket sessions that the gateway has not taken yet: how much it may be, and that it is given back."""
+"""Text of WebSocket sessions that waits for the gateway: its limit, and that its budget is given back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = "How are you? " * 30
 
 
 async def while_one_speaks(door: FakeDoor, talk: Talk, *texts: str) -> None:
-    """The first utterance speaks and does not end; these wait behind it."""
+    """Utterances that wait behind a first one, which does not end."""
     door.behind.engine.script.pause_at = 1
     for text in ("One.", *texts):
         await talk.say(type="input.text", text=text)
@@ -34,7 +34,7 @@ async def test_the_utterances_of_a_session_have_room_together(door: FakeDoor, mo
     monkeypatch.setattr(waiting_text, "MOST_CHARACTERS", 2 * len(LONG))
     async with talking(door, {}) as talk:
         await while_one_speaks(door, talk, LONG, LONG, "One more.")
-        # The sound of the one that speaks may come before.
+        # Audio of the first utterance may come before.
         assert (await talk.until("error"))[-1]["error"]["code"] == "text_too_fast"
         assert await talk.closed() == 1013
     await eventually(lambda: not door.stage.door.bodies.held, 10)
@@ -89,7 +89,7 @@ async def test_messages_that_wait_for_their_session_count_as_bodies(monkeypatch:
         await eventually(lambda: bodies.held > 60_000 - FREE_BYTES, 10)
         await second.say(type="input.text", text="a" * 60_000)
         assert await second.closed() == 1013
-        for _ in range(1000):  # short ones cost more than their bytes
+        for _ in range(1000):  # short texts cost more memory than their bytes
             await first.say(type="input.flush")
         may_go_on.set()
         assert (await first.next())["type"] == "error"  # there is no client to be asked

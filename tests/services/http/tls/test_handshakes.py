@@ -25,5 +25,5 @@ async def test_handshake_that_does_not_end_closes_the_connection(tmp_path: Path,
     async with fake_door(header_timeout_seconds=1.0, **Authority().write(tmp_path)) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
         writer.write(start)
-        await asyncio.wait_for(reader.read(), 20)  # to the end of the connection; asyncio's own bound is 60 s
+        await asyncio.wait_for(reader.read(), 20)  # until the connection is closed; asyncio's own bound is 60 s
         writer.close()

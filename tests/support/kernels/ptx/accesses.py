@@ -59,7 +59,7 @@ def access(name: str, operands: Sequence[str], guarded: Reader) -> Step:
 
 
 def _added(operands: Sequence[str], dtype: type[np.generic], guarded: Reader) -> Step:
-    """atom.add: a lane after the other."""
+    """atom.add, one lane after the other."""
     to, where, value = operands
     address, added = address_of(where, np.uint64), reader(value, dtype)
     size = np.dtype(dtype).itemsize

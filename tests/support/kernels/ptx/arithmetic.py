@@ -1,4 +1,4 @@
-"""PTX instructions that make a value of values, lane by lane: no memory, no other lane."""
+"""PTX instructions that compute a value from values, lane by lane, without memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IGNORED = {"rn", "ftz", "approx", "full", "lo", "uni"}
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """sources: a type for each operand; result: of the function."""
+    """A function of registers. sources: the type of each operand. result: the type of the result."""
 
     sources: tuple[type[np.generic], ...]
     function: Callable[..., Lanes]
@@ -45,7 +45,7 @@ _ALONE: dict[str, Callable[..., Any]] = {
 
 
 def operation(name: str) -> Operation | None:
-    """None for an instruction of another kind. Raises: KeyError for a variant that is not known."""
+    """The operation of an instruction; None for one of another kind. Raises: KeyError for an unknown variant."""
     kind, *words = (word for word in name.split(".") if word not in _IGNORED)
     last = words[-1] if words else ""
     if kind in _ALONE:
@@ -90,7 +90,7 @@ def _product(kind: str, words: list[str]) -> Operation:
 
 
 def _by_halves(function: Callable[..., Any]) -> Callable[..., Lanes]:
-    """Of two bfloat16 in each of two registers."""
+    """An operation on two bfloat16 in each register."""
 
     def of(a: Lanes, b: Lanes) -> Lanes:
         pairs = zip(halves(a), halves(b), strict=True)
@@ -100,7 +100,7 @@ def _by_halves(function: Callable[..., Any]) -> Callable[..., Lanes]:
 
 
 def _quotient(a: Lanes, b: Lanes) -> Lanes:
-    """Towards zero."""
+    """Rounds towards zero."""
     whole = np.abs(a.astype(np.int64)) // np.abs(b.astype(np.int64))
     return (whole * np.sign(a) * np.sign(b)).astype(a.dtype)
 
@@ -123,7 +123,7 @@ def _field(a: Lanes, first: Lanes, length: Lanes) -> Lanes:
 
 
 def _permuted(a: Lanes, b: Lanes, selector: Lanes) -> Lanes:
-    """Four of the eight bytes of a and b; the highest bit of a selector's part asks for the byte's sign instead."""
+    """Four of the eight bytes of a and b. The highest bit of a selector's part selects the byte's sign instead."""
     source = np.stack([(word >> np.uint32(8 * byte)) & np.uint32(255) for word in (a, b) for byte in range(4)])
     result, lanes = np.zeros_like(a), np.arange(len(a))
     for byte in range(4):

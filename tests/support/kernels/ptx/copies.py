@@ -1,4 +1,4 @@
-"""Copies from global to shared memory that run beside the warp (cp.async).
+"""Asynchronous copies from global to shared memory (cp.async).
 
 Until the warp waits for it, a copy has only destroyed what it will overwrite.
 """
@@ -20,7 +20,7 @@ class _Copy:
 
 
 class Copies:
-    """Of one warp."""
+    """The running copies of one warp."""
 
     def __init__(self, memory: GlobalMemory, shared: SharedMemory, warp: int) -> None:
         self._memory, self._shared, self._warp = memory, shared, warp
@@ -28,7 +28,7 @@ class Copies:
         self._groups: list[list[_Copy]] = []
 
     def start(self, to: Lanes, source: Lanes, size: int, read: Lanes, active: Lanes) -> None:
-        """to, source: addresses; read: bytes that are read, `size` or none. Raises: Race."""
+        """Starts a copy. to, source: addresses. read: bytes that are read, `size` or 0. Raises: Race."""
         copied = read[active] == size
         if (read[active][~copied] != 0).any():
             raise NotImplementedError(f"a copy of {size} bytes that reads {read[active]}")
@@ -42,7 +42,7 @@ class Copies:
         self._open = []
 
     def wait(self, most: int) -> None:
-        """Until at most so many groups are on their way."""
+        """Waits until at most that many groups are running."""
         while len(self._groups) > most:
             for copy in self._groups.pop(0):
                 values = self._memory.read(copy.source, copy.size, copy.copied)

@@ -1,4 +1,4 @@
-"""The step of each instruction: what it reads, does and writes. NotImplementedError for one that is not known."""
+"""The step of each instruction: what it reads, computes and writes. Unknown ones raise NotImplementedError."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTHING = ("fence", "membar", "wgmma.fence", "bar.warp", "griddepcontrol", "pra
 
 
 def kernel_of(text: str) -> Kernel:
-    """The steps of compiled text."""
+    """The steps of all functions."""
     entry, functions = functions_of(text)
     return Kernel(entry, functions, {name: _steps(function) for name, function in functions.items()})
 
@@ -65,7 +65,7 @@ def _computed(found: Operation, operands: Sequence[str]) -> Reader:
 
 
 def _regrouped(operands: Sequence[str]) -> Step:
-    """mov between one register and several that hold its parts, the lowest first."""
+    """mov between one register and several with its parts, the lowest first."""
     to, source = operands
     if to.startswith("{"):
         names = names_in(to)

@@ -1,4 +1,4 @@
-"""Launches of Triton's that run here: compiled for sm_90, then run instruction by instruction over tensors of the CPU.
+"""Runs Triton's launches on a CPU: compiled for sm_90, and executed instruction by instruction on CPU tensors.
 
 Needs TRITON_INTERPRET=0 from the start of the process.
 """
@@ -30,7 +30,7 @@ kernel = cache(kernel_of)
 
 @contextmanager
 def compiled_kernels(seed: int = 0, edit: Callable[[str], str] = str) -> Iterator[list[str]]:
-    """Inside, tensors of the CPU say that they are on CUDA, and launches run here. Gives the names of those that ran.
+    """While it lasts, CPU tensors claim to be on CUDA, and launches run here. Yields the names of launched kernels.
 
     edit: of the compiled text, for tests of faults.
     """
@@ -50,7 +50,7 @@ def compiled_kernels(seed: int = 0, edit: Callable[[str], str] = str) -> Iterato
 
 
 def run(launch: Launch, order: random.Random, edit: Callable[[str], str] = str) -> None:
-    """Runs all programs: at once where the launch is cooperative, otherwise one by one. Warps take turns by chance."""
+    """Runs all programs: together if the launch is cooperative, otherwise one by one. Warps alternate at random."""
     compiled = launch.compile()
     memory = GlobalMemory(launch.tensors)
     grid = _grid(launch)
@@ -70,7 +70,7 @@ def run(launch: Launch, order: random.Random, edit: Callable[[str], str] = str) 
 
 
 class _Program:
-    """One program: its warps, and which of them wait at its barrier."""
+    """A program: its warps, and those that wait at its barrier."""
 
     def __init__(
         self, code: Kernel, place: tuple[int, ...], grid: tuple[int, ...], memory: GlobalMemory,
@@ -124,7 +124,7 @@ def _grid(launch: Launch) -> tuple[int, ...]:
 
 
 def _parameters(launch: Launch, compiled: Any, memory: GlobalMemory) -> list[Lanes]:
-    """What the kernel is given: the arguments that are no constants, and two places of scratch, which none uses."""
+    """The kernel's parameters: the arguments that are not constants, and two unused pointers to scratch memory."""
     given = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False)) | launch.options
     values: list[Lanes] = []
     for name, kind in compiled.src.signature.items():

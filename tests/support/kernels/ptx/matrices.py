@@ -1,4 +1,4 @@
-"""Instructions of whole warps over matrices: products of tensor cores, and matrices from and to shared memory."""
+"""Instructions of whole warps for matrices: tensor core products, and loads from and stores to shared memory."""
 
 from __future__ import annotations
 

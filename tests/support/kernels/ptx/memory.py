@@ -1,4 +1,4 @@
-"""Global memory and the shared memory of a program, and who touches it when.
+"""Global memory, and the shared memory of a program with a record of which warp touches it when.
 
 Between two barriers of a program, two of its warps touch a byte of shared memory only if both read it; anything else is
 a Race. (Writing what stands there already is nothing.) A copy that is on its way has destroyed what it will overwrite.
@@ -22,15 +22,15 @@ _PLACES = np.arange(64)
 
 
 class Race(AssertionError):
-    """Two warps, or a warp and a copy or product of its own that has not ended, touch the same bytes."""
+    """Two warps touch the same bytes, or a warp and its own running copy or product do."""
 
 
 class OutOfBounds(AssertionError):
-    """An access beside the tensors of a launch, or beside a program's shared memory."""
+    """An access outside the tensors of a launch, or outside a program's shared memory."""
 
 
 class GlobalMemory:
-    """The tensors of a launch, each at an address of its own."""
+    """The tensors of a launch, at different addresses."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._bytes: list[Lanes] = []
@@ -47,7 +47,7 @@ class GlobalMemory:
         return self._base[storage.data_ptr()] + int(tensor.storage_offset()) * tensor.element_size()
 
     def read(self, addresses: Lanes, size: int, active: Lanes) -> Lanes:
-        """(lanes, size) uint8; zeros where not active."""
+        """The bytes at addresses, (lanes, size) uint8; zeros for inactive lanes."""
         result = np.zeros((len(addresses), size), np.uint8)
         for number, lanes in self._places(addresses, size, active):
             offset = (addresses[lanes] & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -65,7 +65,7 @@ class GlobalMemory:
         self._places(addresses, size, active)
 
     def _places(self, addresses: Lanes, size: int, active: Lanes) -> list[tuple[int, Lanes]]:
-        """Which lanes are in which tensor."""
+        """For each tensor, the lanes whose addresses are in it."""
         if not active.any():
             return []
         places = []
@@ -84,7 +84,7 @@ class GlobalMemory:
 
 
 class SharedMemory:
-    """Of one program."""
+    """The shared memory of one program."""
 
     def __init__(self, size: int) -> None:
         self.bytes = np.full(size, _UNWRITTEN, np.uint8)
@@ -96,7 +96,7 @@ class SharedMemory:
         self._now += _WARPS
 
     def read(self, addresses: Lanes, size: int, warp: int) -> Lanes:
-        """addresses: (n,) -> (n, size) uint8."""
+        """The bytes at addresses, (n, size) uint8. addresses: (n,)."""
         place, me = self._place(addresses, size), self._now + warp
         written, read = self._written[place], self._read[place]
         if ((written >= self._now) & (written != me)).any():

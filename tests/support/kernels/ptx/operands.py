@@ -1,4 +1,4 @@
-"""Operands of instructions: what is read of registers and of the text, and what is written."""
+"""Operands of instructions: reads of registers and constants, and writes of registers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def every_lane(registers: Registers) -> Lanes:
 
 
 def lanes_of(instruction: Instruction) -> Reader:
-    """Which lanes take part."""
+    """The lanes that take part in an instruction."""
     if instruction.guard is None:
         return every_lane
     register, negated = instruction.guard

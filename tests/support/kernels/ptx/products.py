@@ -1,4 +1,4 @@
-"""Products of a warp group that run beside the warp (wgmma).
+"""Asynchronous products of a warp group (wgmma).
 
 Until the warp waits for it, a product's sums are no numbers. What it reads from shared memory must be there when it
 starts, and still be there when the warp has waited: it may read at any time between.
@@ -47,7 +47,7 @@ class _Product:
 
 
 class Products:
-    """Of one warp."""
+    """The running products of one warp."""
 
     def __init__(self, shared: SharedMemory, warp: int) -> None:
         self._shared, self._warp = shared, warp
@@ -58,7 +58,7 @@ class Products:
     def start(
         self, sums: tuple[str, ...], before: list[Lanes] | None, left: Sequence[Lanes] | Tile, right: Tile
     ) -> None:
-        """before: what the product is added to, None for zeros; left: four registers or a tile of 64 rows."""
+        """Starts a product. before: the sums to add to, None for zeros. left: four registers or a tile of 64 rows."""
         tiles = (left, right) if isinstance(left, Tile) else (right,)
         seen = tuple(tile.read(self._shared, self._warp) for tile in tiles)
         rows = from_bf16(seen[0]) if isinstance(left, Tile) else left_bf16(list(left))
@@ -73,7 +73,7 @@ class Products:
         self._open = []
 
     def wait(self, most: int) -> dict[str, Lanes]:
-        """Until at most so many groups are on their way. Returns the registers that have their sums now."""
+        """Waits until at most that many groups are running. Returns the registers that have their sums now."""
         ended: set[tuple[str, ...]] = set()
         while len(self._groups) > most:
             for product in self._groups.pop(0):

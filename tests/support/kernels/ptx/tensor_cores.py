@@ -1,4 +1,4 @@
-"""Fragments of tensor core instructions: which lane has which value of a matrix. Sums are in float32 or int32.
+"""The layouts of tensor core instructions: which lane has which value of a matrix. Sums are in float32 or int32.
 
 Source: PTX ISA 8.7, 9.7.14 (mma, ldmatrix, stmatrix) and 9.7.15 (wgmma and its descriptors of shared memory).
 """
@@ -15,7 +15,7 @@ _GROUP, _MEMBER = LANE // 4, LANE % 4  # rows and pairs of columns
 
 
 def left_bf16(registers: list[Lanes]) -> Lanes:
-    """Four registers of a warp -> (16, 16) float32."""
+    """The matrix in four registers of a warp, (16, 16) float32."""
     matrix = np.zeros((16, 16), np.float32)
     for number, register in enumerate(registers):
         row, column = _GROUP + 8 * (number % 2), 2 * _MEMBER + 8 * (number // 2)
@@ -25,7 +25,7 @@ def left_bf16(registers: list[Lanes]) -> Lanes:
 
 
 def right_bf16(registers: list[Lanes]) -> Lanes:
-    """Two registers -> (16, 8) float32."""
+    """The matrix in two registers, (16, 8) float32."""
     matrix = np.zeros((16, 8), np.float32)
     for number, register in enumerate(registers):
         for offset, half in enumerate(halves(register)):
@@ -34,7 +34,7 @@ def right_bf16(registers: list[Lanes]) -> Lanes:
 
 
 def left_int8(registers: list[Lanes]) -> Lanes:
-    """Four registers -> (16, 32) int32."""
+    """The matrix in four registers, (16, 32) int32."""
     matrix = np.zeros((16, 32), np.int32)
     for number, register in enumerate(registers):
         row, column = _GROUP + 8 * (number % 2), 4 * _MEMBER + 16 * (number // 2)
@@ -44,7 +44,7 @@ def left_int8(registers: list[Lanes]) -> Lanes:
 
 
 def right_int8(registers: list[Lanes]) -> Lanes:
-    """Two registers -> (32, 8) int32."""
+    """The matrix in two registers, (32, 8) int32."""
     matrix = np.zeros((32, 8), np.int32)
     for number, register in enumerate(registers):
         for offset in range(4):
@@ -73,14 +73,14 @@ def from_sums(matrix: Lanes) -> list[Lanes]:
 
 
 def from_matrix(rows: Lanes, *, transposed: bool) -> Lanes:
-    """What ldmatrix gives the lanes of one matrix of 8 rows of 16 bytes: (8, 16) uint8 -> uint32."""
+    """The lanes' values, uint32, after ldmatrix of one matrix, (8, 16) uint8."""
     values = np.ascontiguousarray(rows).view(np.uint16)  # (8, 8)
     values = values.T if transposed else values
     return np.ascontiguousarray(values).view(np.uint32)[_GROUP, _MEMBER]
 
 
 def to_matrix(register: Lanes, *, transposed: bool) -> Lanes:
-    """What stmatrix writes: uint32 of the lanes -> (8, 16) uint8."""
+    """The matrix, (8, 16) uint8, that stmatrix writes from the lanes' values, uint32."""
     values = np.ascontiguousarray(register.reshape(8, 4)).view(np.uint16)
     return np.ascontiguousarray(values.T if transposed else values).view(np.uint8)
 

@@ -1,4 +1,4 @@
-"""PTX text as functions of instructions. It knows no instruction's meaning.
+"""Parses PTX text into functions of instructions. It knows no instruction's meaning.
 
 Source: Parallel Thread Execution ISA 8.7, https://docs.nvidia.com/cuda/parallel-thread-execution.
 """
@@ -19,7 +19,7 @@ _PARAMETER = re.compile(r"\.param\b[^,)]*?([\w$]+)(?:\[\d+\])?\s*(?=[,)])")
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """name: with its types; guard: the register that must be true, and whether it must be false instead."""
+    """name: with its types. guard: (the register that must be true, whether it must be false instead)."""
 
     name: str
     operands: tuple[str, ...]
@@ -64,7 +64,7 @@ class _Head:
 
 
 def _head(text: str, place: int) -> tuple[_Head, int]:
-    """What stands before a function's body, and where the body (or the semicolon of a declaration) is."""
+    """For each function, what precedes its body, and the position of the body or of a declaration's semicolon."""
     results = ""
     if text[place:].lstrip().startswith("("):
         first = text.index("(", place)
@@ -79,7 +79,7 @@ def _head(text: str, place: int) -> tuple[_Head, int]:
 
 
 def _end(text: str, first: int, opening: str, closing: str) -> int:
-    """Where the bracket at `first` ends."""
+    """The position of the bracket that closes the one at `first`."""
     depth = 0
     for found in re.compile(f"[{opening}{closing}]").finditer(text, first):
         depth += 1 if found[0] == opening else -1

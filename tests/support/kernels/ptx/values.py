@@ -27,7 +27,7 @@ _WIDTHS = {"%p": 1, "%rs": 16, "%r": 32, "%rd": 64, "%f": 32, "%fd": 64}
 
 
 def width_of(register: str) -> int:
-    """Bits of a register."""
+    """The number of bits of a register."""
     name, _, bits = register.partition(":")
     return int(bits) if bits else _WIDTHS[name.rstrip("0123456789")]
 
@@ -53,7 +53,7 @@ def to_register(values: Lanes, width: int) -> Lanes:
 
 
 def immediate(text: str, dtype: type[np.generic]) -> Lanes:
-    """A number in the text, in all lanes. Raises: ValueError for what is none."""
+    """A number of the text in all lanes. Raises: ValueError for anything else."""
     if text.startswith("0f"):
         return np.full(LANES, struct.unpack("<f", struct.pack("<I", int(text[2:], 16)))[0], np.float32)
     if text.startswith("0d"):
@@ -68,33 +68,33 @@ def immediate(text: str, dtype: type[np.generic]) -> Lanes:
 
 
 def from_bf16(bits: Lanes) -> Lanes:
-    """uint16 -> float32."""
+    """bfloat16, as uint16, to float32."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def to_bf16(values: Lanes) -> Lanes:
-    """float32 -> uint16, to the nearest, of two the even one."""
+    """float32 to bfloat16, as uint16; to nearest, ties to even."""
     bits = values.astype(np.float32).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     return np.where(np.isnan(values), np.uint16(0x7FFF), rounded.astype(np.uint16))
 
 
 def halves(pairs: Lanes) -> tuple[Lanes, Lanes]:
-    """uint32 -> its lower and its upper half, uint16."""
+    """(lower half, upper half) of uint32, as uint16."""
     return pairs.astype(np.uint16), (pairs >> np.uint32(16)).astype(np.uint16)
 
 
 def joined(low: Lanes, high: Lanes) -> Lanes:
-    """Two uint16 -> uint32."""
+    """uint32 from its lower and its upper half."""
     return low.astype(np.uint32) | (high.astype(np.uint32) << np.uint32(16))
 
 
 def from_e4m3(bits: Lanes) -> Lanes:
-    """uint8 -> float16."""
+    """float8, as uint8, to float16."""
     return torch.from_numpy(bits.copy()).view(torch.float8_e4m3fn).to(torch.float16).numpy()
 
 
 def to_e4m3(values: Lanes) -> Lanes:
-    """float32 -> uint8; what is too large becomes the largest."""
+    """float32 to float8, as uint8; too large values become the largest one."""
     bounded = torch.from_numpy(np.clip(values, -448.0, 448.0))
     return bounded.to(torch.float8_e4m3fn).view(torch.uint8).numpy()

@@ -20,14 +20,14 @@ from tests.support.kernels.ptx.values import LANES, UNSIGNED, Lanes, width_of
 
 
 class Registers(dict[str, Lanes]):
-    """By name. One that nothing has written has all bits set: compiled code may read it where the value is not used."""
+    """Registers by name. An unwritten one has all bits set: compiled code may read it without using the value."""
 
     def __missing__(self, name: str) -> Lanes:
         return ~np.zeros(LANES, UNSIGNED[width_of(name)])
 
 
 class Event(Enum):
-    """Why a warp has stopped."""
+    """The reason why a warp has stopped."""
 
     BARRIER = 1  # of its program
     SHARED_WITH_OTHERS = 2  # an operation of the whole GPU, behind which other programs may come first
@@ -57,7 +57,7 @@ Step = Callable[["Warp", Registers], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """steps: by function, each for an instruction; functions: as parsed; entry: the kernel's name."""
+    """A compiled program. steps: by function, one an instruction. functions: as parsed. entry: the kernel's name."""
 
     entry: str
     functions: Mapping[str, Function]
@@ -102,7 +102,7 @@ class Warp:
         )
 
     def run(self, most: int) -> Event:
-        """Until something happens, and at most so many instructions."""
+        """Runs until it stops, for at most that many instructions. Returns the reason."""
         frame = self.frames[-1]
         for _ in range(most):
             if frame.place >= len(frame.steps):

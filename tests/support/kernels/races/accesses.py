@@ -1,4 +1,4 @@
-"""What the programs of a cooperative launch do to its buffers between barriers, and what of it is a race.
+"""The accesses of a cooperative launch's programs to its buffers between barriers, and the races among them.
 
 A program's interval ends when it adds to the counter of the barriers with a release. The rules:
 
@@ -33,7 +33,7 @@ _NO_PROGRAM = 2**15 - 1
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """The first of its kind in an interval. programs: two of them, where two are known."""
+    """The first race of its kind in an interval. programs: two that take part, if two are known."""
 
     rule: str
     buffer: str
@@ -51,7 +51,7 @@ class _Buffer:
 
 
 class _Touched:
-    """The least and the greatest program that touched each value of a buffer in an interval, and whether any wrote."""
+    """For each value of a buffer, the lowest and highest program to touch it in an interval, and whether any wrote."""
 
     def __init__(self, size: int) -> None:
         self.least = np.full(size, _NO_PROGRAM, np.int16)
@@ -165,7 +165,7 @@ class Accesses:
             self._arrive(program)
 
     def finish(self) -> None:
-        """To be called when all programs have ended."""
+        """Must be called when all programs have ended."""
         if len(set(self.arrivals)) > 1:
             few = min(range(len(self.arrivals)), key=self.arrivals.__getitem__)
             self._found("passes fewer barriers than others", self._counter, few)
@@ -207,7 +207,7 @@ class Accesses:
         last.add(indices, program, self._order.time(program))
 
     def _has_passed(self, program: int, name: str) -> None:
-        """Checks, once in an interval, that the barrier before it has held the program up."""
+        """Checks, once in an interval, that the program has waited at the barrier before it."""
         if not self._must_have_passed[program]:
             return
         self._must_have_passed[program] = False
@@ -240,7 +240,7 @@ class Accesses:
         self._races.setdefault((rule, name, at), Race(rule, name, at, programs))
 
     def _place(self, program: int, addresses: Addresses) -> tuple[_Buffer | None, Indices]:
-        """The buffer that all addresses are in, and the indices of their values in it."""
+        """(the buffer with all addresses, the indices of their values in it)"""
         first, last = addresses.min(), addresses.max()
         number = int(np.searchsorted(self._starts, first, side="right")) - 1
         buffer = self._buffers[number] if number >= 0 else None
@@ -251,7 +251,7 @@ class Accesses:
 
 
 class _LastTouch:
-    """Who touched each value of an ordered buffer last, and when."""
+    """The last program to touch each value of an ordered buffer, and when it did."""
 
     def __init__(self, size: int) -> None:
         self.program = np.zeros(size, np.int16)
@@ -266,7 +266,7 @@ class _LastTouch:
 
 
 class _Order:
-    """What each program has seen of every other: the clocks of happens-before.
+    """Vector clocks of happens-before: what each program has seen of every other.
 
     An atomic operation that releases leaves at its address all that its program has seen, beside what others have left
     there: atomic operations that follow pass it on, whoever makes them. One that acquires takes it.

@@ -1,4 +1,4 @@
-"""The grid barrier as a machine of few states, and all states that it can reach.
+"""A small state machine of the grid barrier, and the search through all states that it can reach.
 
 A program adds to the counter, looks at it until its highest bit is not as it was, and goes on, as `wait_for_all` has
 it. Every operation is atomic, and a program's own are in order: that each sees the latest value of the counter is what
@@ -64,7 +64,7 @@ def _is_early(state: State) -> bool:
 
 
 def _following(state: State, barriers: int, half: int, added: Added, gives_up: bool) -> Iterator[State]:
-    """A look that sees the old value changes nothing, so it is left out."""
+    """The next states. A look that sees the old value changes nothing, so it is left out."""
     counter, programs = state
     for number, (passed, before) in enumerate(programs):
         if passed == barriers:

@@ -37,7 +37,7 @@ _WHOLE = 2**16  # more inputs than any product has
 
 
 def weights_without_values(config: ModelConfig, dtype: torch.dtype, *, int8: bool = False) -> DepthWeights:
-    """Memory that is never touched, for launches that are run without values. int8: the layers' matrices."""
+    """Weights whose memory is never touched, for launches without values. int8: of the layers' matrices."""
     stack = config.depth_decoder
     layers, dim, ffn, attended = stack.num_layers, stack.dim, stack.ffn_dim, stack.num_heads * stack.head_dim
     others = config.num_codebooks - 1
@@ -68,7 +68,7 @@ def drawing_of(rows: int, codebooks: int) -> Drawing:
 
 
 def as_on_a_gpu(shape: DepthShape) -> DepthShape:
-    """Asks for weights ahead. A product's inputs are one step: that changes no address."""
+    """A shape that prefetches weights. A product's inputs are one step, which changes no address."""
     cuts = shape.cuts
     names = ("qkv", "out", "gate_up", "down", "heads")
     whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in names}
@@ -76,7 +76,7 @@ def as_on_a_gpu(shape: DepthShape) -> DepthShape:
 
 
 class RowsThere:
-    """Which rows of the buffers between phases are there in a phase, and so may be touched; of B rows.
+    """Which rows of the buffers between phases exist in a phase, and so may be touched, in a frame of B rows.
 
     Those of the phase's positions: the head has the last one's, attention its own. All else has B rows by its size.
     Products read the factors of whole tiles, and so of whole row blocks.

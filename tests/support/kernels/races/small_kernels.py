@@ -1,4 +1,4 @@
-"""Small kernels with barriers and counts, and with one fault of each kind, for the race checker to see."""
+"""Small kernels with barriers and counters, each with one kind of fault for the race checker to find."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
 
 @triton.jit
 def meet_kernel(data, counter, BARRIERS: tl.constexpr):
-    """Each program writes its place and reads its neighbour's, with a barrier behind the one and the other."""
+    """Each program writes its own element and reads its neighbour's, with a barrier after each."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     left = tl.full((), 1000, tl.int32)
     for barrier in range(BARRIERS):
@@ -67,7 +67,7 @@ def faulty_kernel(data, counter, FAULT: tl.constexpr):
 
 @triton.jit
 def last_adds_kernel(parts, sums, arrivals, counter, FAULT: tl.constexpr):
-    """Every program leaves a part, and the last that arrives adds them."""
+    """Every program writes a part of a sum, and the last to arrive adds them."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     tl.store(parts + program, program)
     if FAULT != "threads do not meet":

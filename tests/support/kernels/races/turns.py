@@ -30,24 +30,24 @@ _GPU = interpreter._ir.MEM_SYNC_SCOPE.GPU
 
 
 class Watcher(Protocol):
-    """Is told what a program does, in the order in which it does it. Addresses: (N,) uint64, of bytes."""
+    """Observes what programs do, in order. Addresses are of bytes, (N,) uint64."""
 
     def load(self, program: int, addresses: Addresses) -> None: ...
 
     def store(self, program: int, addresses: Addresses) -> None: ...
 
     def atomic(self, program: int, address: int, *, acquires: bool, releases: bool, of_gpu: bool, looks: bool) -> None:
-        """looks: adds nothing."""
+        """An atomic operation. looks: whether it adds nothing."""
 
     def threads_meet(self, program: int) -> None:
-        """All threads of the program have come to `tl.debug_barrier`."""
+        """All threads of the program have reached `tl.debug_barrier`."""
 
     def asks(self, program: int, addresses: Addresses, sizes: npt.NDArray[np.int32]) -> None:
-        """Asks for so many bytes at each address to come into the L2 cache."""
+        """A prefetch of that many bytes at each address into the L2 cache."""
 
 
 class Deadlock(Exception):
-    """Every program that has not ended waits for a value that no program will change."""
+    """All running programs wait for values that none of them will change."""
 
 
 def forward(ready: Sequence[int]) -> int:
@@ -180,7 +180,7 @@ class _Turns:
                 running.throw()  # ends it
 
     def pause(self, looking_at: int | None) -> None:
-        """Lets others go first. looking_at: the address of the coming operation if it adds nothing."""
+        """Lets other programs run. looking_at: the address of the next operation if it adds nothing."""
         if looking_at is None:
             self._looking.pop(self.current, None)
         else:

@@ -52,10 +52,6 @@ def asked(stream_request: Request) -> Request:
     return stream_request
 
 
-def frames_from(sentence: int) -> int:
-    return sum(list(FRAMES.values())[sentence:])
-
-
 @pytest.mark.parametrize(
     ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 0), ("flac", 44_100)]
 )
