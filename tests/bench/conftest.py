@@ -1,4 +1,4 @@
-"""A running scripted server, with a clock of its own where a test asks for one."""
+"""A running scripted server, with a scripted clock for tests that need one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 async def clock(server: ScriptedServer) -> ScriptedClock:
-    """The clock of server and client; it stands still otherwise."""
+    """The clock of server and client, which only scripts move."""
     server.service.clock = ScriptedClock()
     return server.service.clock

@@ -1,4 +1,4 @@
-"""Chaos: the link that is disturbed, what counts as a pass, and a short run of real processes."""
+"""Chaos: the disturbed link, what counts as a pass, and a short run with real processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SENT = bytes(range(256))
 
 @asynccontextmanager
 async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A link to a server that sends back what it gets, and a connection through it."""
+    """A link to an echo server, and a connection through it."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(1024):

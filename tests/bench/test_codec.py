@@ -1,4 +1,4 @@
-"""The codec benchmark on networks small enough for a test: what it counts, not how fast."""
+"""The codec benchmark with tiny networks: what it counts, not how fast."""
 
 from __future__ import annotations
 

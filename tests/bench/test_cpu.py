@@ -1,4 +1,4 @@
-"""The processor time of another process."""
+"""The CPU time of another process."""
 
 from __future__ import annotations
 

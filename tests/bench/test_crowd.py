@@ -1,4 +1,4 @@
-"""The crowd of slow and idle callers: what counts as a pass, and a small one before real processes."""
+"""The crowd of slow and idle callers: what counts as a pass, and a small run with real processes."""
 
 from __future__ import annotations
 

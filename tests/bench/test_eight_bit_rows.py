@@ -1,4 +1,4 @@
-"""The emulation of eight-bit rows: against integers, and that it rounds what it says."""
+"""The emulation of eight-bit rows: compared with integers, and which numbers it rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bench that is told to end leaves none of its processes behind."""
+"""A benchmark that is terminated leaves no process behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzzing: what is drawn, what counts as a pass, and a short run against real processes."""
+"""Fuzzing: the drawn calls, what counts as a pass, and a short run with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes the gate of the frame-step benchmark, on arms that say what they are told."""
+"""What passes the gate of the frame-step benchmark, with scripted arms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPTS = torch.zeros(2, 3, 4)
 
 
 class Scripted:
-    """Says the same frames every time, but one code of one row."""
+    """An arm that always makes the same frames, except for one code of one row."""
 
     def __init__(self, unlike: tuple[int, int, int] | None = None, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype

@@ -1,4 +1,4 @@
-"""The gateway beside a bare relay: a short run of real processes."""
+"""The gateway compared with a bare relay: a short run with real processes."""
 
 from __future__ import annotations
 

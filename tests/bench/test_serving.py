@@ -1,4 +1,4 @@
-"""The program: what it takes, what it refuses, what it prints."""
+"""The program: options that it accepts and refuses, and its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizing: every figure is one of the results, the arithmetic, and the page that is kept."""
+"""Sizing: every figure comes from the results; the arithmetic; and the page is up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak: what counts as a pass, and a short run of real processes."""
+"""The soak: what counts as a pass, and a short run with real processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def row(number: int, **held: float) -> dict[str, Any]:
 
 
 def rounds(**held: float) -> list[dict[str, Any]]:
-    """A first one, three to compare with, and three that hold this."""
+    """A first round, three to compare with, and three with these values."""
     return [row(1, rss_mb=1.0), *(row(n) for n in (2, 3, 4)), *(row(n, **held) for n in (5, 6, 7))]
 
 

@@ -15,7 +15,7 @@ from tests.gpu.device import ON_GPU
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a rehearsal, each test runs for its first case alone."""
+    """In a rehearsal only the first case of each test runs."""
     ours = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.gpu)
@@ -27,14 +27,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Prints each failure at once: whoever ends the tests before their last one loses none. Needs -s."""
+    """Prints each failure at once, so that none is lost when the run is ended early. Needs -s."""
     if report.failed and report.nodeid.startswith("tests/gpu/"):
         print(f"\nFAILED {report.nodeid} in {report.when}\n{report.longreprtext}", flush=True)
 
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
-    """In place of the fixture of the same name: here nothing runs beside the tests, whose twins are on the CPU."""
+    """Replaces the fixture of the same name: here the CPU's cores are free for the twins."""
     torch.set_num_threads(min(8, os.cpu_count() or 1))
 
 
@@ -54,5 +54,5 @@ def _host_syncs_refused() -> Iterator[None]:
 
 @pytest.fixture
 def host_syncs_refused() -> Callable[[], AbstractContextManager[None]]:
-    """A context in which every host sync raises; the mode ends with it, however it ends."""
+    """A context in which every host synchronization raises."""
     return _host_syncs_refused

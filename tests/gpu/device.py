@@ -21,7 +21,7 @@ _REHEARSED = 2
 
 
 def put(values: Tensor) -> Tensor:
-    """A copy on the device."""
+    """Copies a tensor to the device."""
     return values.to(DEVICE, copy=True)
 
 
@@ -39,5 +39,5 @@ def row_by_row(patch: pytest.MonkeyPatch) -> None:
 
 
 def times(number: int) -> range:
-    """For what is repeated because a race does not show every time; in the rehearsal, twice."""
+    """Repetitions of what finds a race that does not show every time; few of them in the rehearsal."""
     return range(number if ON_GPU else min(number, _REHEARSED))

@@ -76,7 +76,7 @@ if not ON_GPU:
 
 
 def pass_of(prompts: dict[int, tuple[int, int]], pad_slot: int) -> tuple[Tensor, Tensor, Tensor]:
-    """slots and positions of a prefill pass, each prompt in whole tiles, and which rows are real."""
+    """(slots, positions, which rows are real) of a prefill pass with each prompt in whole tiles."""
     slots, positions, real = [], [], []
     for slot, (first, rows) in prompts.items():
         padding = in_tiles(rows) - rows

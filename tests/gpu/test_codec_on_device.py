@@ -1,4 +1,4 @@
-"""The codec's captured steps on a CUDA device: against the same functions eager, and against the codec on a CPU."""
+"""The codec's captured steps on a CUDA device, compared with the eager functions and with the codec on a CPU."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_graph_equals_eager(model: CSM, form: str, runner: GraphRunner) -> None:
 def test_dependent_launches_give_the_same_codes(
     model: CSM, form: str, runner: GraphRunner, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kernels that start before the one before them has ended read nothing too early: many frames, bit by bit."""
+    """Kernels that start before the previous one has ended read nothing too early: many frames, compared bit by bit."""
     slots = list(range(rows))
     expected = frames_of(runner, slots, 0, len(times(50)))
     monkeypatch.setattr(triton_ops, "dependent_launch", True)
@@ -106,7 +106,7 @@ def test_dependent_launches_give_the_same_codes(
 
 @pytest.mark.parametrize("bucket", [bucket for bucket in buckets_up_to(ROWS) if bucket > 4])
 def test_slot_and_neighbours_change_nothing_within_a_bucket(runner: GraphRunner, bucket: int) -> None:
-    """The products have one shape there. Between buckets a vendor's library may add in another order."""
+    """Products then have one shape. Between buckets a vendor's library may sum in another order."""
     least = buckets_up_to(ROWS)[buckets_up_to(ROWS).index(bucket) - 1] + 1
     full = frames_of(runner, list(range(bucket)), 0)
     assert torch.equal(frames_of(runner, list(range(ROWS - least, ROWS)), ROWS - 1), full)
@@ -205,7 +205,7 @@ def after_passes(step: Step, passes: list[list[PromptRows]], num_frames: int = 1
 
 
 def test_captured_pass_equals_eager(model: CSM, form: str) -> None:
-    """In one bucket of rows, so that products have one shape."""
+    """All in one bucket of rows, so that products have one shape."""
     passes = [
         [prompt_of(4), prompt_of(0)],
         [prompt_of(2)],
@@ -223,7 +223,7 @@ def test_captured_pass_equals_eager(model: CSM, form: str) -> None:
 
 
 def test_prompts_prefilled_together_equal_each_alone(model: CSM, form: str) -> None:
-    """In constant shape, whatever is beside a prompt, and wherever it is cut."""
+    """In constant shape, whatever other prompts there are, and wherever a prompt is cut into chunks."""
     runner = GraphRunner(new_step(model, form), ROWS, prefill_rows=512, constant_shape=True)
     expected = after_passes(runner, [[prompt_of(slot)] for slot in PROMPT_ROWS])
     assert torch.equal(after_passes(runner, [[prompt_of(slot) for slot in PROMPT_ROWS]]), expected)

@@ -51,7 +51,7 @@ def engine(weights: PackedWeights, tokenizer: TextTokenizer, lag: int) -> Engine
 
 
 def spoken(engine: Engine) -> dict[str, Codes]:
-    """Twelve requests of unlike length, one added every third step."""
+    """Twelve requests of different lengths, one added every third step."""
     requests = [
         GenerationRequest(str(i), [Segment(0, "Hi " * (1 + i % 5))], 5 + 3 * (i % 7), SamplingParams(seed=i))
         for i in range(12)
@@ -69,7 +69,7 @@ def test_read_late_equals_read_at_once(weights: PackedWeights, tokenizer: TextTo
 def test_prefill_and_launch_wait_for_nothing(
     weights: PackedWeights, tokenizer: TextTokenizer, host_syncs_refused: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Only reading may wait: with a prompt, a start and a launch under sync debugging, nothing raises."""
+    """Only reading may block: a prompt, a start and a launch do not raise under sync debugging."""
     running = engine(weights, tokenizer, 1)
     spoken(running)  # what is made once is made
     running.add_request(GenerationRequest("a", [Segment(0, "Hello there.")], 20))
@@ -82,7 +82,7 @@ def test_prefill_and_launch_wait_for_nothing(
 
 @torch.inference_mode()
 def test_offloaded_keys_and_values_come_back_to_the_bit(weights: PackedWeights) -> None:
-    """Also when the memory of an entry is given up at once: copies that are queued keep it."""
+    """Even when an entry's memory is freed at once: queued copies keep it."""
     cache = PackedFrameStep(weights, 3).backbone.cache
     for layer in cache.layers:
         layer.keys.normal_()

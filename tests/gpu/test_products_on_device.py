@@ -24,7 +24,7 @@ BATCHES = (16, 20, 32, 33, 64, 128, 200, 1024) if ON_GPU else (16, 20)
 
 @cache  # a minute of a short lease
 def matrix_of(outputs: int, width: int, quantization: Quantization = "none") -> Matrix:
-    """On the CPU; nobody changes it."""
+    """A weight on the CPU, which is shared and must not be changed."""
     weight = random(outputs, width, seed=2) * width**-0.5
     return Matrix(weight) if quantization == "none" else quantized(weight, quantization)
 
@@ -133,7 +133,7 @@ def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, widt
 
 
 def test_a_product_in_splits_is_the_same_every_time() -> None:
-    """Whoever arrives last: a thousand launches of one product give one result."""
+    """Whichever program arrives last: a thousand launches of a product have the same result."""
     x, weight = put(random(16, 8192)), put(random(1024, 8192, seed=2) * 8192**-0.5)
     first = ops_triton.product(x, Matrix(weight, fused=True))
     results = [ops_triton.product(x, Matrix(weight, fused=True)) for _ in times(1000)]

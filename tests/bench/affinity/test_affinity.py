@@ -22,7 +22,7 @@ ADDRESSES = ["127.0.0.41", "127.0.0.42", "127.0.0.43"]
 
 @asynccontextmanager
 async def serving(address: str, port: int) -> AsyncIterator[None]:
-    """Answers with its address. Its connections live for a second."""
+    """A replica that answers with its address, and whose connections live for a second."""
 
     async def answer(request: bytes, context: object) -> bytes:
         return address.encode()
@@ -45,7 +45,7 @@ async def found(ask: Any) -> set[bytes]:
 
 
 async def answer(ask: Any, key: tuple[tuple[str, str]]) -> bytes:
-    """Asks again, as a gateway does, where the connection came of age in the moment of the call."""
+    """Retries, as a gateway does, when the connection reaches its maximal age during the call."""
     for _ in range(3):
         try:
             return bytes(await ask(b"", timeout=10, metadata=key))

@@ -1,4 +1,4 @@
-"""Programs that compile kernels run in a process of their own: those of this one are interpreted."""
+"""Runs programs that compile kernels in separate processes, as this one interprets kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launches of a frame ask for what later ones read, each once, where they should; and what the model makes of it."""
+"""Launches of a frame prefetch what later ones read, once and in the right place; and the model of what that saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that a capture forbids is in a frame, a start or a copy of a prefix; and each thing it forbids is refused."""
+"""A frame, a start and a copy of a prefix have only operations that can be captured; all others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled code of cooperative kernels is held against the order that their barriers promise, and breaches are seen."""
+"""The compiled code of cooperative kernels has the memory order that their barriers promise; breaches are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels compile for Hopper within the budget, frames launch no more than it allows; what is over it is seen."""
+"""Kernels compile for Hopper and frames launch within the budget, and what exceeds it is reported."""
 
 from __future__ import annotations
 

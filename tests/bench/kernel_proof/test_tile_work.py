@@ -1,4 +1,4 @@
-"""What tiles of the depth decoder's kernel do is counted in its machine code, and the model takes no other numbers."""
+"""The work of the depth kernel's tiles is counted in its machine code, and the model uses these counts."""
 
 from __future__ import annotations
 

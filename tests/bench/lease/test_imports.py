@@ -1,4 +1,4 @@
-"""What the parts of a lease import is there on a GPU machine, read from the sources: nothing is imported or run."""
+"""The imports of a lease's parts exist on a GPU machine. They are read from the sources; nothing is imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THERE = IMAGE | WHEELS | {"google"} | sys.stdlib_module_names
 
 
 def programs() -> list[str]:
-    """The modules that parts are, and the files of tests that they collect."""
+    """The modules of all parts, and the test files that they collect."""
     named: set[str] = {"tests.conftest", "tests.gpu.conftest", "bench.lease.__main__"}
     for part in PARTS:
         module = part.arguments[part.arguments.index("-m") + 1]
@@ -74,7 +74,7 @@ def needed(module: str) -> list[tuple[str, str | None]]:
 
 
 def missing_from(start: str) -> dict[str, str]:
-    """Modules that the machine lacks, each with a module of the project that imports it."""
+    """Modules that the machine lacks, each with one of our modules that imports it."""
     missing: dict[str, str] = {}
     todo, seen = [start, f"{start}.__main__"], set()
     while todo:
@@ -99,5 +99,5 @@ def test_a_program_of_a_lease_imports_only_what_the_machine_has(program: str) ->
 
 
 def test_an_import_behind_others_is_seen() -> None:
-    """The gateway reads sound files with PyAV, which no wheel of a lease brings."""
+    """The gateway reads sound files with PyAV, which is not among the wheels of a lease."""
     assert "av" in missing_from("services.gateway.audio.decoders")

@@ -1,4 +1,4 @@
-"""A lease's parts: each with a limit, its figures kept whatever becomes of it; and the whole of it at tiny shapes."""
+"""A lease's parts: their limits, figures that are kept however a part ends, and a whole lease at tiny shapes."""
 
 from __future__ import annotations
 

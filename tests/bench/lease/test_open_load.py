@@ -1,4 +1,4 @@
-"""What a load asks for and when, and what its streams are said to have heard. No engine."""
+"""The requests of a load and their times, and the figures of its streams. No engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lease's first checks: one that fails stops no other. The checks themselves run in the rehearsal and on a GPU."""
+"""A lease's first checks: a failure does not stop the others. The checks run in the rehearsal and on a GPU."""
 
 from __future__ import annotations
 

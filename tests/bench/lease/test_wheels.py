@@ -1,4 +1,4 @@
-"""The list of wheels is one of exact versions, and what does not fit is refused."""
+"""The list of wheels has exact versions, and wheels that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_wheels_that_cannot_be_installed_leave_no_folder_that_counts_as_done(tmp
 
 
 def test_the_projects_files_leave_room_for_the_wheels() -> None:
-    """A machine that is given more takes nothing at all."""
+    """A machine that gets more accepts nothing at all."""
     if not (ROOT / ".git").exists():
         pytest.skip("which files are the project's is read from git")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""The load generator against scripted answers: what it writes down is what was sent, and when."""
+"""The load generator with scripted answers: it records what was sent, and when."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def run(server: ScriptedServer, clock: ScriptedClock, *requests: PlannedRe
 
 
 async def test_underruns_are_counted_exactly(server: ScriptedServer, clock: ScriptedClock) -> None:
-    """Half a second late, in time, exactly in time, a second late: two underruns, 1.5 s of silence."""
+    """Audio half a second late, in time, just in time, a second late: two underruns with 1.5 s of silence."""
     text = server.script(
         "halting", Chunk(0.25, 0.5), Chunk(1.0, 0.5), Chunk(0.25, 0.25), Chunk(0.5, 0.5), Chunk(1.5, 0.5)
     )
@@ -88,7 +88,7 @@ async def test_a_stream_that_breaks_after_audio_has_failed(
 
 
 async def test_requests_do_not_wait_for_answers(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first stream says nothing before the second one has come."""
+    """The first stream sends nothing before the second one has begun."""
 
     async def until_both_have_come(seconds: float) -> None:
         await eventually(lambda: len(server.service.requests) >= 2)

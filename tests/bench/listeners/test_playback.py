@@ -1,4 +1,4 @@
-"""The playback clock, with times that floating point holds exactly."""
+"""Simulated playback, with times that floating point represents exactly."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_sample_is_heard_after_the_stalls_before_it() -> None:
     st.integers(0, 64),
 )
 def test_playback_lasts_as_long_as_audio_and_silence(gaps: list[tuple[int, int]], buffer: int) -> None:
-    """Against a listener who is simulated in steps of 1/64 s."""
+    """Compared with a simulation in steps of 1/64 s."""
     arrivals, at = [], 0
     for gap, length in gaps:
         at += gap

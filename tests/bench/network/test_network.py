@@ -1,4 +1,4 @@
-"""The way between two namespaces: its delay, its losses, what it counts; and the benchmark's rows."""
+"""The network between two namespaces: its delay, its losses, its counts; and the benchmark's rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAIT_S = 60.0
 
 @pytest.fixture
 async def way() -> AsyncIterator[tuple[Relay, socket.socket, socket.socket]]:
-    """A relay between two sockets that keep the bounds of packets, in place of devices."""
+    """A relay between two packet sockets instead of TUN devices."""
     (near, relay_near), (far, relay_far) = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
     relay = Relay(relay_near.fileno(), relay_far.fileno(), seed=1)
     loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ def test_without_root_it_says_so_and_measures_nothing(
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 async def test_a_connection_crosses_two_namespaces() -> None:
-    """TCP of the kernel on both sides, through the relay in between."""
+    """The kernel's TCP on both sides of the relay."""
     number = os.getpid() % 2**14  # addresses of its own: two runs on one machine may do this at once
     near, far = (f"10.78.{number // 64}.{number % 64 * 4 + side}" for side in (1, 2))
     namespace = f"csm-test-{os.getpid()}"
