@@ -80,14 +80,14 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd tests/polyglot/ai_sdk && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
-# Tests the page of the HTTP door in each browser that the machine has, and skips the others. Debian's packages: chromium
+# Tests the page of the HTTP server in each browser that the machine has, and skips the others. Debian's packages: chromium
 # chromium-driver; firefox-esr pulseaudio; webkit2gtk-driver xvfb gstreamer1.0-plugins-good gstreamer1.0-libav. With npm,
 # axe-core checks accessibility too.
 test-browser: $(STAMPS)/dev
 	if command -v npm > /dev/null; then cd tests/browser/axe && npm ci --no-audit --no-fund; fi
 	$(PYTEST) tests/browser -m browser -rs
 
-# Makes docs/images again: the page of the HTTP door with the built-in voice.
+# Makes docs/images again: the page of the HTTP server with the built-in voice.
 screenshots: $(STAMPS)/dev
 	$(BIN)/python -m tests.browser.screenshots
 
@@ -128,7 +128,7 @@ packages: $(STAMPS)/dev
 test-packages: packages
 	$(PYTEST) -m packages
 
-# Tests the plugins of LiveKit Agents and Pipecat, and SDKs that call the HTTP door. They need other versions than the lock
+# Tests the plugins of LiveKit Agents and Pipecat, and SDKs that call the HTTP server. They need other versions than the lock
 # has, so the tests run in an environment of their own; the server runs in .venv.
 PLUGINS := build/plugins
 test-plugins: packages

@@ -1,4 +1,4 @@
-# The HTTP door: stateless, no model, no torch. Built from the repository's root:
+# The HTTP server: stateless, no model, no torch. Built from the repository's root:
 #   docker build -f docker/http.Dockerfile -t csm-http .
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm

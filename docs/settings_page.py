@@ -28,7 +28,7 @@ PROGRAMS: Sequence[tuple[str, str, type[ProgramSettings]]] = (
     ("Gateway", "services.gateway", GatewaySettings),
     ("Engine", "services.engine", EngineSettings),
     ("Codec", "services.codec", CodecSettings),
-    ("HTTP door", "services.http", HttpSettings),
+    ("HTTP server", "services.http", HttpSettings),
     ("All in one", "services.all_in_one", AllInOneSettings),
 )
 INTRODUCTION = """# Settings

@@ -120,7 +120,7 @@ zones are not in it.
 * the whole service on a GPU: engine, codec and gateway together
 * the codec on a GPU, alone or beside an engine, by MIG or time-slicing
 * the default form of the engine at this load, the published weights, and any GPU but the one above
-* a gateway under hundreds of streams; the bytes of Opus, MP3 and AAC to callers; the HTTP door's cores
+* a gateway under hundreds of streams; the bytes of Opus, MP3 and AAC to callers; the HTTP server's cores
 * more than one engine on GPUs; conversations' share of reuse there
 """
 

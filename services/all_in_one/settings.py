@@ -39,9 +39,9 @@ class AllInOneSettings(BundleSettings):
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
     max_streams_per_connection: ConnectionStreams = 512
-    http_host: str = Field(default=LOOPBACK, min_length=1, description="Address that the HTTP door listens on.")
+    http_host: str = Field(default=LOOPBACK, min_length=1, description="Address that the HTTP server listens on.")
     http_port: int = Field(
-        default=8000, ge=-1, le=65535, description="Port of the HTTP door; 0 takes a free port, -1 turns the door off."
+        default=8000, ge=-1, le=65535, description="Port of the HTTP server; 0 takes a free port, -1 turns it off."
     )
     random_weights: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
-"""`python -m services.http`: the HTTP door as a program."""
+"""`python -m services.http`: the HTTP server as a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the HTTP door."""
+"""Metrics of the HTTP server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the HTTP door: where the gateway is, what a request may cost, and names beside those of the gateway."""
+"""Settings of the HTTP server: where the gateway is, what a request may cost, and names beside those of the gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.settings import ConnectionStreams, MetricsPort, ProgramSett
 
 
 class HttpSettings(ProgramSettings):
-    """The settings of the HTTP door."""
+    """The settings of the HTTP server."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_HTTP_", cli_prog_name="python -m services.http")
 
@@ -34,10 +34,10 @@ class HttpSettings(ProgramSettings):
         " it to the gateway's --max-streams-per-connection. 0 is no limit.",
     )
     gateway_tls_ca: Path | None = Field(
-        default=None, description="PEM file of the gateway's CAs. With it, the door calls the gateway over TLS only."
+        default=None, description="PEM file of the gateway's CAs. With it, this server calls the gateway over TLS only."
     )
     gateway_tls_certificate: Path | None = Field(
-        default=None, description="PEM file of the certificate chain that the door presents to the gateway."
+        default=None, description="PEM file of the certificate chain that this server presents to the gateway."
     )
     gateway_tls_key: Path | None = Field(
         default=None, description="PEM file of the key of --gateway-tls-certificate, not encrypted."
@@ -54,8 +54,8 @@ class HttpSettings(ProgramSettings):
     )
     cors_origins: str = Field(
         default="",
-        description="Origins whose pages may call the door, such as https://example.org, separated by commas; * allows"
-        " all. When empty, only the door's own pages may.",
+        description="Origins whose pages may call this server, such as https://example.org, separated by commas; *"
+        " allows all. When empty, only its own pages may.",
     )
 
     allowed_hosts: str = Field(

@@ -1,4 +1,4 @@
-"""The HTTP door as a running stage: a channel to the gateway, the application, its server, metrics."""
+"""The HTTP server as a running stage: a channel to the gateway, the application, its server, metrics."""
 
 from __future__ import annotations
 
