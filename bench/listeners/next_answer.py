@@ -35,7 +35,7 @@ from csm_client.speech import codes_of
 from bench.listeners.own_server import own_server
 from bench.listeners.workload import PROMPTS
 from bench.machine import commit, cpu_name
-from bench.report import tell
+from bench.report import write_result
 
 SENTENCES = [prompt for prompt in PROMPTS if ". " not in prompt]
 FORMS = ("sentences", "one turn", "recording")
@@ -129,7 +129,7 @@ def main() -> None:
         async with own_server(options.bundle, []) as target:
             return await measure(target, options.conversations, options.answers, options.seed)
 
-    tell(result | {"bundle": options.bundle, "rows": asyncio.run(serve_and_measure())}, options.out)
+    write_result(result | {"bundle": options.bundle, "rows": asyncio.run(serve_and_measure())}, options.out)
 
 
 if __name__ == "__main__":

@@ -81,13 +81,13 @@ def test_speech_ends_by_itself_and_takes_as_long_as_speech_does(spoken: Spoken, 
 
 
 def test_words_are_understood(spoken: Spoken) -> None:
-    listener, noise = Recognizer(domain_grammar()), np.random.default_rng(0)
+    recognizer, noise = Recognizer(domain_grammar()), np.random.default_rng(0)
     errors = {"speech": 0, "noise": 0}
     for (text, _), speech in spoken.items():
         clip = pcm(speech)
         hiss = noise.normal(scale=0.07, size=len(clip)).astype(np.float32)
         for name, sound in (("speech", clip), ("noise", hiss)):
-            errors[name] += word_errors(text, listener.hear(sound, speech.sample_rate_hz))[0]
+            errors[name] += word_errors(text, recognizer.recognize(sound, speech.sample_rate_hz))[0]
     words = len(SPEAKERS) * sum(len(words_of(text)) for text in SENTENCES)
     assert errors["speech"] <= MOST_ERRORS * words <= 0.6 * errors["noise"]
 
