@@ -2,8 +2,8 @@
 
 Reading a word takes microseconds, but a word that the dictionary lacks takes milliseconds. So first come, first served
 would let one caller with long texts of such words delay everyone else. Here the earliest deadline goes first: a request
-is due after the time that it takes to say its texts, and at once if somebody already listens to it. So short texts
-overtake long ones, and a long one is overtaken only by requests that arrive before it is due.
+is due after the time that it takes to say its texts, a minute at most, and at once if somebody already listens to it.
+So short texts overtake long ones, and a long one is overtaken only by requests that arrive before it is due.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from csm_bundle.errors import EngineStoppedError
 from csm_engine.types import GenerationRequest
 
 _SPOKEN_CHARACTERS_PER_SECOND = 15.0
+_MAX_OVERTAKEN_S = 60.0
 
 
 class ReadingOrder:
@@ -66,4 +67,5 @@ class ReadingOrder:
     def _due(self, request: GenerationRequest) -> float:
         if request.has_listener:
             return self._clock()
-        return self._clock() + sum(len(segment.text) for segment in request.segments) / _SPOKEN_CHARACTERS_PER_SECOND
+        spoken_s = sum(len(segment.text) for segment in request.segments) / _SPOKEN_CHARACTERS_PER_SECOND
+        return self._clock() + min(spoken_s, _MAX_OVERTAKEN_S)
