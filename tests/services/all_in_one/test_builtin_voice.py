@@ -87,7 +87,7 @@ def test_words_are_understood(spoken: Spoken) -> None:
         clip = pcm(speech)
         hiss = noise.normal(scale=0.07, size=len(clip)).astype(np.float32)
         for name, sound in (("speech", clip), ("noise", hiss)):
-            errors[name] += word_errors(text, listener.hear(sound, speech.sample_rate_hz))[0]
+            errors[name] += word_errors(text, listener.recognize(sound, speech.sample_rate_hz))[0]
     words = len(SPEAKERS) * sum(len(words_of(text)) for text in SENTENCES)
     assert errors["speech"] <= MOST_ERRORS * words <= 0.6 * errors["noise"]
 
