@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 
-def look_at_outcome(work: asyncio.Future[Any]) -> None:
+def retrieve_exception(work: asyncio.Future[Any]) -> None:
     """A done callback that retrieves the exception, so that asyncio does not log it as never retrieved."""
     if not work.cancelled():
         work.exception()

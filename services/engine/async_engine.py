@@ -19,7 +19,7 @@ from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
-from services.common.outcomes import look_at_outcome
+from services.common.outcomes import retrieve_exception
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
 from services.engine.reading_order import ReadingOrder
 
@@ -58,7 +58,7 @@ class AsyncEngine:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
+        self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
 
     async def open(self, request: GenerationRequest, read: Read = as_written) -> SequenceStream:
@@ -90,7 +90,7 @@ class AsyncEngine:
         await self._reading_order.acquire(request)
         preparing = asyncio.ensure_future(asyncio.to_thread(self.thread.prepare, request, read))
         preparing.add_done_callback(lambda _: self._reading_order.release())
-        preparing.add_done_callback(look_at_outcome)
+        preparing.add_done_callback(retrieve_exception)
         return await asyncio.shield(preparing)
 
     @contextmanager
@@ -139,7 +139,7 @@ class AsyncEngine:
                 stream.outputs.put_nowait(output)
         self._on_step(outputs)
 
-    def _tell_quiet_streams(self) -> None:
+    def _beat_streams(self) -> None:
         for stream in self._streams.values():
             stream.outputs.beat()
 

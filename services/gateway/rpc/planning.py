@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from csm.v1 import tts_pb2
 
-from services.common.outcomes import look_at_outcome
+from services.common.outcomes import retrieve_exception
 from services.common.rpc.calls import caller_name, is_uuid
 from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.status import StatusError
@@ -95,7 +95,7 @@ async def decoded_in_thread(decode: Callable[[], T]) -> T:
     A thread cannot be cancelled. A cancelled caller waits for its end, so that its memory stays counted until then.
     """
     decoding = asyncio.ensure_future(asyncio.to_thread(decode))
-    decoding.add_done_callback(look_at_outcome)
+    decoding.add_done_callback(retrieve_exception)
     try:
         return await asyncio.shield(decoding)
     finally:

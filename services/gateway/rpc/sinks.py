@@ -11,7 +11,7 @@ from functools import cached_property
 import grpc
 from csm.v1 import tts_pb2
 
-from services.common.outcomes import look_at_outcome
+from services.common.outcomes import retrieve_exception
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
@@ -129,7 +129,7 @@ class StreamSink:
 
     async def _write(self, message: Response) -> None:
         write = asyncio.ensure_future(self._context.write(message))
-        write.add_done_callback(look_at_outcome)
+        write.add_done_callback(retrieve_exception)
         began_s = time.monotonic()
         patience_s = self._patience_s
         try:

@@ -17,7 +17,7 @@ from typing import Protocol
 import grpc
 from csm.codec.v1 import codec_pb2
 
-from services.common.outcomes import look_at_outcome
+from services.common.outcomes import retrieve_exception
 from services.gateway.stages.backends import Decodes, DescribesCodec
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, other_model, unreachable
@@ -143,7 +143,7 @@ class CodecStream:
     ) -> codec_pb2.StreamDecodeComplete | None:
         """One call. None if it was ended, and its slot given back, because the caller is behind."""
         reading = asyncio.create_task(self._read(buffer, deadline, listener))
-        reading.add_done_callback(look_at_outcome)  # also when this task is cancelled while it waits for that one
+        reading.add_done_callback(retrieve_exception)  # also when this task is cancelled while it waits for that one
         behind = asyncio.create_task(listener.behind())
         try:
             await asyncio.wait({reading, behind}, return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from csm_bundle.voice_folder import VOICE_NAME
-from services.common.outcomes import look_at_outcome
+from services.common.outcomes import retrieve_exception
 from services.common.rpc.status import StatusError
 from services.gateway.voices.database import BUSY_S, VoicesDatabaseError, empty_log, open_engine
 from services.gateway.voices.migrate import migrate
@@ -185,7 +185,7 @@ class VoiceStore:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        task.add_done_callback(look_at_outcome)
+        task.add_done_callback(retrieve_exception)
         await asyncio.wait([task])  # cancelling `wait` does not cancel the task
         return task.result()
 
