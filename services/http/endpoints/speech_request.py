@@ -64,48 +64,59 @@ class Body(BaseModel):
 class ContextTurn(Body):
     """One turn of the conversation so far."""
 
-    text: Text = Field(description="What was said.")
-    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="Who said it, as the model numbers them.")
-    audio: str | None = Field(default=None, description="A recording of it, a whole file in base64.")
-    codes: str | None = Field(default=None, description="The `codes` that an earlier answer returned.")
+    text: Text = Field(description="The words that were spoken.")
+    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="The model's number of the speaker.")
+    audio: str | None = Field(default=None, description="A recording of the turn: a whole audio file in base64.")
+    codes: str | None = Field(
+        default=None, description="The `codes` of an earlier answer, unchanged, instead of `audio`."
+    )
 
 
 class SpeechConfig(Body):
     """All options of speech, without the text."""
 
-    model: Text = Field(default="", description="A model of /v1/models; there is one.")
-    voice: VoiceName = Field(default="", description="A voice of /v1/audio/voices; the default voice when empty.")
+    model: Text = Field(default="", description="A name from /v1/models. There is one model.")
+    voice: VoiceName = Field(default="", description="A name from /v1/audio/voices; empty is the default voice.")
     response_format: Text = Field(default=DEFAULT_FORMAT, description="mp3, opus, aac, flac, wav, pcm, mulaw or alaw.")
     speed: float = Field(
         default=1.0,
-        description="1 is the natural speed; the pitch stays.",
+        description="1 is the natural speed. The pitch does not change.",
         json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED},
     )
     instructions: str | None = Field(
-        default=None, description="Ignored, and named in the response header X-Ignored-Parameters."
+        default=None, description="Has no effect. The response header X-Ignored-Parameters names it."
     )
-    language: Text = Field(default="", description="BCP-47 tag that the voice must speak.")
-    speaker: int | None = Field(default=None, ge=-INT32, le=INT32, description="Speaker, as the model numbers them.")
-    sample_rate: int = Field(default=0, ge=-INT32, le=INT32, description="In Hz; the model's own rate when 0.")
+    language: Text = Field(default="", description="BCP-47 tag of a language that the voice must speak.")
+    speaker: int | None = Field(
+        default=None, ge=-INT32, le=INT32, description="The model's number of the speaker; default: the voice's."
+    )
+    sample_rate: int = Field(default=0, ge=-INT32, le=INT32, description="In Hz; 0 is the model's own rate.")
     seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="The same seed gives the same audio.")
-    temperature: float | None = Field(default=None, description="0 is greedy.")
-    top_k: int | None = Field(default=None, ge=-INT32, le=INT32, description="Candidates kept for each code.")
-    max_audio_seconds: float | None = Field(default=None, ge=-MOST_S, le=MOST_S, description="Longest audio.")
+    temperature: float | None = Field(
+        default=None, description="Sampling temperature; 0 is greedy. Default: the server's."
+    )
+    top_k: int | None = Field(
+        default=None, ge=-INT32, le=INT32, description="Sample each code from so many likeliest ones."
+    )
+    max_audio_seconds: float | None = Field(
+        default=None, ge=-MOST_S, le=MOST_S, description="Maximum length of the audio."
+    )
     context: list[ContextTurn] = Field(default_factory=list, description="The conversation so far, oldest turn first.")
     return_codes: bool = Field(
-        default=False, description="Return the audio's codes, for a later turn's context; needs stream_format sse."
+        default=False,
+        description="Return the codes of the audio, for the context of later turns. Needs stream_format sse.",
     )
 
 
 class SpeechRequest(SpeechConfig):
     """The body of POST /v1/audio/speech."""
 
-    input: Text = Field(description="What to say.")
+    input: Text = Field(description="The text to speak.")
     as_one_utterance: bool = Field(
-        default=False, description="Say it at once; else each sentence by itself, with the last ones as context."
+        default=False, description="Synthesize the whole text at once, not sentence by sentence."
     )
     stream_format: Literal["audio", "sse"] = Field(
-        default="audio", description="audio: the bytes as they are made; sse: server-sent events with base64."
+        default="audio", description="audio: the bytes; sse: server-sent events with base64."
     )
 
 

@@ -27,23 +27,25 @@ _AUDIENCES = {
 class ConsentBody(Body):
     """That the person whose voice it is agrees."""
 
-    id: Text = Field(description="Where the consent is kept.")
+    id: Text = Field(description="Where the consent is stored.")
     text: Text = Field(description="What the person agreed to.")
 
 
 class VoiceRequest(Body):
     """The body of POST /v1/audio/voices. A voice needs a prompt (text, audio or codes, consent), a seed, or both."""
 
-    name: Text = Field(description="The name, which no voice of the server has yet.")
-    text: Text = Field(default="", description="What is said in the recording.")
-    audio: str | None = Field(default=None, description="A recording of the speaker, a whole file in base64.")
-    codes: str | None = Field(default=None, description="In place of audio: the `codes` of an earlier answer.")
-    consent: ConsentBody | None = Field(default=None, description="Required with a prompt.")
-    seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="Of requests that set none.")
-    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="Speaker, as the model numbers them.")
-    languages: list[Text] = Field(default_factory=list, description="BCP-47 tags.")
-    description: Text = Field(default="", description="A short text for people.")
-    callers: list[Text] = Field(default_factory=list, description="Who may use it besides its owner.")
+    name: Text = Field(description="The name. No other voice of the server may have it.")
+    text: Text = Field(default="", description="The words that are spoken in the recording.")
+    audio: str | None = Field(default=None, description="A recording of the speaker: a whole audio file in base64.")
+    codes: str | None = Field(default=None, description="The `codes` of an earlier answer, instead of `audio`.")
+    consent: ConsentBody | None = Field(default=None, description="Required with `audio` or `codes`.")
+    seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="Seed of requests that set none.")
+    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="The model's number of the speaker.")
+    languages: list[Text] = Field(default_factory=list, description="BCP-47 tags of its languages.")
+    description: Text = Field(default="", description="A short description for people.")
+    callers: list[Text] = Field(
+        default_factory=list, description="Names of callers that may use it, besides its owner."
+    )
     everyone: bool = Field(default=False, description="Every caller may use it.")
 
 

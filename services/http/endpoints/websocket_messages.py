@@ -26,10 +26,12 @@ class SessionConfig(SpeechConfig):
     """The first message, and any later one that changes what comes next."""
 
     type: Literal["session.config"] = "session.config"
-    response_format: Text = Field(default="pcm", description="As in the body of a speech request.")
-    audio: AudioIn = Field(default="binary", description="Audio in binary messages, or in JSON.")
+    response_format: Text = Field(default="pcm", description="As in the body of a request to /v1/audio/speech.")
+    audio: AudioIn = Field(default="binary", description="binary: audio in binary messages; base64: in JSON messages.")
     token: str | None = Field(
-        default=None, max_length=LONGEST_TOKEN, description="For browsers, which cannot send the header Authorization."
+        default=None,
+        max_length=LONGEST_TOKEN,
+        description="Bearer token, for browsers: they cannot set the Authorization header.",
     )
 
 
