@@ -5,6 +5,8 @@ Numbers come as strings of digits, as they are written.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
@@ -94,10 +96,8 @@ def plural(words: str) -> str:
 def roman(numeral: str) -> int | None:
     """The value of a Roman numeral up to 399, in letters of either case; None if it is not the usual spelling."""
     values = [_ROMAN[letter] for letter in numeral.upper()]
-    total = sum(
-        -value if value < following else value for value, following in zip(values, [*values[1:], 0], strict=True)
-    )
-    return total if _in_roman(total) == numeral.upper() else None
+    total = sum(-value if value < following else value for value, following in pairwise([*values, 0]))
+    return total if total and _in_roman(total) == numeral.upper() else None
 
 
 def _in_roman(value: int) -> str:

@@ -134,9 +134,9 @@ def plain(text: str) -> str:
 def _plain_run(match: re.Match[str]) -> str:
     """In a word of capitals, a letter that becomes several becomes capitals: ÆGIR is AEGIR, not AeGIR."""
     run, start, end = match[0], match.start(), match.end()
-    plain = "".join(map(_plain, run))
     neighbours = match.string[max(0, start - 1) : start] + match.string[end : end + 1]
-    return plain.upper() if run.isupper() and (len(run) > 1 or neighbours.isupper()) else plain
+    in_capitals = run.isupper() and (len(run) > 1 or neighbours.isupper())
+    return "".join(_plain(c).upper() if in_capitals and c.isupper() else _plain(c) for c in run)
 
 
 @lru_cache(maxsize=4096)

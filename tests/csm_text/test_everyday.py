@@ -105,6 +105,8 @@ def test_any_characters_too(text: str) -> None:
     assert fast()(text) == slow()(text)
 
 
-@pytest.mark.parametrize(("numeral", "value"), [("LVIII", 58), ("XL", 40), ("xix", 19), ("CCC", 300), ("IIX", None)])
+@pytest.mark.parametrize(
+    ("numeral", "value"), [("LVIII", 58), ("XL", 40), ("xix", 19), ("CCC", 300), ("IIX", None), ("", None)]
+)
 def test_long_numerals_have_their_values(numeral: str, value: int | None) -> None:
     assert roman(numeral) == value

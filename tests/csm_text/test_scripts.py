@@ -16,6 +16,7 @@ from csm_text.normalization.scripts import plain
         ("Straße, STRAẞE", "Strasse, STRASSE"),
         ("Ægir, ÆGIR, Æ", "Aegir, AEGIR, Ae"),
         ("Þórður, ÞÓRÐUR", "Thorthur, THORTHUR"),
+        ("Ш÷Ю中", "SH divided by YU Chinese text "),
         ("Əliyev", "Aliyev"),
         ("paraŀlel", "parallel"),
         ("Ŋutsu, Ɛʋɛ, Ɔkɔnkɔ", "Ngutsu, Eve, Okonko"),

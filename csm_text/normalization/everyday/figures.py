@@ -71,8 +71,7 @@ AREA_CODE = r"(?:(?<=area code )|(?<=Area code )|(?<=chmod ))(?P<areacode>\d{3})
 _FREE = r"1[38]00[ -]\d{3}[ -]\d{3,4}(?!\d)"  # 1800 123 456
 _SHORT_PHONE = (  # 555 0100
     r"(?:(?<=[Cc]all )|(?<=[Tt]ext )|(?<=ax )|(?<=one )|(?<=el: )|(?<=ax: )|(?<=[Nn]o\. )|(?<=Ph: )|(?<=ll: )"
-    r"|(?<=one: ))"
-    r"\d{3}[ .]\d{4}(?!\d)"
+    r"|(?<=one: ))\d{3}[ .]\d{4}(?!\d)"
 )
 PHONE = (
     addresses.PHONE.replace(r"(?![\d.,:])", r"(?!\d|[.,:]\d)")
