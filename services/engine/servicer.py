@@ -29,7 +29,7 @@ from services.engine.spoken_text import SpokenText
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
-_PROGRESS_S = 1.0  # between two of them, while texts wait to be read
+_PROGRESS_S = 1.0  # between two progress messages while texts wait to be read
 
 
 class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
@@ -72,8 +72,10 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused)
 
     async def _open(self, request: GenerationRequest, context: Context) -> SequenceStream:
-        """Sends progress while the texts wait to be read, or are read, which may take longer than a gateway allows a
-        silence. It is the engine's thread that goes round, so a hung one is missed all the same.
+        """Opens the stream, and sends progress while the texts wait to be read or are read. That may take longer than
+        the silence after which a gateway takes an engine for lost.
+
+        Progress follows the engine's thread, so a gateway still notices when that thread hangs.
         """
         opening = asyncio.ensure_future(self._async_engine.open(request, self._spoken_text.of_a_request()))
         try:
@@ -163,6 +165,6 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
 
 
 def _close(opening: asyncio.Future[SequenceStream]) -> None:
-    """It may have been opened before its cancel came."""
+    """Closes a stream that was opened just before its opening was cancelled."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

@@ -50,7 +50,7 @@ class SpokenText:
         return self.front_end is None and self._file is None and not self._of_bundle
 
     def read(self, speaker: int, text: str) -> str:
-        """Converts one text. Never fails; takes 0.2 ms per sentence."""
+        """Converts one text. Never fails; takes 0.2 ms per sentence, and milliseconds for each unknown word."""
         return self._read(self._lexicons(), speaker, text)
 
     def _lexicons(self) -> _Lexicons:

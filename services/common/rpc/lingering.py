@@ -3,8 +3,7 @@
 If a caller of grpc.aio writes after its call has ended, it gets INTERNAL "Internal error from Core" instead of the
 call's status. So when a handler ends before its caller has half-closed, the rest of the requests is read and dropped
 until the caller half-closes, is quiet for QUIET_S, or LINGER_S have passed. A caller that is starved for longer than
-QUIET_S
-between two writes may still lose the status: it cannot be distinguished from one that waits for an answer.
+QUIET_S between two writes may still lose the status: it cannot be distinguished from one that waits for an answer.
 
 Two kinds of calls need no wait: those of one request, and those whose caller has promised to write nothing before it is
 answered.
