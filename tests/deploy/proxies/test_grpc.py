@@ -110,11 +110,23 @@ async def test_errors_pass_with_their_details(proxy: str, tmp_path: Path) -> Non
             await client.synthesize("", max_seconds=SECONDS)
         assert "text" in str(failed.value)
         for gateway in ways.gateways:
-            gateway.engine.script.fail_at = 2
-        with pytest.raises(csm_client.ServerError) as broken:
+            gateway.engine.script.fail_at = 0
+        with pytest.raises(csm_client.ServerError) as failed_first:
             async for _ in client.stream_synthesize("Hello.", max_seconds=SECONDS):
                 pass
-        assert broken.value.reason and broken.value.code.name in ("INTERNAL", "UNAVAILABLE")
+        _assert_has_details(failed_first.value)
+        for gateway in ways.gateways:
+            gateway.engine.script.fail_at = gateway.engine.script.pause_at = 2
+        with pytest.raises(csm_client.IncompleteAudioError) as broken:
+            async for _ in client.stream_synthesize("Hello.", max_seconds=SECONDS):
+                for gateway in ways.gateways:
+                    gateway.engine.script.resume.set()  # audio has come: now the engine fails
+        _assert_has_details(broken.value.__cause__)
+
+
+def _assert_has_details(error: BaseException | None) -> None:
+    assert isinstance(error, csm_client.ServerError)
+    assert error.reason and error.request_id and error.code.name == "INTERNAL"
 
 
 async def test_a_gateway_that_has_gone_is_left_out(proxy: str, tmp_path: Path) -> None:
