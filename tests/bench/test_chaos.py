@@ -14,19 +14,19 @@ import pytest
 from bench.chaos import __main__ as chaos
 from bench.chaos.faults import FaultRecord
 from bench.chaos.items import long_items
-from bench.chaos.link import Link
 from bench.chaos.listeners import Gap, Listeners
 from bench.chaos.refusals import Refusal, refusal_report
 from bench.chaos.result import result_of, why_not_passed
 from bench.report import refused
 from services.gateway.synthesis.texts.sentences import sentences_of
+from tests.support.network.tcp_relay import TcpRelay
 from tests.support.tiny.bundle import write_tiny_bundle
 
 SENT = bytes(range(256))
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter]]:
+async def linked() -> AsyncIterator[tuple[TcpRelay, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A link to an echo server, and a connection through it."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +35,7 @@ async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.St
         writer.close()
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    link = Link(seed=1)
+    link = TcpRelay(seed=1)
     await link.start()
     link.target_port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
@@ -73,6 +73,22 @@ async def test_a_cut_ends_the_connection_and_not_the_next_one() -> None:
         other_writer.write(SENT)
         assert await other_reader.readexactly(256) == SENT
         other_writer.close()
+
+
+async def test_a_silenced_connection_stays_open_and_loses_its_bytes() -> None:
+    async with linked() as (link, reader, writer):
+        writer.write(SENT)
+        await reader.readexactly(256)
+        link.silence()
+        writer.write(SENT)
+        reading = asyncio.create_task(reader.read(1))
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", link.port)
+        other_writer.write(SENT)
+        assert await other_reader.readexactly(256) == SENT
+        other_writer.close()
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        reading.cancel()
 
 
 async def test_a_black_hole_keeps_bytes_back_and_loses_none() -> None:
