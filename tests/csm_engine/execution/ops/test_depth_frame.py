@@ -130,9 +130,9 @@ def test_the_sums_of_down_have_the_same_splits_at_any_batch(kinds: list[Cuts]) -
     assert len({cuts.splits for cuts in kinds}) == 1
 
 
-def test_more_rows_than_factors_are_kept_for_are_refused() -> None:
+def test_more_rows_than_scales_are_kept_for_are_refused() -> None:
     kernel = kernel_of(weights_of(SHORT, torch.float32, "int8"), 1)
-    assert kernel.buffers(64).factor.shape[1] == 128
+    assert kernel.buffers(64).row_scale.shape[1] == 128
     with pytest.raises(ValueError, match="at most 64 rows; given are 65"):
         kernel.buffers(65)
 
