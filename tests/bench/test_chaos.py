@@ -128,7 +128,7 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"tracebacks": {"codec 1": 1}}, ["tracebacks in the logs: {'codec 1': 1}"]),
     ],
 )
-def test_a_run_passes_only_without_a_loss(changed: dict[str, Any], why: list[str]) -> None:
+def test_a_run_passes_only_without_lost_streams(changed: dict[str, Any], why: list[str]) -> None:
     assert why_not_passed(result(**changed)) == why
 
 
@@ -164,13 +164,13 @@ def test_long_texts_have_that_many_sentences_and_share_no_seed() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-def test_the_door_needs_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_door_requires_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         chaos.main(["--door"])
     assert "--door needs --sentences" in capsys.readouterr().err
 
 
-def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> None:
+def test_a_refusal_names_the_faults_at_its_time_and_shortly_before() -> None:
     struck = [
         FaultRecord("kill engine", 80.0, 90.0, "engine 1"),  # long healed
         FaultRecord("black hole engine", 90.0, 96.0, "engine 0"),  # healed shortly before
