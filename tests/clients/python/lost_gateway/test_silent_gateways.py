@@ -21,7 +21,7 @@ PING_MS, ANSWER_MS = 100, 2_000
 FASTER = 5  # than by default, so that the test is short
 
 
-async def test_a_stream_goes_on_after_its_gateway_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_resumes_after_its_gateway_stops_responding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Late in a stream too, when many pings have gone without anything to send."""
     monkeypatch.setattr(channel, "KEEPALIVE_MS", (PING_MS, ANSWER_MS))
     often = ("grpc.http2.min_ping_interval_without_data_ms", PING_MS // 4)
@@ -39,7 +39,7 @@ async def test_a_stream_goes_on_after_its_gateway_fell_silent(monkeypatch: pytes
     assert b"".join(heard) == CHUNK * CHUNKS
 
 
-async def test_a_gateway_allows_the_pings_of_a_stream_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_accepts_the_keepalive_pings_of_a_waiting_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """With some seconds of them. gRPC closes the connection at the third that comes too early."""
     every_ms, answer_ms = channel.KEEPALIVE_MS
     monkeypatch.setattr(channel, "KEEPALIVE_MS", (every_ms // FASTER, answer_ms))
