@@ -32,7 +32,7 @@ def matrix_of(outputs: int, width: int, quantization: Quantization = "none") -> 
 @pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
-def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
+def test_product_with_norm_gates_and_residual(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
     x, matrix = random(rows, width), matrix_of(outputs, width, quantization)
     scale = None if matrix.scale is None else put(matrix.scale)
     on_device = Matrix(put(matrix.values), scale, fused=True)
@@ -123,7 +123,7 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
 
 @pytest.mark.parametrize("rows", [1, 16, 17, 64, 65])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
-def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
+def test_either_implementation_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
     x, weight = random(rows, width), matrix_of(outputs, width).values
     matrix = Matrix(put(weight), fused=True, where_faster=True)
     assert_close(ops.norm_linear(put(x), None, matrix, 1e-5), ops.norm_linear(x, None, Matrix(weight), 1e-5))

@@ -103,7 +103,7 @@ def test_a_barrier_that_is_left_out_is_a_race(barrier: int, monkeypatch: pytest.
 
 @torch.inference_mode()
 @pytest.mark.parametrize("int8", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_rows_that_are_not_there_are_not_touched(int8: bool) -> None:
+def test_absent_rows_are_not_accessed(int8: bool) -> None:
     """33 rows of 64, so gate and up in tiles of two products. The other tests here hold it too: `races` has it as a
     rule.
     """
@@ -117,7 +117,7 @@ MASKING = ("load_rows", "norm_scale", "add_sums", "normed_product", "gated_produ
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == MASKING[0] else pytest.mark.slow) for name in MASKING]
 )
-def test_a_row_that_is_not_there_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_detects_access_to_an_absent_row(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a function takes whole row blocks to be there, so that its masks are none."""
     module = frame_kernels if name.endswith("ed_product") else products
     function = getattr(module, name)
