@@ -78,7 +78,7 @@ def test_light_images_have_no_torch(repository: Path, stage: str) -> None:
 
 
 @pytest.mark.parametrize(("system", "installs_triton"), [("linux", True), ("darwin", False)])
-def test_what_has_no_wheel_for_a_system_is_not_installed_there(
+def test_packages_without_a_wheel_for_a_system_are_not_installed_there(
     repository: Path, system: str, installs_triton: bool
 ) -> None:
     lines = (repository / "requirements" / "dev.txt").read_text().splitlines()
