@@ -53,7 +53,7 @@ def test_conversation_of_codes_and_recordings_changes_what_is_said(client: csm_c
     assert answered.summary.stats.dropped_turn_count == 0
 
 
-def test_untrained_weights_are_told(client: csm_client.Client) -> None:
+def test_untrained_weights_are_reported(client: csm_client.Client) -> None:
     info = client.server_info()
     assert "untrained" in info.model_notice
     assert info.model_notice.count("untrained") == 1

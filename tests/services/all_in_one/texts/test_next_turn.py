@@ -48,7 +48,7 @@ async def test_the_next_turn_computes_only_what_is_new(
     assert last.prompt.dropped_segments == 0
 
 
-async def test_under_another_text_it_is_another_prompt(
+async def test_another_text_of_the_answer_changes_the_prompt(
     deployment: Deployment, ended: list[Sequence], conversation: Request
 ) -> None:
     """One turn, which begins like the first sentence and goes on with the second one's words."""

@@ -37,7 +37,7 @@ async def test_a_long_text_computes_at_most_one_earlier_sentence_again(
     assert max(len(sequence.prompt) for sequence in ended) > 2 * max(computed)
 
 
-async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place_of_a_block(
+async def test_a_text_resumed_at_another_gateway_is_the_same_at_every_sentence_of_a_block(
     deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest, tmp_path: Path
 ) -> None:
     text = [" ".join(SENTENCES[:8])]
