@@ -30,7 +30,7 @@ def be_replaced(running: FakeDeployment) -> None:
     running.codec.encode = encode_as_another  # type: ignore[method-assign]
 
 
-async def test_codes_of_another_codec_are_no_context_and_no_prompt(tmp_path: Path) -> None:
+async def test_codes_of_another_codec_are_refused_as_context_and_prompt(tmp_path: Path) -> None:
     folder = tmp_path / "voices"
     write_voice(folder, "carol")
     async with (

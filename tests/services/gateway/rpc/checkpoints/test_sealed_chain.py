@@ -16,7 +16,7 @@ from tests.services.gateway.rpc.checkpoints.texts import ResumePoint, receive
 State = made_frames_pb2.MadeFrames
 
 
-def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
+def test_a_restarted_call_begins_a_new_chain(tmp_path: Path) -> None:
     """The caller then drops all earlier states, also those that this gateway can read."""
     seal = CodeSeal(tmp_path / "seals.json")
 
@@ -31,7 +31,7 @@ def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
     assert [state.sent_sample_count for state in chain().open(states, State)] == [2, 3]
 
 
-async def test_places_in_a_sentence_are_nothing_behind_sentences_that_cannot_be_read(
+async def test_speech_checkpoints_are_ignored_after_unreadable_text_checkpoints(
     tmp_path: Path, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """As after a change of keys in the middle of a text, which is made again from its start."""
