@@ -51,7 +51,7 @@ def locked_packages(stage: str, root: Path) -> set[str]:
     return names if stage in ("gateway", "http") else names | {"torch", "triton"}  # triton comes with torch
 
 
-def test_following_imports_finds_what_is_imported_indirectly(imported_names: ImportsReader, tmp_path: Path) -> None:
+def test_following_imports_finds_indirect_imports(imported_names: ImportsReader, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("")
     (tmp_path / "services" / "a.py").write_text("from services import b\n")

@@ -43,7 +43,7 @@ async def test_a_text_resumes_inside_the_lost_sentence(tmp_path: Path, node: Any
         await texts.lose_late(gateways, held, lambda: round(seconds_in(heard) * SAMPLE_RATE_HZ))
         await listening
         assert await client.wait() == 0, heard.decode()
-        texts.check_goes_on_inside(gateways, held)
+        texts.check_resumes_inside(gateways, held)
         again = gateways.deployment.codec.calls[held + 1]
         assert bool(again.request.checkpoint) == (suffix != "opus")
         async with csm_client.AsyncClient(gateways.target) as other:

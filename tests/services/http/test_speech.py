@@ -138,7 +138,7 @@ async def test_instructions_are_answered_as_ignored(door: FakeDoor, body: dict[s
     assert told.status_code == 200 and told.headers["x-ignored-parameters"] == "instructions"
 
 
-async def test_request_id_and_trace_go_on_to_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_request_id_and_trace_reach_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
     own = "11111111-2222-4333-8444-555555555555"
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     answer = await door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})

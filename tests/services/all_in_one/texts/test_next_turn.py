@@ -32,7 +32,7 @@ async def say(deployment: Deployment, request: Request, text: str, *turns: tts_p
     return [message async for message in deployment.stub.StreamSynthesize(given)][-1].summary
 
 
-async def test_the_next_turn_computes_only_what_is_new(
+async def test_the_next_turn_computes_new_rows_only(
     deployment: Deployment, ended: list[Sequence], conversation: Request
 ) -> None:
     asks = tts_pb2.Turn(speaker=0, text="What can you count?")

@@ -52,14 +52,14 @@ async def test_a_text_resumed_at_another_gateway_is_the_same_at_every_sentence_o
             stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
             for point in whole.after_sentences[2:6]:
                 rest = await receive(stub, asked, text, point)
-                check_goes_on(whole, point, rest)
+                check_resumes(whole, point, rest)
     finally:
         await other.stop()
     prompts = [sequence.prompt.rows().tobytes() for sequence in ended]
     assert set(prompts[8:]) == set(prompts[3:8]) and len(prompts) == 8 + 5 + 4 + 3 + 2
 
 
-def check_goes_on(whole: Received, point: ResumePoint, rest: Received) -> None:
+def check_resumes(whole: Received, point: ResumePoint, rest: Received) -> None:
     assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(point.sentence_states)
     assert rest.content == whole.content[point.num_bytes :] and rest.content
     assert rest.summary.watermark == whole.summary.watermark

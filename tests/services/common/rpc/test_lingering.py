@@ -56,7 +56,7 @@ async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch
     messages.close()
 
 
-async def test_a_drain_lets_a_caller_that_sends_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drain_lets_a_sending_caller_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 30)
     drain = no_drain()
     drain.set_result(None)

@@ -58,7 +58,7 @@ def test_unknown_encoding_has_no_encoder() -> None:
         open_encoder(tts_pb2.AUDIO_ENCODING_UNSPECIFIED, NATURAL_HZ, NATURAL_HZ, serial=1)
 
 
-async def test_long_audio_lets_other_calls_go_on() -> None:
+async def test_encoding_long_audio_does_not_block_other_calls() -> None:
     turns = 0
 
     async def other_call() -> None:

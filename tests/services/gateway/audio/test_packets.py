@@ -42,7 +42,7 @@ def with_length(flac: bytes, sample_count: int) -> bytes:
     return flac[:18] + struct.pack(">Q", layout | sample_count) + flac[26:]
 
 
-def heard_by_another(encoding: tts_pb2.AudioEncoding, content: bytes, count: int) -> tuple[np.ndarray, int]:
+def decoded_independently(encoding: tts_pb2.AudioEncoding, content: bytes, count: int) -> tuple[np.ndarray, int]:
     """Samples and rate. count: samples of a FLAC stream.
 
     libsndfile reads no AAC. FFmpeg's fixed-point decoder does, which ours does not use.
@@ -66,7 +66,7 @@ def test_an_independent_decoder_gives_the_same_audio_after_the_stated_delay(
     count = 2 * NATURAL_HZ + 77
     expected_count, delay = math.ceil(count * rate_hz / NATURAL_HZ), DELAYS[encoding]
     content = made(encoding, rate_hz, speech_like(count, NATURAL_HZ))
-    heard, heard_hz = heard_by_another(encoding, content, expected_count)
+    heard, heard_hz = decoded_independently(encoding, content, expected_count)
     padding = len(heard) - delay - expected_count
     assert heard_hz == rate_hz and 0 <= padding <= {MP3: 1728, AAC: 1023, FLAC: 0}[encoding]
     said = speech_like(expected_count, rate_hz) / 32_768
@@ -84,7 +84,7 @@ def test_a_partial_stream_is_playable_to_its_end(encoding: tts_pb2.AudioEncoding
         audio = encoder.push(frame)
         content, count = content + audio.content, count + audio.sample_count
         if count:
-            assert len(heard_by_another(encoding, content, count)[0]) == count + DELAYS[encoding]
+            assert len(decoded_independently(encoding, content, count)[0]) == count + DELAYS[encoding]
     assert 10 * FRAME - count <= {MP3: 1105 + 2 * 576, AAC: 3 * 1024 - 1, FLAC: 0}[encoding]
 
 
@@ -94,7 +94,7 @@ def test_later_chunks_can_be_decoded_without_the_earlier_ones(encoding: tts_pb2.
 
     pieces = encode(open_encoder(encoding, NATURAL_HZ, NATURAL_HZ, 1), frames(speech_like(48_000, NATURAL_HZ)))
     content = b"".join(piece.content for piece in pieces[10:])
-    heard, _ = heard_by_another(encoding, content, 0)
+    heard, _ = decoded_independently(encoding, content, 0)
     said = speech_like(48_000, NATURAL_HZ)[-len(heard) // 2 :] / 32_768  # its last part: no sample is missing
     lag = int(np.argmax(correlate(heard, said))) - (len(said) - 1)
     assert np.corrcoef(heard[lag : lag + len(said)], said)[0, 1] > 0.95

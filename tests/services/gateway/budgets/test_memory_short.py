@@ -29,7 +29,7 @@ class Memory:
     def __call__(self, at_least: int) -> int:
         return self.used
 
-    async def be_short(self, deployment: FakeDeployment) -> None:
+    async def run_short(self, deployment: FakeDeployment) -> None:
         """Is short of memory until one call has ended."""
         before = ended_waits(deployment)
         self.used = deployment.gateway.settings.max_heap_bytes + 1
@@ -67,7 +67,7 @@ async def test_short_memory_ends_calls_that_wait_for_their_callers_only(
                 waiting = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
                 await waiting.write(reflection_pb2.ServerReflectionRequest(list_services=""))
                 assert (await waiting.read()).HasField("list_services_response")
-            await memory.be_short(deployment)
+            await memory.run_short(deployment)
             error = await failure(waiting)
             assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
             deployment.engine.script.resume.set()
@@ -89,7 +89,7 @@ async def test_a_client_retries_a_text_ended_by_short_memory(memory: Memory, has
         speech = asyncio.create_task(client.stream_synthesize_text(pieces()).read_all())
         if has_spoken:
             assert not await ended(deployment.codec.calls)
-        await memory.be_short(deployment)
+        await memory.run_short(deployment)
         goes_on.set()
         heard = await speech
         assert heard.summary.stats.sample_count == 10 * FRAME_SAMPLES * (2 if has_spoken else 1)

@@ -14,7 +14,7 @@ from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkErro
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     assert_undisturbed,
-    be_of_another_mark,
+    change_watermark,
     failovers,
     go_on,
     kill_codec,
@@ -230,7 +230,7 @@ async def test_a_stream_looks_for_a_codec_of_its_mark_network(
         index = await paused(deployment.codecs)
         left = [codec for codec in deployment.codecs if codec is not deployment.codecs[index]]
         for codec in left[:unfit]:
-            be_of_another_mark(codec)
+            change_watermark(codec)
         go_on(left)
         if unfit == 1:
             await deployment.codec_servers[index].drain(0)

@@ -111,5 +111,5 @@ async def test_a_text_of_a_websocket_resumes_inside_the_lost_sentence(tmp_path: 
             hearing = asyncio.create_task(talk.until("session.done"))
             await texts.lose_late(gateways, 1, lambda: len(talk.audio) // 2)
             await hearing
-        texts.check_goes_on_inside(gateways, 1)
+        texts.check_resumes_inside(gateways, 1)
     assert talk.audio == texts.AUDIO

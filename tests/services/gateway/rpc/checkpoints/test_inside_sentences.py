@@ -40,11 +40,11 @@ async def refused(
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         yield deployment, tts
 
 
-def be_in_step(deployment: FakeDeployment) -> None:
+def run_in_lockstep(deployment: FakeDeployment) -> None:
     deployment.engine.frame_counts = CountsByText(deployment.engine, FRAMES)  # type: ignore[assignment]
     deployment.engine.script = InStep(deployment.codec)
     deployment.codec.checkpoint_lag = 7  # so that checkpoints are between two samples of another rate
@@ -125,12 +125,12 @@ async def test_encodings_that_cannot_resume_decode_frames_again_without_the_engi
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
     """Calls are lost again and again inside one sentence, and then in a later one."""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, asked, TEXT)
     point = whole.inside_sentences[1]
     for number, is_inside in ((0, True), (0, True), (-1, True), (-1, False)):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-            be_in_step(deployment)
+            run_in_lockstep(deployment)
             deployment.codec.info.active_key_id = "key-2"
             rest = await receive(tts, asked, TEXT, point)
             assert rest.content and rest.content == whole.content[point.num_bytes :]
@@ -168,11 +168,11 @@ async def test_later_sentences_have_the_resumed_sentence_as_context(running: Run
 
 async def test_a_gateway_without_the_key_restarts_the_text(tmp_path: Path, asked: Config) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, asked, TEXT)
     for point in (whole.inside_sentences[1], whole.inside_sentences[-1]):
         async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
-            be_in_step(deployment)
+            run_in_lockstep(deployment)
             again = await receive(tts, asked, TEXT, point)
             assert again.content == whole.content
             header = again.header

@@ -10,7 +10,7 @@ from csm.v1 import tts_pb2
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
-from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, be_in_step
+from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, run_in_lockstep
 from tests.services.gateway.rpc.checkpoints.texts import ResumePoint, receive
 
 State = made_frames_pb2.MadeFrames
@@ -38,7 +38,7 @@ async def test_speech_checkpoints_are_ignored_after_unreadable_text_checkpoints(
     config.sampling_params.seed, config.stream_config.send_checkpoints = 7, True
     later_version = STATE_MAGIC[:-1] + b"\xff"
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, config, TEXT)
         again = await receive(
             tts,

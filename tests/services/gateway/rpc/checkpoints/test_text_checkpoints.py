@@ -14,8 +14,8 @@ from services.gateway.auth.code_sealing import STATE_MAGIC
 from tests.services.gateway.rpc.checkpoints import texts
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
-    be_of_another_model,
     broken_chains,
+    change_model,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -188,7 +188,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
     other_text = ("text", "CHECKPOINT_OTHER_TEXT")
     assert await refused(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
     assert await refused(tts, asked, states[:3], ["One is first. "]) == other_text
-    be_of_another_model(deployment)
+    change_model(deployment)
     found = await refused(tts, asked, states[:1])
     assert found == ("config.stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 

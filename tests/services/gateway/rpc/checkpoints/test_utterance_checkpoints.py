@@ -15,8 +15,8 @@ from services.common.rpc.status import StatusError
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
-    be_of_another_model,
     broken_chains,
+    change_model,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -271,7 +271,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     as_text.input.text = ""
     found = await refusal(tts.StreamSynthesizeText(messages_of(as_text, [])))
     assert found[1] in ("CHECKPOINT_OTHER_REQUEST", "CHECKPOINT_CHANGED")
-    be_of_another_model(deployment)
+    change_model(deployment)
     found = await refusal(tts.StreamSynthesize(with_states(asked, states[:1])))
     assert found == ("stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 
