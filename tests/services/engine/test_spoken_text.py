@@ -24,6 +24,7 @@ from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.spoken_text import LexiconFileError, SpokenText
 from services.engine.stage import start_engine
+from tests.support.engine_stage import collect
 
 MakeBundle = Callable[..., Path]
 READ = FrontEnd.phonemize
@@ -80,7 +81,7 @@ async def generate(stub: Any, *texts: str, speaker: int = 1) -> tuple[engine_pb2
         sampling_params=engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
         max_frame_count=6,
     )
-    responses = [response async for response in stub.Generate(request)]
+    responses = await collect(stub, request)
     return responses[0].started, b"".join(r.frames.codes for r in responses if r.HasField("frames"))
 
 

@@ -226,7 +226,7 @@ async def test_a_caller_that_left_a_draining_server_is_no_failure(stage: Any, ca
         cygrpc._ServerStoppedError("Server already stopped.")
     )  # as a read or a write gives it
     call = stage.stub.GetCodecInfo(REQUEST)
-    await eventually(lambda: handled(stage, "CANCELLED") + handled(stage, "INTERNAL"), 30)
+    await eventually(lambda: handled(stage, "CANCELLED") + handled(stage, "INTERNAL"))
     call.cancel()
     assert (handled(stage, "INTERNAL"), handled(stage, "CANCELLED")) == (0, 1)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
