@@ -82,7 +82,7 @@ def test_neighbours_decide_how_some_words_sound(front_end: FrontEnd, text: str, 
         ("flavours", "F L EY1 V ER0 Z"),
     ],
 )
-def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontEnd, word: str, symbols: str) -> None:
+def test_words_outside_the_dictionary_have_phones(front_end: FrontEnd, word: str, symbols: str) -> None:
     assert front_end.phonemize(word) == symbols
 
 

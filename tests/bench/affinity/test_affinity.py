@@ -74,7 +74,7 @@ async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() 
                             await asyncio.sleep(0.1)
 
 
-async def test_turns_go_on_from_each_other_and_alternate_between_gateways() -> None:
+async def test_turns_build_on_each_other_and_alternate_between_gateways() -> None:
     async with fake_deployment() as one, fake_deployment() as other:
         clients = [AsyncClient(deployment.target) for deployment in (one, other)]
         conversations = Conversations("Talk", 3, clients, named, 0.32)
@@ -96,7 +96,7 @@ async def test_turns_go_on_from_each_other_and_alternate_between_gateways() -> N
             await client.close()
 
 
-def test_ids_are_as_they_are_named() -> None:
+def test_each_arm_has_its_own_conversation_ids() -> None:
     assert named(3, 0) == named(3, 1) != named(4, 0)
     assert len({scattered(c, t) for c in range(3) for t in range(3)}) == 9
     assert unnamed(3, 1) == passes_by(3, 0) == ""
