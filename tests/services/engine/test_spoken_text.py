@@ -85,6 +85,14 @@ async def generate(stub: Any, *texts: str, speaker: int = 1) -> tuple[engine_pb2
     return responses[0].started, b"".join(r.frames.codes for r in responses if r.HasField("frames"))
 
 
+async def test_a_text_without_a_final_mark_is_read_like_one_with_a_full_stop(make_bundle: MakeBundle) -> None:
+    """The built-in voice omitted "Done" or went on speaking behind it."""
+    async with serving(make_bundle(text_frontend="english-phonemes-3")) as stub:
+        _, marked = await generate(stub, "Buy this.", "Done.")
+        _, unmarked = await generate(stub, "- Buy this", "Done ✅")
+    assert unmarked == marked
+
+
 async def test_without_a_front_end_the_codes_are_those_of_the_spelling(bundle: Path, make_bundle: MakeBundle) -> None:
     text = "Dr. Smith paid $5, csm."
     async with serving(bundle) as stub:
