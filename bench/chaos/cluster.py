@@ -14,9 +14,9 @@ from pathlib import Path
 
 import grpc
 
-from bench.chaos.link import Link
 from bench.deployment.process import StageProcess
 from tests.support.authority import Authority, write_pair
+from tests.support.network.tcp_relay import TcpRelay
 
 SLOTS = 4
 WAITING = 4
@@ -38,8 +38,8 @@ class Replica:
 
     stage: str
     process: StageProcess
-    api: Link
-    health: Link
+    api: TcpRelay
+    health: TcpRelay
 
     async def start(self) -> None:
         """Starts the process, the first time or again, and returns when it listens."""
@@ -51,7 +51,7 @@ class Replica:
         await self.process.wait_ready()
 
     @property
-    def links(self) -> tuple[Link, Link]:
+    def links(self) -> tuple[TcpRelay, TcpRelay]:
         return self.api, self.health
 
 
@@ -97,7 +97,7 @@ class Cluster:
         return taken
 
 
-def target_of(links: list[Link]) -> str:
+def target_of(links: list[TcpRelay]) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{link.port}" for link in links)
 
 
@@ -115,7 +115,10 @@ async def running_cluster(
 
         async def linked(stage: str, number: int, options: list[str]) -> Replica:
             replica = Replica(
-                stage, StageProcess(stage, number, options, folder), Link(next(numbers)), Link(next(numbers))
+                stage,
+                StageProcess(stage, number, options, folder),
+                TcpRelay(seed=next(numbers)),
+                TcpRelay(seed=next(numbers)),
             )
             for link in replica.links:
                 await link.start()

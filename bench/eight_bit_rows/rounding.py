@@ -18,7 +18,7 @@ from torch import Tensor
 
 from csm_engine.execution.matrix import FLOAT8, Matrix, plain, quantized
 from csm_engine.execution.ops import dispatch
-from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead
+from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefetch
 from csm_engine.execution.weights import PackedWeights, pack, pack_stack
 from csm_engine.model.csm import CSM
 
@@ -101,7 +101,7 @@ def rows_rounded() -> Iterator[None]:
     def rounding_linear(x: Tensor, matrix: Matrix) -> Tensor:
         return linear(_rows(x, matrix), matrix)
 
-    def rounding_add_linear(x: Tensor, y: Tensor, matrix: Matrix, ahead: Ahead = NOTHING) -> Tensor:
+    def rounding_add_linear(x: Tensor, y: Tensor, matrix: Matrix, prefetch: Prefetch = NO_PREFETCH) -> Tensor:
         if isinstance(matrix, MatrixOfRoundedRows) and matrix.parts > 1:
             return x.add_(_in_parts(_rows(y, matrix), matrix))
         return x.add_(linear(_rows(y, matrix), matrix))

@@ -84,7 +84,7 @@ def complaints_about_code(codes: Iterable[MachineCode]) -> list[str]:
         if code.must_run_at_once > (most := MULTIPROCESSORS * code.programs_of_multiprocessor):
             wrong.append(f"{code.name}: {code.must_run_at_once} programs must run at once; {most} can")
         wrong += [f"{code.name}: {breach}" for breach in code.disorder]
-        if code.asks_for_products and not code.products:
+        if code.source_has_products and not code.products:
             wrong.append(f"{code.name}: its products are not on tensor cores")
         if code.products and code.loads_16 < LEAST_WIDE * code.loads:
             wrong.append(

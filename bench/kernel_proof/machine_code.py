@@ -45,7 +45,7 @@ class MachineCode:
     """registers: of a thread; stack, shared: bytes; the rest are instructions in the text of the kernel.
 
     spills: loads and stores of local memory. loads: from global memory, loads_16: of those, 16 bytes a thread or by
-    bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`,
+    bulk copy. products: on tensor cores. source_has_products: the source has `tl.dot`,
     and not all is of 32 bits or more: tensor cores have no exact products of those. must_run_at_once: programs of a
     cooperative launch, 0 of any other; disorder: what its code lacks for its barriers to hold, by `memory_order`.
     tile_work: of the depth decoder's kernel alone, by `depth_counts`.
@@ -62,7 +62,7 @@ class MachineCode:
     loads: int
     loads_16: int
     products: int
-    asks_for_products: bool
+    source_has_products: bool
     must_run_at_once: int = 0
     disorder: tuple[str, ...] = ()
     tile_work: dict[str, list[int]] = field(default_factory=dict)
@@ -144,14 +144,14 @@ def _source_of(function: Any) -> str:
     return str(function.raw_src if hasattr(function, "raw_src") else function.src)
 
 
-def _asks_for_products(function: Any) -> bool:
+def _source_has_products(function: Any) -> bool:
     """Whether its source, or that of a function of Triton's that it calls, has `tl.dot`."""
     source = _source_of(function)
     if "tl.dot" in source:
         return True
     names = set(re.findall(r"\b\w+(?=\()", source)) - {function.__name__}
     called = [function.fn.__globals__.get(name) for name in names]
-    return any(_asks_for_products(one) for one in called if isinstance(one, JITFunction))
+    return any(_source_has_products(one) for one in called if isinstance(one, JITFunction))
 
 
 def _instructions(cubins: Sequence[bytes]) -> Iterator[Counter[str]]:
@@ -216,7 +216,7 @@ def _read(launch: Launch, compiled: Any, instructions: Counter[str]) -> MachineC
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
-        asks_for_products=_asks_for_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
+        source_has_products=_source_has_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
         must_run_at_once=launch.must_run_at_once,
         disorder=_disorder(compiled.asm["ptx"], text) if launch.must_run_at_once else (),
         tile_work=depth_counts.counted(launch, with_halves),

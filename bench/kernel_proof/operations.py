@@ -33,7 +33,7 @@ _LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # read 
 PRODUCT = "product of torch"
 OTHER = "other of torch"
 DEPTH_FRAME = "depth_frame_kernel"
-_AHEAD = "ahead_"  # prefix of arguments that a launch prefetches and does not read
+_PREFETCHED = "prefetch_"  # prefix of arguments that a launch prefetches and does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Traffic:
     """Bytes of one launch by storage: those that it touches, and those that it prefetches for later launches."""
 
     touched: dict[int, int]
-    asked: dict[int, int]
+    prefetched: dict[int, int]
 
 
 @dataclass
@@ -84,23 +84,23 @@ class _Counting(TorchDispatchMode):
         self.made, self._partly = Operations(), partly_read
 
     def record(self, launch: Launch) -> None:
-        touched = self._sizes_of(tensor for name, tensor in _named(launch) if not name.startswith(_AHEAD))
+        touched = self._sizes_of(tensor for name, tensor in _named(launch) if not name.startswith(_PREFETCHED))
         self.made.launches.append(launch)
-        self.made.traffic.append(Traffic(touched, self._asked(launch)))
+        self.made.traffic.append(Traffic(touched, self._prefetched(launch)))
         self.made.counts[launch.name] += 1
         self.made.bytes[launch.name] += sum(touched.values()) + _read_again(launch)
 
-    def _asked(self, launch: Launch) -> dict[int, int]:
+    def _prefetched(self, launch: Launch) -> dict[int, int]:
         named, options = dict(_named(launch)), launch.options
-        asked = {}
-        if matrix := options.get("AHEAD_MATRIX"):
-            asked[storage_of(named["ahead_ptr"])] = matrix
-        if positions := options.get("AHEAD_POSITIONS"):
-            most = len(named["ahead_slots_ptr"]) * positions * options["AHEAD_POSITION"]
-            for name in ("ahead_keys_ptr", "ahead_values_ptr"):
+        prefetched = {}
+        if matrix := options.get("PREFETCH_MATRIX"):
+            prefetched[storage_of(named["prefetch_ptr"])] = matrix
+        if positions := options.get("PREFETCH_POSITIONS"):
+            most = len(named["prefetch_slots_ptr"]) * positions * options["PREFETCH_POSITION"]
+            for name in ("prefetch_keys_ptr", "prefetch_values_ptr"):
                 (storage, size), *_ = self._sizes_of([named[name]]).items()
-                asked[storage] = min(size, most)
-        return asked
+                prefetched[storage] = min(size, most)
+        return prefetched
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

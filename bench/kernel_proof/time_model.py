@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.kernel_proof.ahead_model import saved_us
 from bench.kernel_proof.operations import DEPTH_FRAME, OTHER, PRODUCT, Operations
+from bench.kernel_proof.prefetch_model import saved_us
 from bench.kernel_proof.pretended_gpu import Launch
 
 PROFILE = Path("bench/results/kernel_profile_csm_1b_h100.json")
 FITTED = Path("bench/kernel_proof/time_model.json")
 COPY_BYTES_PER_US = 2.76e6  # read and written by a large copy on that H100
-ASKED = "bytes asked for ahead"
+PREFETCHED = "bytes prefetched"
 _VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
 
 
@@ -58,7 +58,7 @@ class TimeModel:
         return (total - self.saved_us(operations, batch)) / 1000
 
     def saved_us(self, operations: Operations, batch: int) -> float:
-        """Microseconds that prefetching saves, by ahead_model.py."""
+        """Microseconds that prefetching saves, by prefetch_model.py."""
 
         def beside_bytes(name: str) -> float:
             cost = self.costs.get(name) or self._unknown
@@ -67,12 +67,12 @@ class TimeModel:
         return saved_us(operations.launches, operations.traffic, beside_bytes, COPY_BYTES_PER_US)
 
     def unknown(self, operations: Operations) -> list[str]:
-        """Classes that the profile has no time of, and ASKED if launches prefetch.
+        """Classes that the profile has no time of, and PREFETCHED if launches prefetch.
 
-        The depth decoder's frame and ASKED are models of their own.
+        The depth decoder's frame and PREFETCHED are models of their own.
         """
-        asks = {ASKED} if any(one.asked for one in operations.traffic) else set()
-        return sorted(asks | set(operations.counts) - set(self.costs))
+        prefetched = {PREFETCHED} if any(one.prefetched for one in operations.traffic) else set()
+        return sorted(prefetched | set(operations.counts) - set(self.costs))
 
     @property
     def _unknown(self) -> Cost:

@@ -24,7 +24,7 @@ from bench.shapes import SHAPES
 from bench.timing import synchronize
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
-from csm_engine.execution.ops.ahead import asks
+from csm_engine.execution.ops.prefetch import launch_prefetch
 
 FRAMES = 5
 
@@ -40,9 +40,9 @@ def main() -> None:
     options.add_argument("--batches", type=numbers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)
     options.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
-    options.add_argument("--no-asking", action="store_true", help="no launch asks for what later ones read")
+    options.add_argument("--no-prefetch", action="store_true", help="no launch prefetches what later ones read")
     arguments = options.parse_args()
-    asks.asks_ahead = not arguments.no_asking
+    launch_prefetch.enabled = not arguments.no_prefetch
     triton_ops.dependent_launch = arguments.dependent_launch
     figures = opened("kernel_profile", arguments)
     with torch.inference_mode():

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.execution.ops import dispatch as ops
-from csm_engine.execution.ops.ahead import asks
-from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead, CachedRows
+from csm_engine.execution.ops.prefetch import launch_prefetch
+from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, CachedRows, Prefetch
 from csm_engine.execution.prompt_rows import PassTable, PromptRows, rows_in, table_of
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
@@ -100,13 +100,13 @@ class PackedFrameStep:
 class LayerPrefetch(NamedTuple):
     """What each launch of a layer prefetches into the L2 cache, for later launches to read."""
 
-    by_qkv: Ahead = NOTHING
-    by_attention: Ahead = NOTHING
-    by_gates: Ahead = NOTHING
-    by_down: Ahead = NOTHING
+    by_qkv: Prefetch = NO_PREFETCH
+    by_attention: Prefetch = NO_PREFETCH
+    by_gates: Prefetch = NO_PREFETCH
+    by_down: Prefetch = NO_PREFETCH
 
 
-_NO_PREFETCH = LayerPrefetch()
+_NO_LAYER_PREFETCH = LayerPrefetch()
 
 
 class PackedBackbone:
@@ -115,7 +115,7 @@ class PackedBackbone:
     def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
         in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
-        self._prefetches = asks.asks_ahead and in_eight_bits and weights.stacked_depth is not None
+        self._prefetches = launch_prefetch.enabled and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
@@ -124,7 +124,7 @@ class PackedBackbone:
         x = x if in_place else x.clone()  # layers add to x in place
         prefetches = self._prefetches and len(x) <= ops.DEPTH_KERNEL_ROWS
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
-            prefetch = self._layer_prefetch(index, slots, positions) if prefetches else _NO_PREFETCH
+            prefetch = self._layer_prefetch(index, slots, positions) if prefetches else _NO_LAYER_PREFETCH
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, eps, prefetch.by_qkv)
             attended = ops.backbone_attention(
                 qkv, cache.keys, cache.values, slots, positions, stack, prefetch.by_attention
@@ -135,11 +135,13 @@ class PackedBackbone:
     def _layer_prefetch(self, index: int, slots: Tensor, positions: Tensor) -> LayerPrefetch:
         """The L2 cache holds two of these at once: gate and up; keys and values; all other matrices of a layer."""
         layers, caches = self._stack.layers, self.cache.layers
-        layer, by_down = layers[index], NOTHING
+        layer, by_down = layers[index], NO_PREFETCH
         if index + 1 < len(layers):
             cache = caches[index + 1]
-            by_down = Ahead(layers[index + 1].qkv.values, CachedRows(cache.keys, cache.values, slots, positions))
-        return LayerPrefetch(Ahead(layer.out.values), Ahead(layer.gate_up.values), Ahead(layer.down.values), by_down)
+            by_down = Prefetch(layers[index + 1].qkv.values, CachedRows(cache.keys, cache.values, slots, positions))
+        return LayerPrefetch(
+            Prefetch(layer.out.values), Prefetch(layer.gate_up.values), Prefetch(layer.down.values), by_down
+        )
 
     def prefill(self, x: Tensor, slot: int, start: int) -> None:
         """Writes keys and values of positions start..start+T-1 of one slot. x: (T, D)."""

@@ -27,7 +27,7 @@ class Matrix:
     """One weight matrix: N outputs, K inputs, and how to multiply by it."""
 
     values: Tensor  # (N, K), of the model's type or in eight bits; opaque when `is_packed`
-    scale: Tensor | None = None  # (N,) float32, one factor per output; None is 1
+    scale: Tensor | None = None  # (N,) float32, one per output; None is 1
     fused: bool = False  # on CUDA, for few rows: multiplied by a kernel of ops/, fused with norm, gate and residual
     where_faster: bool = False  # fused only at sizes where that kernel was measured to be faster
     is_packed: bool = False

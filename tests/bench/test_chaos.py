@@ -14,19 +14,19 @@ import pytest
 from bench.chaos import __main__ as chaos
 from bench.chaos.faults import FaultRecord
 from bench.chaos.items import long_items
-from bench.chaos.link import Link
 from bench.chaos.listeners import Gap, Listeners
 from bench.chaos.refusals import Refusal, refusal_report
 from bench.chaos.result import result_of, why_not_passed
 from bench.report import refused
 from services.gateway.synthesis.texts.sentences import sentences_of
+from tests.support.network.tcp_relay import TcpRelay
 from tests.support.tiny.bundle import write_tiny_bundle
 
 SENT = bytes(range(256))
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter]]:
+async def linked() -> AsyncIterator[tuple[TcpRelay, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A link to an echo server, and a connection through it."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +35,7 @@ async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.St
         writer.close()
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    link = Link(seed=1)
+    link = TcpRelay(seed=1)
     await link.start()
     link.target_port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
@@ -75,6 +75,22 @@ async def test_a_cut_ends_the_connection_and_not_the_next_one() -> None:
         other_writer.close()
 
 
+async def test_a_silenced_connection_stays_open_and_loses_its_bytes() -> None:
+    async with linked() as (link, reader, writer):
+        writer.write(SENT)
+        await reader.readexactly(256)
+        link.silence()
+        writer.write(SENT)
+        reading = asyncio.create_task(reader.read(1))
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", link.port)
+        other_writer.write(SENT)
+        assert await other_reader.readexactly(256) == SENT
+        other_writer.close()
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        reading.cancel()
+
+
 async def test_a_black_hole_keeps_bytes_back_and_loses_none() -> None:
     async with linked() as (link, reader, writer):
         link.set_black_hole(True)
@@ -112,7 +128,7 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"tracebacks": {"codec 1": 1}}, ["tracebacks in the logs: {'codec 1': 1}"]),
     ],
 )
-def test_a_run_passes_only_without_a_loss(changed: dict[str, Any], why: list[str]) -> None:
+def test_a_run_passes_only_without_lost_streams(changed: dict[str, Any], why: list[str]) -> None:
     assert why_not_passed(result(**changed)) == why
 
 
@@ -148,13 +164,13 @@ def test_long_texts_have_that_many_sentences_and_share_no_seed() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-def test_the_door_needs_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_door_requires_long_texts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         chaos.main(["--door"])
     assert "--door needs --sentences" in capsys.readouterr().err
 
 
-def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> None:
+def test_a_refusal_names_the_faults_at_its_time_and_shortly_before() -> None:
     struck = [
         FaultRecord("kill engine", 80.0, 90.0, "engine 1"),  # long healed
         FaultRecord("black hole engine", 90.0, 96.0, "engine 0"),  # healed shortly before

@@ -41,7 +41,7 @@ def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
     assert 0 < both.watermark_share() < 1
 
 
-def test_a_mark_that_differs_gives_no_figures(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_refuses_an_arm_with_another_mark(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackageOracle, "embed", lambda self, pcm, payload: pcm)
     with pytest.raises(SystemExit, match="gate"):
         check_gate(parts, PackageOracle.load(parts.silentcipher_folder))

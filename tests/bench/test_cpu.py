@@ -39,7 +39,7 @@ def test_work_of_less_than_a_tick_is_counted() -> None:
     assert before_s + WORK_S <= own_s <= after_s < own_s + WORK_S
 
 
-def test_its_own_time_is_what_python_tells() -> None:
+def test_cpu_time_of_this_process_matches_python_s() -> None:
     before_s = time.process_time()
     assert before_s <= process_cpu_s(os.getpid()) <= time.process_time()
 

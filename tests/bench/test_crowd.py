@@ -27,7 +27,7 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"rows": [{"failed": [], "stalled_s": [0.1, 2.5]}]}, "ran dry for 2.5 s"),
     ],
 )
-def test_what_does_not_pass(changed: dict[str, Any], why: str) -> None:
+def test_each_kind_of_failure_fails_the_run(changed: dict[str, Any], why: str) -> None:
     assert crowd.why_not_passed(result()) == []
     (told,) = crowd.why_not_passed(result(**changed))
     assert why in told

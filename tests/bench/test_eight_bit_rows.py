@@ -26,21 +26,21 @@ def drawn(*shape: int) -> torch.Tensor:
 def test_product_of_rounded_numbers_is_that_of_int8_with_int32_sums_of_blocks() -> None:
     x, weight = drawn(5, 256), drawn(48, 256)
     blocks = x.view(5, 4, 64)
-    factors = blocks.abs().amax(dim=-1) / 127
-    whole = (blocks / factors[..., None]).round().to(torch.int8)
+    scales = blocks.abs().amax(dim=-1) / 127
+    whole = (blocks / scales[..., None]).round().to(torch.int8)
     matrix = quantized(weight, "int8")
     assert matrix.scale is not None
     columns = matrix.values.view(48, 4, 64)
     sums = torch.stack([torch._int_mm(whole[:, i].repeat(4, 1), columns[:, i].t())[:5] for i in range(4)])
     assert sums.dtype is torch.int32 and sums.abs().max() > 2**15
-    exact = (sums.float() * factors.t()[..., None]).sum(dim=0) * matrix.scale
+    exact = (sums.float() * scales.t()[..., None]).sum(dim=0) * matrix.scale
     emulated = F.linear(rounded(x, "int8", 64), matrix.values.float() * matrix.scale[:, None])
     torch.testing.assert_close(emulated, exact, rtol=1e-5, atol=1e-5)
     assert (exact - F.linear(x, weight)).abs().max() > 0.05, "the rounding itself is far larger"
 
 
 @pytest.mark.parametrize(("form", "largest"), [("int8", 127), ("float8", 448)])
-def test_each_block_has_the_factor_of_its_own_largest_number(form: str, largest: int) -> None:
+def test_each_block_has_the_scale_of_its_own_largest_number(form: str, largest: int) -> None:
     x = torch.cat([drawn(2, 64), 1000 * drawn(2, 64), drawn(2, 32)], dim=1)
     for block, ends in ((64, [(0, 64), (64, 128), (128, 160)]), (None, [(0, 160)])):
         found = rounded(x, form, block)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ PATIENCE_S = 120.0  # on a busy machine
 
 
 @pytest.mark.parametrize(("told", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)])
-async def test_a_chaos_run_that_is_told_to_end_ends_its_stages(tmp_path: Path, told: signal.Signals, code: int) -> None:
+async def test_a_signal_to_a_chaos_run_ends_its_stages(tmp_path: Path, told: signal.Signals, code: int) -> None:
     write_tiny_bundle(tmp_path / "tiny")
     command = ["-m", "bench.chaos", "--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -55,7 +55,7 @@ def test_every_port_and_every_method_is_called() -> None:
 
 
 @pytest.mark.parametrize("is_one", [True, False])
-def test_messages_and_bytes_that_are_none_are_drawn(is_one: bool) -> None:
+def test_malformed_messages_are_drawn(is_one: bool) -> None:
     find(CALLS, lambda call: bool(call.messages) and is_message(call) is is_one, settings=SEARCH)
 
 
@@ -106,7 +106,7 @@ def test_metadata_that_is_not_ascii_reaches_a_server_and_its_answer_counts(refus
     assert caller.tally.num_findings == 1 and "/a/B: INTERNAL" in caller.tally.findings[0]
 
 
-def test_metadata_that_is_no_text_at_all_is_drawn() -> None:
+def test_binary_metadata_is_drawn() -> None:
     def is_no_text(call: RawCall) -> bool:
         return any(value.decode("utf-8", "replace").encode() != value for _, value in call.metadata)
 

@@ -47,7 +47,9 @@ async def test_the_last_line_is_the_json_that_is_written(
         ([], "--target"),
     ],
 )
-def test_wrong_options_are_told(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_named_in_the_error(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         serving.main(arguments)
     assert ended.value.code == 2
@@ -55,7 +57,7 @@ def test_wrong_options_are_told(arguments: list[str], complaint: str, capsys: py
 
 
 @pytest.mark.parametrize("target", ["127.0.0.1:5", "localhost:5", "[::1]:5", "127.8.8.8:5"])
-def test_this_machine_needs_no_permission(target: str) -> None:
+def test_loopback_needs_no_permission(target: str) -> None:
     assert serving.is_loopback(target)
 
 
@@ -64,7 +66,7 @@ def test_another_machine_is_loaded_only_with_permission() -> None:
     assert options.target == "10.0.0.7:50051"
 
 
-def test_what_is_not_known_here_goes_to_the_server() -> None:
+def test_unknown_options_are_passed_to_the_server() -> None:
     options, rest = serving.parse_arguments(["--serve", "--bundle", "b", "--slots", "8", "--device", "cuda"])
     assert (options.bundle, rest) == ("b", ["--slots", "8", "--device", "cuda"])
 

@@ -28,12 +28,12 @@ def measured() -> Measured:
     )
 
 
-def test_page_is_what_the_results_make() -> None:
+def test_the_page_is_generated_from_the_results() -> None:
     kept = PAGE.read_text(encoding="utf-8")
     assert kept == page(Measured.read(RESULTS)), "run `python -m bench.sizing --write`"
 
 
-def test_engine_counts_the_highest_load_that_was_held(results: Path) -> None:
+def test_engine_capacity_is_the_highest_load_without_losses(results: Path) -> None:
     rows = json.loads((results / ENGINE).read_text())["rows"]
     held = Measured.read(results).streams_per_gpu
     assert held == max(row["streams"] for row in rows if is_held(row))
@@ -41,7 +41,7 @@ def test_engine_counts_the_highest_load_that_was_held(results: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"refused": 1}, {"silent": 1}, {"streams_with_underrun": 1}, {"ttfa_p95_ms": 1001}])
-def test_a_load_with_losses_was_not_held(change: dict[str, int]) -> None:
+def test_a_load_with_losses_does_not_count(change: dict[str, int]) -> None:
     row = {"refused": 0, "silent": 0, "streams_with_underrun": 0, "ttfa_p95_ms": 30}
     assert is_held(row) and not is_held({**row, **change}) and not is_held({**row, "ttfa_p95_ms": None})
 
@@ -53,7 +53,7 @@ def test_a_new_result_changes_the_page(results: Path) -> None:
     assert "123,456" in page(Measured.read(results))
 
 
-def test_a_fleet_is_the_listeners_over_what_a_replica_holds(measured: Measured) -> None:
+def test_a_fleet_is_the_listeners_divided_by_the_capacity_of_a_replica(measured: Measured) -> None:
     one = fleet(1_000_000, measured, full_at=0.5)
     assert (one.engines, one.codec_cores, one.gateway_cores) == (20_000, 500_000, 40_000)
     assert (one.inner_bits, one.outer_bits) == (400e9, 384e9)

@@ -19,7 +19,7 @@ from bench.soak.uses import USES
 from tests.support.tiny.bundle import write_tiny_bundle
 
 
-def test_callers_use_everything_before_they_use_anything_again() -> None:
+def test_callers_use_every_feature_before_they_repeat_one() -> None:
     order = soak.order_of(random.Random(1))
     first, second = (list(itertools.islice(order, len(USES))) for _ in range(2))
     assert set(first) == set(second) == set(USES)
@@ -63,16 +63,16 @@ def test_a_run_passes_only_without_a_finding(changed: dict[str, Any], word: str)
     assert word in why
 
 
-def test_what_the_allocator_keeps_for_a_while_is_no_growth() -> None:
+def test_memory_that_the_allocator_keeps_for_a_while_is_no_growth() -> None:
     assert soak.why_not_passed(result(rows=[*rounds(), row(8, rss_mb=700.0), row(9, rss_mb=601.0)])) == []
 
 
-def test_what_the_allocator_keeps_is_given_back_before_memory_in_use_counts() -> None:
+def test_memory_in_use_is_counted_after_freed_memory_is_given_back() -> None:
     kept = rounds(rss_mb=640.0)  # of the last three rounds, 40 MB more
     assert soak.why_not_passed(result(rows=kept)) == []
 
 
-async def test_a_stage_gives_freed_memory_back_when_it_is_told(tmp_path: Path) -> None:
+async def test_a_stage_gives_freed_memory_back_on_request(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         prefix = [sys.executable, "-m", "bench.deployment.trimming"]
         stage = StageProcess("http", 0, ["--gateway-target", "127.0.0.1:1"], tmp_path, prefix=prefix)
@@ -86,7 +86,7 @@ async def test_a_stage_gives_freed_memory_back_when_it_is_told(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_way_of_use_gives_the_same_answer_again(
+def test_every_feature_gives_the_same_answer_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_bundle(tmp_path / "tiny")

@@ -74,8 +74,8 @@ def test_a_tile_that_is_not_whole(tile: Tile) -> None:
     check(17, tile, "none" if tile[3] == 2 else "int8", norm=True, outputs_less=5)
 
 
-def test_a_kernel_that_starts_early_asks_for_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`dependent_launch`: of weights, only what is in the matrix is asked for."""
+def test_a_kernel_that_starts_early_prefetches_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dependent_launch`: of weights, only what is in the matrix is prefetched."""
     monkeypatch.setattr(triton_ops, "dependent_launch", True)
     check(33, (8192, 1024, True, 2), "none", norm=True)
 

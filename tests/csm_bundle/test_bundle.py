@@ -19,7 +19,7 @@ def test_missing_local_part_is_an_error_only_when_asked_for(tmp_path: Path) -> N
         bundle.path("silentcipher")
 
 
-def test_part_that_the_file_leaves_out_is_never_replaced(tmp_path: Path) -> None:
+def test_a_part_missing_from_the_manifest_is_refused(tmp_path: Path) -> None:
     bundle = open_bundle(str(write_bundle(tmp_path, valid_manifest())))
     with pytest.raises(BundleError, match='tiny does not say where its part "tokenizer" is'):
         bundle.path("tokenizer")

@@ -28,7 +28,7 @@ def test_local_parts_need_no_commit(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("revision", ["", "@main", "@v1.0", "@COMMIT-OF-CSM-1B", "@" + "a" * 39])
-def test_a_revision_that_may_move_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], revision: str) -> None:
+def test_a_branch_as_revision_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], revision: str) -> None:
     assert main([written(tmp_path, {"mimi": f"hf:acme/voice{revision}:c.bin"}), "--pinned"]) == 1
     assert "a commit of 40 hexadecimal digits is needed" in capsys.readouterr().err
 
@@ -38,7 +38,7 @@ def test_a_missing_part_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 'The part "mimi"' in capsys.readouterr().err
 
 
-def test_pinned_parts_are_there_for_a_stage_that_is_offline(tmp_path: Path) -> None:
+def test_pinned_parts_are_found_by_an_offline_stage(tmp_path: Path) -> None:
     cache = tmp_path / "hub"
     with running_hub() as hub:
         commit = hub.repository("acme/voice").push({"c.bin": b"c"})

@@ -36,7 +36,7 @@ def fetch(hub: Hub, text: str) -> Path:
     return hub.fetch(pinned, hub.names(pinned))
 
 
-def test_reference_parts_are_told_apart() -> None:
+def test_a_reference_is_split_into_repository_path_and_revision() -> None:
     parsed = HubReference.parse("hf:acme/voice@refs/pr/4:weights/a.bin")
     assert parsed == HubReference("acme/voice", "refs/pr/4", "weights/a.bin")
     assert str(parsed) == "hf:acme/voice@refs/pr/4:weights/a.bin"
@@ -93,7 +93,7 @@ def test_offline_takes_the_cached_branch_without_a_request(server: HubServer, hu
     assert server.requests == []
 
 
-def test_offline_says_what_the_cache_lacks(server: HubServer, hub: Hub) -> None:
+def test_offline_names_the_files_missing_from_the_cache(server: HubServer, hub: Hub) -> None:
     server.repository(REPOSITORY).push(FIRST)
     fetch(hub, "hf:acme/voice:weights/a.bin")
     offline = replace(hub, offline=True)
@@ -119,7 +119,9 @@ def test_hub_down_with_empty_cache_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "hf_stranger"])
-def test_gated_without_access_says_what_to_do(server: HubServer, hub: Hub, token: str | None) -> None:
+def test_a_gated_repository_without_access_is_an_error_with_a_remedy(
+    server: HubServer, hub: Hub, token: str | None
+) -> None:
     server.repository(REPOSITORY, gated=True, tokens=("hf_friend",)).push(FIRST)
     with pytest.raises(GatedRepositoryError) as caught:
         fetch(replace(hub, token=token), "hf:acme/voice")
@@ -128,7 +130,7 @@ def test_gated_without_access_says_what_to_do(server: HubServer, hub: Hub, token
         assert advice in message
 
 
-def test_gated_file_of_a_known_commit_says_what_to_do(server: HubServer, hub: Hub) -> None:
+def test_a_gated_file_of_a_known_commit_is_an_error_with_a_remedy(server: HubServer, hub: Hub) -> None:
     commit = server.repository(REPOSITORY, gated=True).push(FIRST)
     pinned = HubReference(REPOSITORY, commit, "config.json")
     with pytest.raises(GatedRepositoryError, match="HF_TOKEN"):
@@ -159,13 +161,13 @@ def test_unknown_revision_is_named(server: HubServer, hub: Hub) -> None:
         fetch(hub, "hf:acme/voice@v9")
 
 
-def test_missing_file_is_named_with_what_there_is(server: HubServer, hub: Hub) -> None:
+def test_a_missing_file_is_named_with_the_existing_files(server: HubServer, hub: Hub) -> None:
     server.repository(REPOSITORY).push(FIRST)
     with pytest.raises(BundleError, match=r'no "tokenizer.json".*config.json, weights/a.bin'):
         fetch(hub, "hf:acme/voice:tokenizer.json")
 
 
-def test_full_disk_is_an_error_and_leaves_nothing_that_is_taken_for_the_file(server: HubServer, hub: Hub) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(server: HubServer, hub: Hub) -> None:
     content = {"a.bin": b"a" * 5_000_000}
     server.repository(REPOSITORY).push(content)
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -188,7 +190,7 @@ def test_cache_that_is_no_folder_is_an_error(server: HubServer, hub: Hub, tmp_pa
         fetch(replace(hub, cache_dir=tmp_path / "file"), "hf:acme/voice")
 
 
-def test_signs_of_patterns_in_a_name_mean_themselves(server: HubServer, hub: Hub) -> None:
+def test_glob_characters_in_a_file_name_are_literal(server: HubServer, hub: Hub) -> None:
     server.repository(REPOSITORY).push({"a[1].bin": b"a", "a1.bin": b"b"})
     path = fetch(hub, "hf:acme/voice:a[1].bin")
     assert path.read_bytes() == b"a" and not path.with_name("a1.bin").exists()

@@ -81,7 +81,7 @@ def test_sharded_weights_come_with_all_their_shards(server: HubServer, cache: Pa
     assert sorted(p.name for p in folder.iterdir()) == sorted({**shards, **index})
 
 
-def test_mimi_may_be_the_model_repository_and_brings_the_layout_that_holds_it(server: HubServer, cache: Path) -> None:
+def test_mimi_may_be_in_the_model_s_repository(server: HubServer, cache: Path) -> None:
     server.repository("acme/voice").push(
         {
             "config.json": b"{}",

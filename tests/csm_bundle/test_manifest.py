@@ -17,7 +17,7 @@ from tests.support.tiny.manifest import valid_manifest, write_bundle
 VOICE = {"name": "ann", "speaker": 0}
 
 
-def test_bundle_says_what_its_file_says(tmp_path: Path) -> None:
+def test_a_bundle_has_the_values_of_its_manifest(tmp_path: Path) -> None:
     bundle = open_bundle(str(write_bundle(tmp_path, valid_manifest())))
     assert (bundle.name, bundle.version, bundle.notice) == ("tiny", "7", "Untrained.")
     assert bundle.voices == (Voice("ann", 0, ("en",), "Calm."), Voice("bob", 1, (), ""))
@@ -80,7 +80,7 @@ def test_part_outside_the_folder_is_refused(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"format": ' + "1" * 5_000 + "}", "\ufeff{}"])
-def test_json_that_cannot_be_held_names_the_file(tmp_path: Path, text: str) -> None:
+def test_json_beyond_the_parser_s_limits_names_the_file(tmp_path: Path, text: str) -> None:
     write_bundle(tmp_path, text)
     with pytest.raises(BundleError, match=r"bundle\.json.*not valid JSON"):
         open_bundle(str(tmp_path))

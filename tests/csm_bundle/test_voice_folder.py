@@ -71,7 +71,7 @@ def test_large_files_are_not_read(tmp_path: Path) -> None:
         read_voices(tmp_path)
 
 
-def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+def test_a_path_that_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     """A pipe without a writer would block, and a device never ends."""
     for name in ("pipe", "device"):
         write_voice(tmp_path / name, "carol")
@@ -83,7 +83,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
             read_voices(tmp_path / name)
 
 
-def test_deep_json_is_no_voice(tmp_path: Path) -> None:
+def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
     write_voice(tmp_path, "carol")
     (tmp_path / "carol" / "voice.json").write_text("[" * 100_000)
     with pytest.raises(BundleError, match="is not valid JSON"):
@@ -123,7 +123,7 @@ def test_prompt_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str
         read_voices(tmp_path)
 
 
-def test_number_of_thousands_of_digits_is_no_json(tmp_path: Path) -> None:
+def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
     write_voice(tmp_path, "carol")
     (tmp_path / "carol" / "voice.json").write_text('{"format": ' + "1" * 5_000 + "}")
     with pytest.raises(BundleError, match="is not valid JSON"):

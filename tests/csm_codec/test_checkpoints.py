@@ -87,7 +87,7 @@ def test_a_codec_of_the_other_kind_continues_within_rounding(
     assert len(rest) == len(expected) and np.abs(rest - expected).max() < 1e-4 * np.abs(whole).max()
 
 
-def test_replay_is_bounded_by_what_the_networks_look_back(codec: Codec) -> None:
+def test_replay_is_bounded_by_the_networks_receptive_field(codec: Codec) -> None:
     """Wherever in the stream."""
     _, checkpoints, _ = _run(codec, _codes(0, 2 * FRAMES))
     starts = [checkpoint.start for checkpoint in checkpoints]
@@ -97,7 +97,7 @@ def test_replay_is_bounded_by_what_the_networks_look_back(codec: Codec) -> None:
     assert all(start.first_sample < 1920 * (start.first_marked + 3) for start in starts)
 
 
-def test_one_frame_less_would_not_do(codec: Codec) -> None:
+def test_one_frame_less_of_replay_changes_the_samples(codec: Codec) -> None:
     """The bound is tight: with two steps less the samples differ."""
     codes = _codes(0)
     whole, checkpoints, _ = _run(codec, codes)
@@ -116,7 +116,7 @@ def test_one_frame_less_would_not_do(codec: Codec) -> None:
     assert not np.array_equal(np.concatenate(rest), whole[checkpoint.start.first_sample :])
 
 
-def test_point_within_a_frame_is_refused_and_takes_no_slot(codec: Codec) -> None:
+def test_a_checkpoint_within_a_frame_is_refused_and_takes_no_slot(codec: Codec) -> None:
     with pytest.raises(InvalidRequestError, match="960 samples end within a frame"):
         codec.open("", START, MarkPoint(960, 0.0, 0.0, 0.0, 0, START))
     assert codec.num_streams == 0
@@ -124,7 +124,7 @@ def test_point_within_a_frame_is_refused_and_takes_no_slot(codec: Codec) -> None
         codec.open()
 
 
-def test_a_fault_of_the_codec_is_no_wrong_point_and_takes_no_slot(
+def test_a_codec_fault_is_not_reported_as_a_wrong_checkpoint_and_takes_no_slot(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:

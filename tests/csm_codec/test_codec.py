@@ -32,7 +32,7 @@ def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> Non
     assert isinstance(outputs[-1], Complete)
 
 
-def test_streams_that_join_and_leave_do_not_hear_each_other(codec: Codec) -> None:
+def test_streams_that_join_and_leave_do_not_change_each_other(codec: Codec) -> None:
     alone = [alone_on(codec, some_codes(seed)) for seed in range(4)]
     streams, outputs = [], []
     for seed in range(4):  # one joins with every step
@@ -143,7 +143,7 @@ def test_a_row_too_loud_for_a_mark_fails_alone(codec: Codec, monkeypatch: pytest
     assert np.array_equal(pcm_of(outputs, streams[1]), expected)
 
 
-def test_without_a_mark_there_is_no_audio(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_watermark_gives_no_audio(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = codec.open()
     codec.push(stream, some_codes(0))
     codec.finish(stream)
@@ -197,7 +197,7 @@ def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
         thread.open().result(timeout=60)
 
 
-def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
+def test_a_stream_that_ended_in_a_step_that_then_fails_gets_its_end(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first stream's end is reported before the second one's fault fails their lane."""

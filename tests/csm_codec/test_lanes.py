@@ -8,7 +8,7 @@ from csm_bundle.errors import CodecBusyError
 from csm_codec.lanes import Lanes, Slot, by_lane
 
 
-def test_newcomers_fill_a_begun_lane_first() -> None:
+def test_new_streams_fill_a_started_lane_first() -> None:
     lanes = Lanes(num_lanes=3, lane_width=2)
     assert [lanes.take() for _ in range(3)] == [Slot(0, 0, 0), Slot(0, 1, 1), Slot(1, 0, 2)]
     lanes.leave(Slot(0, 0, 0))
@@ -19,7 +19,7 @@ def test_newcomers_fill_a_begun_lane_first() -> None:
         lanes.take()
 
 
-def test_a_full_house_says_how_many_slots_there_are() -> None:
+def test_a_full_codec_is_refused_with_the_number_of_slots() -> None:
     lanes = Lanes(num_lanes=2, lane_width=1)
     taken = [lanes.take(), lanes.take()]
     with pytest.raises(CodecBusyError, match="All 2 decode slots"):
@@ -28,7 +28,7 @@ def test_a_full_house_says_how_many_slots_there_are() -> None:
     assert lanes.take() == taken[1]
 
 
-def test_leaving_twice_is_an_error() -> None:
+def test_releasing_a_slot_twice_is_an_error() -> None:
     lanes = Lanes(num_lanes=1, lane_width=1)
     slot = lanes.take()
     lanes.leave(slot)

@@ -43,7 +43,7 @@ def test_stretched_in_chunks_equals_whole(speed: float) -> None:
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_no_more_is_held_back_than_is_told(speed: float) -> None:
+def test_held_back_samples_do_not_exceed_the_stated_latency(speed: float) -> None:
     pcm = speech_like(4 * RATE_HZ)
     made = np.cumsum([len(piece) for piece in stretched(pcm, speed, [FRAME])[:-1]])
     taken = FRAME * np.arange(1, len(made) + 1)
@@ -60,7 +60,7 @@ def test_pitch_is_kept(speed: float) -> None:
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_sound_comes_at_its_time(speed: float) -> None:
+def test_stretched_sound_is_at_the_expected_time(speed: float) -> None:
     """The middles of bursts of a second each, the last one included, are where the speed puts them."""
     pcm = speech_like(6 * RATE_HZ)
     pcm[np.arange(len(pcm)) // RATE_HZ % 2 == 0] = 0
@@ -75,7 +75,7 @@ def test_sound_comes_at_its_time(speed: float) -> None:
 
 @pytest.mark.parametrize("speed", [SLOWEST, 1.5, FASTEST])
 @pytest.mark.parametrize("count", [0, 1, 100, FRAME])
-def test_little_sound_has_its_length_too(speed: float, count: int) -> None:
+def test_short_audio_has_the_stretched_length(speed: float, count: int) -> None:
     assert sum(map(len, stretched(speech_like(count), speed, [FRAME]))) == math.ceil(count / speed)
 
 

@@ -48,7 +48,7 @@ def test_layout_becomes_marks(written: str, spoken: str) -> None:
     assert load(NAME).normalize(written) == spoken
 
 
-def test_a_full_line_is_read_on_before_a_capital() -> None:
+def test_a_full_line_continues_on_the_next_before_a_capital() -> None:
     line = "and so he went to " + "the " * 10
     assert len(line) > FULL
     assert load(NAME).normalize(f"{line}\nLondon").endswith("the london")
@@ -89,19 +89,19 @@ def test_rules_by_first_character_read_as_all_rules() -> None:
         ('9.8 3/4" function', "nine point eight three quarters inch function"),
     ],
 )
-def test_what_random_texts_have_shown(written: str, spoken: str) -> None:
+def test_texts_found_by_random_tests_are_read_alike_by_fast_and_slow_rules(written: str, spoken: str) -> None:
     assert fast()(written) == slow()(written) == spoken
 
 
 @settings(max_examples=300, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12), between=st.sampled_from([" ", "", "\n", ", ", "-"]))
-def test_words_of_the_tables_in_any_order_too(words: list[str], between: str) -> None:
+def test_words_of_the_tables_in_any_order_are_read_alike_by_fast_and_slow_rules(words: list[str], between: str) -> None:
     assert fast()(between.join(words)) == slow()(between.join(words))
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(st.characters(max_codepoint=127) | st.sampled_from("0123456789 \n.,:/'\"-aexXIVm$€°×–")))
-def test_any_characters_too(text: str) -> None:
+def test_any_characters_are_read_alike_by_fast_and_slow_rules(text: str) -> None:
     assert fast()(text) == slow()(text)
 
 

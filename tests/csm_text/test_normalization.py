@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from csm_text.frontend import FrontEnd, load
+from csm_text.normalization.derived import derived
 
 
 def _table(name: str) -> list[list[str]]:
@@ -116,3 +117,9 @@ def _value(words: str) -> int:
         else:
             part += small[word] if word in small else tens[word]
     return total + part
+
+
+def test_a_derived_pattern_needs_each_part_that_it_replaces() -> None:
+    assert derived("(a|b)c", ("a|b", "a|d"), ("d)c", "e)c")) == "(a|e)c"
+    with pytest.raises(ValueError, match="'d' is not in '\\(a"):
+        derived("(a|b)c", ("b)", "b|f)"), ("d", "e"))

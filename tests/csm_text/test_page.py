@@ -30,7 +30,7 @@ def test_a_text_is_read_as_the_page_says(front_end: FrontEnd, written: str, spok
     assert front_end.normalize(written) == spoken
 
 
-def test_the_symbols_of_the_page_are_made(front_end: FrontEnd) -> None:
+def test_the_page_s_symbols_are_produced(front_end: FrontEnd) -> None:
     ((written, symbols),) = re.findall(r"^(It's .*?)  ->  (.*)$", PAGE, re.MULTILINE)
     assert front_end.phonemize(written) == symbols
     assert f"There are {len(SYMBOLS)} symbols, separated by spaces." in PAGE

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.gpu.device import ON_GPU
+from tests.support.kernels.host_syncs import host_syncs_refused
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,21 +39,7 @@ def one_torch_thread() -> None:
     torch.set_num_threads(min(8, os.cpu_count() or 1))
 
 
-@contextmanager
-def _host_syncs_refused() -> Iterator[None]:
-    with warnings.catch_warnings():  # the mode is a prototype, and torch says so whenever it is set
-        warnings.filterwarnings("ignore", message=".*ynchronization debug mode is a prototype")
-        if not ON_GPU:
-            yield
-            return
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            yield
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-
 @pytest.fixture
-def host_syncs_refused() -> Callable[[], AbstractContextManager[None]]:
+def refuse_host_syncs() -> Callable[[], AbstractContextManager[None]]:
     """A context in which every host synchronization raises."""
-    return _host_syncs_refused
+    return partial(host_syncs_refused, ON_GPU)

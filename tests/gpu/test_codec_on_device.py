@@ -134,10 +134,10 @@ def test_captured_frame_equals_the_eager_one_bit_for_bit(mimi: Mimi) -> None:
 
 
 @torch.inference_mode()
-def test_launches_wait_for_nothing(codec: Codec, host_syncs_refused: Refused) -> None:
+def test_launches_wait_for_nothing(codec: Codec, refuse_host_syncs: Refused) -> None:
     lanes, (embedder,) = codec._decoder._half, codec._embedder._lanes
     assert isinstance(lanes, BatchLanes) and isinstance(embedder, SpectralEmbedder)
-    with host_syncs_refused():
+    with refuse_host_syncs():
         for bucket in (8, WIDTH):
             lanes._lanes[0]._steps[bucket, True]()
             lanes._lanes[0]._steps[bucket, False]()

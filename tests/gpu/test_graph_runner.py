@@ -147,11 +147,11 @@ def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
 
 
 @torch.inference_mode()
-def test_no_host_sync_inside_a_step(runner: GraphRunner, host_syncs_refused: Refused) -> None:
+def test_no_host_sync_inside_a_step(runner: GraphRunner, refuse_host_syncs: Refused) -> None:
     for slot in range(4):
         start(runner, slot, slot)
     index = torch.arange(4, device=DEVICE)
-    with host_syncs_refused():
+    with refuse_host_syncs():
         for _ in range(3):
             runner(index)
 
@@ -249,11 +249,11 @@ def test_a_captured_pass_leaves_keys_near_the_reference(model: CSM, form: str) -
 
 
 @torch.inference_mode()
-def test_a_pass_is_one_copy_and_one_launch(runner: GraphRunner, host_syncs_refused: Refused) -> None:
+def test_a_pass_is_one_copy_and_one_launch(runner: GraphRunner, refuse_host_syncs: Refused) -> None:
     prompts = [prompt_of(slot) for slot in (4, 0, 2)]
     runner.prefill(prompts)
     # Of all activities, so calls of CUDA are in it.
-    with torch.profiler.profile(acc_events=True) as profile, host_syncs_refused():
+    with torch.profiler.profile(acc_events=True) as profile, refuse_host_syncs():
         runner.prefill(prompts)
     calls = Counter(event.name for event in profile.events() if event.name.startswith(("cuda", "cu")))
     in_one_launch = calls["cudaGraphLaunch"] == 1 and calls["cudaLaunchKernel"] == 0

@@ -67,13 +67,13 @@ def test_read_late_equals_read_at_once(weights: PackedWeights, tokenizer: TextTo
 
 
 def test_prefill_and_launch_wait_for_nothing(
-    weights: PackedWeights, tokenizer: TextTokenizer, host_syncs_refused: Callable[[], AbstractContextManager[None]]
+    weights: PackedWeights, tokenizer: TextTokenizer, refuse_host_syncs: Callable[[], AbstractContextManager[None]]
 ) -> None:
     """Only reading may block: a prompt, a start and a launch do not raise under sync debugging."""
     running = engine(weights, tokenizer, 1)
     spoken(running)  # what is made once is made
     running.add_request(GenerationRequest("a", [Segment(0, "Hello there.")], 20))
-    with host_syncs_refused():
+    with refuse_host_syncs():
         while not len(running._steps):
             running.step()
     while running.has_work:

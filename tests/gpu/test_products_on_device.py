@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
-from csm_engine.execution.ops.ahead.asks import Ahead, CachedRows  # noqa: E402
+from csm_engine.execution.ops.prefetch.launch_prefetch import CachedRows, Prefetch  # noqa: E402
 from csm_engine.execution.ops.tile_shapes import MEASURED, row_block_of  # noqa: E402
 from tests.gpu.device import ON_GPU, put, times  # noqa: E402
 from tests.support.kernels.twins import assert_close, random  # noqa: E402
@@ -32,7 +32,7 @@ def matrix_of(outputs: int, width: int, quantization: Quantization = "none") -> 
 @pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
-def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
+def test_product_with_norm_gates_and_residual(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
     x, matrix = random(rows, width), matrix_of(outputs, width, quantization)
     scale = None if matrix.scale is None else put(matrix.scale)
     on_device = Matrix(put(matrix.values), scale, fused=True)
@@ -45,19 +45,19 @@ def test_product_and_what_stands_around_it(quantization: Quantization, rows: int
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
 
 
-@pytest.mark.skipif(not ON_GPU, reason="Triton's interpreter does not ask memory for anything")
+@pytest.mark.skipif(not ON_GPU, reason="Triton's interpreter prefetches nothing")
 @pytest.mark.parametrize("rows", [1, 64])
-def test_a_product_that_asks_for_what_is_read_next_gives_the_same_bits(rows: int) -> None:
+def test_a_product_that_prefetches_gives_the_same_bits(rows: int) -> None:
     matrix, next_one = matrix_of(2048, 8192, "int8"), put(matrix_of(3072, 2048, "int8").values)
     keys, values = (torch.zeros(rows + 1, 2048, 8, 64, dtype=FLOAT8) for _ in range(2))
     cached = CachedRows(put(keys), put(values), put(torch.arange(rows)), put(torch.full((rows,), 600)))
     on_device = Matrix(put(matrix.values), None if matrix.scale is None else put(matrix.scale), fused=True)
     x, residual = put(random(rows, 8192)), random(rows, 2048, seed=3)
-    alone, asking = (
-        ops_triton.product(x, on_device, added=put(residual), ahead=ahead)
-        for ahead in (Ahead(), Ahead(next_one, cached))
+    alone, prefetching = (
+        ops_triton.product(x, on_device, added=put(residual), prefetch=prefetch)
+        for prefetch in (Prefetch(), Prefetch(next_one, cached))
     )
-    assert torch.equal(alone, asking)
+    assert torch.equal(alone, prefetching)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
@@ -123,7 +123,7 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
 
 @pytest.mark.parametrize("rows", [1, 16, 17, 64, 65])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
-def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
+def test_either_implementation_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
     x, weight = random(rows, width), matrix_of(outputs, width).values
     matrix = Matrix(put(weight), fused=True, where_faster=True)
     assert_close(ops.norm_linear(put(x), None, matrix, 1e-5), ops.norm_linear(x, None, Matrix(weight), 1e-5))

@@ -1,25 +1,25 @@
 """Microseconds of the kernel that makes the depth decoder's whole frame: arithmetic over its phases. Nothing of it is
 measured; the assumptions are the constants below.
 
-The counts are of csm-1b's widths. Memory is a queue: the weights that programs ask for behind a phase arrive one after
+The counts are of csm-1b's widths. Memory is a queue: the weights that programs prefetch behind a phase arrive one after
 the other while the next phases run. A phase ends when its work is done and its last weights are there; then comes a
 barrier.
 """
 
 from __future__ import annotations
 
-from bench.kernel_proof.ahead_model import CACHE_BYTES_PER_US
 from bench.kernel_proof.depth.depth_counts import kept_work, steps_of
-from csm_engine.execution.ops.ahead.ask_kernel import PIECE
+from bench.kernel_proof.prefetch_model import CACHE_BYTES_PER_US
 from csm_engine.execution.ops.depth.depth_launches import Phase, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
+from csm_engine.execution.ops.prefetch.prefetch_kernel import PIECE
 
 BYTES_PER_US = 2.76e6  # of memory: read and written by a large copy on an H100
 PROGRAM_BYTES_PER_US = 112e3  # of it, by one program: 64 bytes a clock, assumed
 BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
 START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
-STEP_US = 0.5  # from asking the L2 cache until a step's inputs are there: assumed
+STEP_US = 0.5  # from the request to the L2 cache until a step's inputs are there: assumed
 ATTENTION_US = {1: 2.8, 4: 3.1}  # by query heads of a program, loads included: of launches measured on an H100
 DRAW_US = 6.2  # of a row, as ATTENTION_US
 ARRIVAL_US = 1.0  # from the last part of a sum to its being read again: assumed
@@ -28,7 +28,7 @@ SHARED_BYTES_PER_CLOCK = 128  # of shared memory, by one program; conflicts of b
 PRODUCT_CLOCKS = 9.5  # of a tensor core instruction: 400 TFLOP/s of `mma.sync` in bfloat16, assumed
 VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
-ASK_CLOCKS = 40  # of a program, to ask for a piece of weights: counted in the compiled code
+PREFETCH_CLOCKS = 40  # of a program, to prefetch a piece of weights: counted in the compiled code
 PARTS = 4  # of a multiprocessor, each with tensor cores and warps of its own
 
 
@@ -39,17 +39,17 @@ def frame_us(shape: DepthShape, weights: str, rows: int) -> float:
     phases = list(phases_of(shape.layers, shape.codebooks))
     for index, phase in enumerate(phases):
         work_us = _work_us(phase, shape, weights, rows)
-        if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
+        if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # not prefetched
             memory = max(clock, memory) + size / BYTES_PER_US
             arrival[phase] = memory
         clock = max(clock + work_us, arrival.get(phase, 0.0))
         for later in phases[index + 1 :]:
-            if not _asks_for(phase, later, shape):
+            if not _prefetches(phase, later, shape):
                 break
             if later not in arrival and (size := _weight_bytes(later, shape)):
                 memory = max(clock, memory) + size / BYTES_PER_US
                 arrival[later] = memory
-                clock += -(-size // (PIECE.value * PROGRAMS)) * ASK_CLOCKS / CLOCKS_PER_US
+                clock += -(-size // (PIECE.value * PROGRAMS)) * PREFETCH_CLOCKS / CLOCKS_PER_US
         clock += BARRIER_US
     return clock
 
@@ -111,10 +111,10 @@ def _work_us(phase: Phase, shape: DepthShape, weights: str, rows: int) -> float:
     return product_us
 
 
-def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:
-    """Whether weights of `later` are on their way once `phase` has ended; as `ask_ahead` has it."""
+def _prefetches(phase: Phase, later: Phase, shape: DepthShape) -> bool:
+    """Whether weights of `later` are on their way once `phase` has ended; as `prefetch_next` has it."""
     number, _, layer, _ = phase
-    asked = {
+    prefetched = {
         TAKE.value: (QKV, ATTEND, OUT, GATE_UP),
         QKV.value: (ATTEND, OUT, GATE_UP),
         ATTEND.value: (ATTEND, OUT, GATE_UP),
@@ -124,4 +124,4 @@ def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:
         HEAD.value: (DRAW, ATTEND, OUT),
         DRAW.value: (ATTEND, OUT, GATE_UP),
     }[number]
-    return later[0] in [one.value for one in asked]
+    return later[0] in [one.value for one in prefetched]

@@ -6,8 +6,6 @@ import importlib
 import platform
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from bench.lease.parts import PARTS
 from bench.lease.smoke.given import Given
 from csm_bundle.runtime.captured import Captured, graph_pool, host_room, on_device, on_host
+from tests.support.kernels.host_syncs import host_syncs_refused
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,7 +57,7 @@ def programs_are_imported(given: Given) -> dict[str, object]:
 def copies_wait_for_nothing(given: Given) -> dict[str, object]:
     """Copies from pinned host memory do not block, even if that memory is freed while they are under way."""
     targets = torch.zeros(8, 64, 4096, device=given.device)
-    with _host_syncs_refused(given):
+    with host_syncs_refused(given.on_gpu):
         for value, target in enumerate(targets):
             room = host_room((64, 4096), torch.float32, given.device)
             room.fill_(value)
@@ -133,15 +132,3 @@ def a_replay_is_one_launch(given: Given) -> dict[str, object]:
 def events_on(kind: DeviceType, profile: torch.profiler.profile) -> int:
     """The number of a profile's events on that kind of device, which is compared by value."""
     return sum(event.device_type == kind for event in profile.events())
-
-
-@contextmanager
-def _host_syncs_refused(given: Given) -> Iterator[None]:
-    if not given.on_gpu:
-        yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

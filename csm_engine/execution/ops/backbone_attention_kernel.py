@@ -8,9 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from csm_engine.execution.ops.ahead.ask_kernel import ask_at_end
 from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.eight_bits import widened
+from csm_engine.execution.ops.prefetch.prefetch_kernel import prefetch_at_end
 from csm_engine.execution.ops.rotary import load_turned
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
@@ -19,10 +19,10 @@ from csm_engine.execution.ops.rotary import load_turned
 @triton.jit
 def backbone_attention_kernel(
     qkv_ptr, keys_ptr, values_ptr, slots_ptr, positions_ptr, rope_ptr, part_ptr, peak_ptr, total_ptr, arrivals_ptr,
-    out_ptr, ahead_ptr, max_positions, scale,
+    out_ptr, prefetch_ptr, max_positions, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, MEMBERS: tl.constexpr,
     SPLIT: tl.constexpr, SPLITS: tl.constexpr, ALL_SPLITS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
-    PDL: tl.constexpr, AHEAD_MATRIX: tl.constexpr,
+    PDL: tl.constexpr, PREFETCH_MATRIX: tl.constexpr,
 ):  # fmt: skip
     """Grid (B, G, SPLITS): the query heads of one key head attend over keys SPLIT * z .. of the row's slot, if any.
 
@@ -30,8 +30,8 @@ def backbone_attention_kernel(
     (B, H, SPLITS), float32: unnormalised sum, largest score, sum of weights. arrivals (B, G) int32: zero before and
     after. The program that arrives last combines the splits, in their order. The split size is fixed, so the order of
     the sums depends only on the position. MEMBERS: query heads of a key head, filled up to 16; ALL_SPLITS: SPLITS
-    filled up to a power of two. WIDE: multiplies in float32, for Triton's interpreter. AHEAD_MATRIX: bytes of a
-    matrix that are asked for at the end, as in `ask_at_end`.
+    filled up to a power of two. WIDE: multiplies in float32, for Triton's interpreter. PREFETCH_MATRIX: bytes of a
+    matrix that are prefetched at the end, as in `prefetch_at_end`.
     """
     await_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
@@ -41,8 +41,8 @@ def backbone_attention_kernel(
     position = tl.load(positions_ptr + row).to(tl.int32)
     first = split * SPLIT
     if first > position:
-        if AHEAD_MATRIX:
-            ask_at_end(ahead_ptr, None, None, None, None, 0, AHEAD_MATRIX, 0, 0, 0)
+        if PREFETCH_MATRIX:
+            prefetch_at_end(prefetch_ptr, None, None, None, None, 0, PREFETCH_MATRIX, 0, 0, 0)
         return
     slot = tl.load(slots_ptr + row).to(tl.int64)
     member = tl.arange(0, MEMBERS)
@@ -111,5 +111,5 @@ def backbone_attention_kernel(
                 rise = tl.exp(peaks - tl.max(peaks, axis=0))
                 joined = tl.sum(parts * rise[:, None], axis=0) / tl.sum(totals * rise, axis=0)
                 tl.store(out_ptr + head * HEAD_DIM + whole, joined.to(out_ptr.dtype.element_ty))
-    if AHEAD_MATRIX:
-        ask_at_end(ahead_ptr, None, None, None, None, 0, AHEAD_MATRIX, 0, 0, 0)
+    if PREFETCH_MATRIX:
+        prefetch_at_end(prefetch_ptr, None, None, None, None, 0, PREFETCH_MATRIX, 0, 0, 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead
+from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefetch
 from csm_engine.execution.ops.tile_shapes import is_faster
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
@@ -66,28 +66,28 @@ def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
     return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
 
 
-def norm_linear(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float, ahead: Ahead = NOTHING) -> Tensor:
+def norm_linear(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float, prefetch: Prefetch = NO_PREFETCH) -> Tensor:
     """x: (B, K), normed first; norm: (K,), None where its weights are in the matrix -> (B, N).
 
-    ahead: here and below, what the fused kernel prefetches into the L2 cache for later launches.
+    prefetch: here and below, what the fused kernel prefetches into the L2 cache for later launches.
     """
     if norm is None and _is_fused(x, matrix):
-        return _product(x, matrix, norm=True, eps=eps, ahead=ahead)
+        return _product(x, matrix, norm=True, eps=eps, prefetch=prefetch)
     return linear(rms_norm(x, norm, eps), matrix)
 
 
-def norm_gated(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float, ahead: Ahead = NOTHING) -> Tensor:
+def norm_gated(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float, prefetch: Prefetch = NO_PREFETCH) -> Tensor:
     """x: (B, K), normed first; norm: as in norm_linear; matrix: (2 F, K), gate before up -> (B, F)."""
     if norm is None and _is_fused(x, matrix, gated=True):
-        return _product(x, matrix, norm=True, eps=eps, gated=True, ahead=ahead)
+        return _product(x, matrix, norm=True, eps=eps, gated=True, prefetch=prefetch)
     gated: Tensor = _ops(x).silu_mul(linear(rms_norm(x, norm, eps), matrix))
     return gated
 
 
-def add_linear(x: Tensor, y: Tensor, matrix: Matrix, ahead: Ahead = NOTHING) -> Tensor:
+def add_linear(x: Tensor, y: Tensor, matrix: Matrix, prefetch: Prefetch = NO_PREFETCH) -> Tensor:
     """x: (B, N), changed in place; y: (B, K) -> x."""
     if _is_fused(y, matrix):
-        return _product(y, matrix, added=x, ahead=ahead)
+        return _product(y, matrix, added=x, prefetch=prefetch)
     if matrix.is_packed or matrix.scale is not None:
         return x.add_(linear(y, matrix))
     return x.addmm_(y, matrix.values.t())
@@ -110,15 +110,17 @@ def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
 
 def backbone_attention(
     qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack,
-    ahead: Ahead = NOTHING,
+    prefetch: Prefetch = NO_PREFETCH,
 ) -> Tensor:  # fmt: skip
     """Writes one position of each row into the cache and attends over the slot up to it.
 
     qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E).
     """
     num_heads = stack.config.num_heads
-    asks = {"ahead": ahead} if qkv.is_cuda else {}
-    attended: Tensor = _ops(qkv).backbone_attention(qkv, keys, values, slots, positions, stack.rope, num_heads, **asks)
+    prefetched = {"prefetch": prefetch} if qkv.is_cuda else {}
+    attended: Tensor = _ops(qkv).backbone_attention(
+        qkv, keys, values, slots, positions, stack.rope, num_heads, **prefetched
+    )
     return attended
 
 
@@ -142,7 +144,12 @@ def depth_attention_of_two(qkv: Tensor, keys: Tensor, values: Tensor, stack: Pac
 
 
 def finish_layer(
-    x: Tensor, attended: Tensor, layer: PackedLayer, eps: float, of_gates: Ahead = NOTHING, of_down: Ahead = NOTHING
+    x: Tensor,
+    attended: Tensor,
+    layer: PackedLayer,
+    eps: float,
+    of_gates: Prefetch = NO_PREFETCH,
+    of_down: Prefetch = NO_PREFETCH,
 ) -> Tensor:
     """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D).
 

@@ -13,7 +13,9 @@ import triton.language as tl
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
-FACTORS = tl.constexpr(128)  # of rows in eight bits: (blocks of a row, FACTORS) float32, so of at most so many rows
+ROW_SCALES = tl.constexpr(
+    128
+)  # of rows in eight bits: (blocks of a row, ROW_SCALES) float32, so of at most so many rows
 
 # Each pair of bytes goes to the upper halves of two sixteen-bit values. Of a float8 (e4m3), exponent and fraction move
 # to where bfloat16 has the last bits of its exponent and the first ones of its fraction; that is the weight times
@@ -67,7 +69,7 @@ def widened(weight, dtype: tl.constexpr, MOVES: tl.constexpr = True):
 
 @triton.jit
 def in_eight_bits(values):
-    """values (rows, n) float32 -> int8 of the same shape, and a factor for each row: its largest magnitude is 127."""
+    """values (rows, n) float32 -> int8 of the same shape, and a scale for each row: its largest magnitude is 127."""
     largest = tl.max(tl.abs(values), axis=1)
     steps = values * (127 / tl.maximum(largest, 1e-30))[:, None]
     # The sum's last byte is the nearest integer, of two the even one.

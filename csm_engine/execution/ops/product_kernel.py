@@ -18,9 +18,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from csm_engine.execution.ops.ahead.ask_kernel import ask_at_end
 from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.eight_bits import widened
+from csm_engine.execution.ops.prefetch.prefetch_kernel import prefetch_at_end
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
@@ -28,26 +28,27 @@ from csm_engine.execution.ops.eight_bits import widened
 @triton.jit
 def product_kernel(
     x_ptr, weight_ptr, scale_ptr, out_ptr, part_ptr, arrivals_ptr,
-    ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows, eps,
+    prefetch_ptr, prefetch_keys_ptr, prefetch_values_ptr, prefetch_slots_ptr, prefetch_positions_ptr, rows, eps,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr,
     NORM: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, ADDED: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
     SPLITS: tl.constexpr, SPLITS_HERE: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
-    WIDE: tl.constexpr, PDL: tl.constexpr, PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
-    AHEAD_MATRIX: tl.constexpr, AHEAD_POSITIONS: tl.constexpr, AHEAD_SLOT: tl.constexpr, AHEAD_POSITION: tl.constexpr,
+    WIDE: tl.constexpr, PDL: tl.constexpr, OWN_PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
+    PREFETCH_MATRIX: tl.constexpr, PREFETCH_POSITIONS: tl.constexpr,
+    PREFETCH_SLOT: tl.constexpr, PREFETCH_POSITION: tl.constexpr,
 ):  # fmt: skip
     """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH) -> out (B, OUTPUTS).
 
     weight: (OUTPUTS, WIDTH), or twice as many outputs.
     NORM: the product is divided by the root mean square of the row's inputs; the norm's weights are in the matrix.
-    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor.
+    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a scale.
     ADDED: the product goes on top of what is in out.
     SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program adds, all or one. Where it is one,
     part (tiles, SPLITS, ...) float32 holds them: products, values where GATED, sums of squares by row where NORM.
     arrivals (tiles,) int32, zero before and after, counts them, and the program of a tile that arrives last adds up.
     EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
-    PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
-    meanwhile, in CHUNKS a row of weights, 0 for none. AHEAD_*: what is asked for at the end, as in `ask_at_end`.
+    PDL: launched before the kernel before it has ended; OWN_PREFETCH: instruction that prefetches the program's weights
+    meanwhile, in CHUNKS a row of weights, 0 for none. PREFETCH_*: as in `prefetch_at_end`.
     """
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
@@ -56,12 +57,12 @@ def product_kernel(
     is_row, is_output = row < rows, output < OUTPUTS
     if CHUNKS:
         chunk = tl.arange(0, OUTPUT_BLOCK * CHUNKS)
-        ahead = (tl.program_id(1) * OUTPUT_BLOCK + chunk // CHUNKS).to(tl.int64) * WIDTH
-        ahead = weight_ptr + ahead + tl.program_id(2) * SPLIT_WIDTH + chunk % CHUNKS * (SPLIT_WIDTH // CHUNKS)
-        tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+        own = (tl.program_id(1) * OUTPUT_BLOCK + chunk // CHUNKS).to(tl.int64) * WIDTH
+        own = weight_ptr + own + tl.program_id(2) * SPLIT_WIDTH + chunk % CHUNKS * (SPLIT_WIDTH // CHUNKS)
+        tl.inline_asm_elementwise(OWN_PREFETCH, "=r,l", [own.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
         if GATED:
-            ahead += OUTPUTS * WIDTH
-            tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+            own += OUTPUTS * WIDTH
+            tl.inline_asm_elementwise(OWN_PREFETCH, "=r,l", [own.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
     await_inputs(PDL)
     x_rows = x_ptr + row.to(tl.int64)[:, None] * WIDTH
     weight_rows = weight_ptr + output.to(tl.int64)[:, None] * WIDTH
@@ -127,10 +128,10 @@ def product_kernel(
             tl.store(mine + of_row, square)
         tl.debug_barrier()  # the count goes up when all threads have written
         if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") < SPLITS - 1:
-            if AHEAD_MATRIX or AHEAD_POSITIONS:
-                ask_at_end(
-                    ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows,
-                    AHEAD_MATRIX, AHEAD_POSITIONS, AHEAD_SLOT, AHEAD_POSITION,
+            if PREFETCH_MATRIX or PREFETCH_POSITIONS:
+                prefetch_at_end(
+                    prefetch_ptr, prefetch_keys_ptr, prefetch_values_ptr, prefetch_slots_ptr, prefetch_positions_ptr,
+                    rows, PREFETCH_MATRIX, PREFETCH_POSITIONS, PREFETCH_SLOT, PREFETCH_POSITION,
                 )  # fmt: skip
             return
         tl.store(arrivals_ptr + tile, 0)
@@ -159,8 +160,8 @@ def product_kernel(
     if ADDED:
         product += added.to(tl.float32)
     tl.store(place, product.to(out_ptr.dtype.element_ty), mask=written)
-    if AHEAD_MATRIX or AHEAD_POSITIONS:
-        ask_at_end(
-            ahead_ptr, ahead_keys_ptr, ahead_values_ptr, ahead_slots_ptr, ahead_positions_ptr, rows,
-            AHEAD_MATRIX, AHEAD_POSITIONS, AHEAD_SLOT, AHEAD_POSITION,
+    if PREFETCH_MATRIX or PREFETCH_POSITIONS:
+        prefetch_at_end(
+            prefetch_ptr, prefetch_keys_ptr, prefetch_values_ptr, prefetch_slots_ptr, prefetch_positions_ptr, rows,
+            PREFETCH_MATRIX, PREFETCH_POSITIONS, PREFETCH_SLOT, PREFETCH_POSITION,
         )  # fmt: skip

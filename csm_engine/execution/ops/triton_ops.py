@@ -8,9 +8,9 @@ from triton import next_power_of_2
 
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import kernels
-from csm_engine.execution.ops.ahead.asks import NOTHING, Ahead
 from csm_engine.execution.ops.backbone_attention_kernel import backbone_attention_kernel
 from csm_engine.execution.ops.depth.depth_attention_kernel import depth_attention_kernel
+from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefetch
 from csm_engine.execution.ops.product_kernel import product_kernel
 from csm_engine.execution.ops.sample_kernel import sample_kernel
 from csm_engine.execution.ops.tile_shapes import (
@@ -82,14 +82,14 @@ def product(
     eps: float = 0.0,
     gated: bool = False,
     added: Tensor | None = None,
-    ahead: Ahead = NOTHING,
+    prefetch: Prefetch = NO_PREFETCH,
     shape: TileShape | None = None,
 ) -> Tensor:
     """x: (B, K), by a matrix (N, K) -> (B, N).
 
     norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves
-    the outputs, gate before up, to (B, N / 2); added: (B, N), to which the product is added in place. ahead: what
-    the launch asks for; shape: of a tile, None takes that of `tile_shapes`.
+    the outputs, gate before up, to (B, N / 2); added: (B, N), to which the product is added in place. prefetch:
+    for later launches; shape: of a tile, None takes that of `tile_shapes`.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
@@ -105,26 +105,26 @@ def product(
         part = x.new_empty(tiles * shape.splits * size, dtype=torch.float32)
         arrivals = _arrivals(x.device, tiles)
     product_kernel[(row_tiles, output_tiles, shape.splits // shape.splits_here)](
-        x, matrix.values, matrix.scale, out, part, arrivals, *ahead.tensors(), rows, eps,
+        x, matrix.values, matrix.scale, out, part, arrivals, *prefetch.tensors(), rows, eps,
         WIDTH=width, OUTPUTS=outputs,
         NORM=norm, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
         ROW_BLOCK=shape.row_block, OUTPUT_BLOCK=shape.output_block, WIDTH_BLOCK=shape.width_block,
         SPLITS=shape.splits, SPLITS_HERE=shape.splits_here,
         EVEN=even,
         EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even),
-        **ahead.constants(), **launch_options(),
+        num_warps=shape.warps, num_stages=shape.stages, **_own_prefetch(matrix.values, width, shape, even),
+        **prefetch.constants(), **launch_options(),
     )  # fmt: skip
     return out
 
 
-def _prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[str, str | int]:
+def _own_prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[str, str | int]:
     """The instruction that prefetches a program's weights before its inputs are there; one a thread."""
     chunks = max(1, 32 * shape.warps // shape.output_block)
     size = width // shape.splits // chunks * weight.element_size()
     if not dependent_launch or not even or size % 16:
-        return {"PREFETCH": "", "CHUNKS": 0}
-    return {"PREFETCH": f"cp.async.bulk.prefetch.L2.global [$1], {size}; // $0", "CHUNKS": chunks}
+        return {"OWN_PREFETCH": "", "CHUNKS": 0}
+    return {"OWN_PREFETCH": f"cp.async.bulk.prefetch.L2.global [$1], {size}; // $0", "CHUNKS": chunks}
 
 
 def backbone_attention(
@@ -136,12 +136,12 @@ def backbone_attention(
     rope: Tensor,
     num_heads: int,
     *,
-    ahead: Ahead = NOTHING,
+    prefetch: Prefetch = NO_PREFETCH,
     shape: BackboneShape = BACKBONE,
 ) -> Tensor:
     """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E).
 
-    ahead: a matrix that the launch asks for.
+    prefetch: a matrix for a later launch.
     """
     rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
     splits = -(-max_positions // shape.split)
@@ -151,11 +151,11 @@ def backbone_attention(
     out = qkv.new_empty(rows, num_heads * head_dim)
     backbone_attention_kernel[(rows, num_kv_heads, splits)](
         qkv, keys, values, slots, positions, rope, part, peak, total, _arrivals(qkv.device, rows * num_kv_heads), out,
-        ahead.matrix, max_positions, head_dim**-0.5,
+        prefetch.matrix, max_positions, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
         SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=block, WIDE=not qkv.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, AHEAD_MATRIX=ahead.matrix_bytes, **launch_options(),
+        num_warps=shape.warps, num_stages=shape.stages, PREFETCH_MATRIX=prefetch.matrix_bytes, **launch_options(),
     )  # fmt: skip
     return out
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from csm_text.normalization import addresses, dates, numbers
+from csm_text.normalization.derived import derived
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, as_words, said
@@ -73,20 +74,19 @@ _SHORT_PHONE = (  # 555 0100
     r"(?:(?<=[Cc]all )|(?<=[Tt]ext )|(?<=ax )|(?<=one )|(?<=el: )|(?<=ax: )|(?<=[Nn]o\. )|(?<=Ph: )|(?<=ll: )"
     r"|(?<=one: ))\d{3}[ .]\d{4}(?!\d)"
 )
-PHONE = (
-    addresses.PHONE.replace(r"(?![\d.,:])", r"(?!\d|[.,:]\d)")
-    .replace(r"\(\d{3}\)[ -]?\d{3}[ .-]\d{4}", r"\(\d{3}\)[ -]?\d{3}[ .-]?\d{4}")
-    .replace(r"|\d{3}-\d{4}(?![\d-])", rf"|{_FREE}|{_SHORT_PHONE}|\d{{3}}-\d{{4}}(?![\d-])")
-    .replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))")
-    .replace(
-        r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
-    )
+PHONE = derived(
+    addresses.PHONE,
+    (r"(?![\d.,:])", r"(?!\d|[.,:]\d)"),
+    (r"\(\d{3}\)[ -]?\d{3}[ .-]\d{4}", r"\(\d{3}\)[ -]?\d{3}[ .-]?\d{4}"),
+    (r"|\d{3}-\d{4}(?![\d-])", rf"|{_FREE}|{_SHORT_PHONE}|\d{{3}}-\d{{4}}(?![\d-])"),
+    (r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))"),
+    (r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"),
 )
 HANDLE = r"(?<![A-Za-z0-9@])@(?P<handle>[A-Za-z_]\w{0,63}(?:\.[a-z_]\w{0,40})?)"
 SHORT_DATES = (
     dates.SHORT_DATE + r"(?:\s?[-–]\s?(?P<lastmonth>0?[1-9]|1[0-2])/(?P<lastday>0?[1-9]|[12]\d|3[01])(?![\w/]))?"
 )
-TIME = dates.TIME.replace(r"(?<![\w:.])", r"(?:(?<![\w:.])|(?<=\dT))", 1)
+TIME = derived(dates.TIME, (r"(?<![\w:.])", r"(?:(?<![\w:.])|(?<=\dT))"))
 
 _hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
 HOUR_RANGE = (
@@ -114,7 +114,7 @@ CLOCK = (
 MILITARY = r"(?<![\w.,:-])0(?P<armyhour>\d)(?P<armyminute>[0-5]\d)(?:\s?h(?:ou)?rs?|h)(?![A-Za-z])"
 FROM_NOON = r"(?:(?<=\b[Nn]oon)|(?<=[Mm]idnight))\s?[-–]\s?(?P<fromnoon>)(?=\d)"
 OLD_YEAR = r"(?<![\w.,$€£-])(?P<oldyear>1[01]\d\d)(?=\s(?:CE|AD|BC|BCE)(?![A-Za-z]))"
-ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)")
+ERA_YEAR = derived(dates.ERA_YEAR, (r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)"))
 
 
 def _groups(found: Groups) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from csm_text.normalization import amounts, numbers
+from csm_text.normalization.derived import derived
 from csm_text.normalization.everyday.sizes import singular
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
@@ -85,8 +86,10 @@ _codes = "|".join(re.escape(code) for code in _CODES)
 _scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
 _N = amounts.NUMBER
 
-MONEY = amounts.MONEY.replace("(?:US|A|C)?", rf"(?P<mregion>US|{'|'.join([*_REGIONS, *_OTHERS])})?").replace(
-    r"(?:\s?(?P<mscale1>", r"(?:(?:\s?|-(?=[a-z]{4}))(?P<mscale1>"
+MONEY = derived(
+    amounts.MONEY,
+    ("(?:US|A|C)?", rf"(?P<mregion>US|{'|'.join([*_REGIONS, *_OTHERS])})?"),
+    (r"(?:\s?(?P<mscale1>", r"(?:(?:\s?|-(?=[a-z]{4}))(?P<mscale1>"),
 )
 MONEY += r"(?:(?<=/mo)\.(?=\s?[,;:)]|\s[a-z]))?"
 CODE_BEFORE = (

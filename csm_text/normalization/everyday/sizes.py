@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from csm_text.normalization import amounts, dates, numbers
+from csm_text.normalization.derived import derived
 from csm_text.normalization.everyday.units import ALONE, ANY_UNIT, PER, UNITS
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
@@ -59,13 +60,14 @@ FEET = (
     r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3}(?:,\d{3})?)'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
-MEASURE = (
-    amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT)
-    .replace(_free, rf"(?:{_free}(?<![^A-Za-z][A-Z]-)(?<!^[A-Z]-){_no_street}|(?<=\dx))", 1)
-    .replace("/(?!(?:", rf"/(?!{_AMOUNT}|(?:")  # "500g/1lb"
-    .replace(amounts.ANY_PER, _per)
+MEASURE = derived(
+    amounts.MEASURE,
+    (amounts.UNITS, ANY_UNIT),
+    (_free, rf"(?:{_free}(?<![^A-Za-z][A-Z]-)(?<!^[A-Z]-){_no_street}|(?<=\dx))"),
+    ("/(?!(?:", rf"/(?!{_AMOUNT}|(?:"),  # "500g/1lb"
+    (amounts.ANY_PER, _per),
 )
-TEMPERATURE = amounts.TEMPERATURE.replace(r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?")
+TEMPERATURE = derived(amounts.TEMPERATURE, (r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?"))
 EITHER = rf"(?:(?<=[A-Za-z°%.\"'])/(?={_AMOUNT}|gas\s\d)|(?<=\d)/(?=[$€£]))(?P<eitheramount>)"
 PER_HUNDRED = r"(?<=[A-Za-z])/(?P<perhundred>)(?=100\s?(?:km|g|ml|mL|m|miles|people)\b)"
 AREA = r"(?=[kcmf])(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"

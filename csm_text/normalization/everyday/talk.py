@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from csm_text.normalization import abbreviations, amounts, dates, numbers
+from csm_text.normalization.derived import derived
 from csm_text.normalization.everyday.shortened import BEGINS
 from csm_text.normalization.everyday.units import ANY_UNIT, UNITS
 from csm_text.normalization.found import Groups
@@ -50,8 +51,8 @@ _FIRST = (
     r"(?:I(?=\s*(?:[.,;:!?)]|$|\n)|'s\b|\s(?:of|to|died|ruled|reigned|became|succeeded|begins?|ends|ended|was\s(?:born"
     r"|crowned|queen|king|executed)|errors?|diabetes|trials?|stud(?:y|ies)|clinical|trauma|felony)\b)|[IVX]{2,6}|[VX])"
 )
-NUMERAL = abbreviations.NUMERAL.replace("[IVX]{1,6}", _FIRST)
-KING = abbreviations.KING.replace("[IVX]{1,6}", _FIRST)
+NUMERAL = derived(abbreviations.NUMERAL, ("[IVX]{1,6}", _FIRST))
+KING = derived(abbreviations.KING, ("[IVX]{1,6}", _FIRST))
 
 CONTRACTION = (
     rf"{_START}(?P<contraction>(?:DO|CA|WO|DOES|DID|IS|ARE|WAS|WERE|COULD|WOULD|SHOULD|HAVE|HAS|HAD|AI|MUST|NEED)N'T"
@@ -124,7 +125,7 @@ STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{0,4})(?![\w*])"
 SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
 POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{ANY_UNIT})(?<!\.)){_END}"
 END_OF_SENTENCE = (
-    abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
+    derived(abbreviations.INITIALS, ("initials", "lastinitials"), ("possessive", "lastpossessive"))
     + rf"(?<=\.)(?=\s(?:{BEGINS})\b)"
 )
 

@@ -57,24 +57,24 @@ async def answer(ask: Any, key: tuple[tuple[str, str]]) -> bytes:
 
 async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() -> None:
     """By the age of connections."""
-    (port,) = free_ports(1)
-    async with AsyncExitStack() as stack:
-        for address in ADDRESSES:
-            await stack.enter_async_context(serving(address, port))
-        names = stack.enter_context(name_server([]))
-        for policy in (ROUND_ROBIN, BY_CONVERSATION):
-            names.addresses = ADDRESSES[:2]
-            async with open_channel(names.target(port), policy=policy) as channel:
-                ask = channel.unary_unary("/test.Replica/Ask", None, None)
+    with free_ports(1) as (port,):
+        async with AsyncExitStack() as stack:
+            for address in ADDRESSES:
+                await stack.enter_async_context(serving(address, port))
+            names = stack.enter_context(name_server([]))
+            for policy in (ROUND_ROBIN, BY_CONVERSATION):
+                names.addresses = ADDRESSES[:2]
+                async with open_channel(names.target(port), policy=policy) as channel:
+                    ask = channel.unary_unary("/test.Replica/Ask", None, None)
 
-                assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
-                names.addresses = ADDRESSES
-                async with asyncio.timeout(30):
-                    while await found(ask) != {address.encode() for address in ADDRESSES}:
-                        await asyncio.sleep(0.1)
+                    assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
+                    names.addresses = ADDRESSES
+                    async with asyncio.timeout(30):
+                        while await found(ask) != {address.encode() for address in ADDRESSES}:
+                            await asyncio.sleep(0.1)
 
 
-async def test_turns_go_on_from_each_other_and_alternate_between_gateways() -> None:
+async def test_turns_build_on_each_other_and_alternate_between_gateways() -> None:
     async with fake_deployment() as one, fake_deployment() as other:
         clients = [AsyncClient(deployment.target) for deployment in (one, other)]
         conversations = Conversations("Talk", 3, clients, named, 0.32)
@@ -96,7 +96,7 @@ async def test_turns_go_on_from_each_other_and_alternate_between_gateways() -> N
             await client.close()
 
 
-def test_ids_are_as_they_are_named() -> None:
+def test_each_arm_has_its_own_conversation_ids() -> None:
     assert named(3, 0) == named(3, 1) != named(4, 0)
     assert len({scattered(c, t) for c in range(3) for t in range(3)}) == 9
     assert unnamed(3, 1) == passes_by(3, 0) == ""

@@ -26,13 +26,13 @@ VIOLATIONS: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-def test_what_a_capture_forbids_is_refused(name: str) -> None:
+def test_operations_that_a_capture_forbids_are_refused(name: str) -> None:
     function, told = VIOLATIONS[name]
     with Capturable("cpu"), pytest.raises(NotCapturable, match=told):
         function()
 
 
-def test_what_a_capture_allows_runs() -> None:
+def test_operations_that_a_capture_allows_run() -> None:
     with Capturable("cpu"):
         y = X[torch.arange(2)] * 2
         assert y.shape == (2,)

@@ -29,7 +29,7 @@ def test_every_part_is_within_its_budget(codec: TracedCodec) -> None:
     assert near - alone == pytest.approx(4 * steps["near"].modelled_ms(model, "bfloat16"))
 
 
-def test_more_operations_and_bytes_than_before_are_seen() -> None:
+def test_growth_of_operations_and_bytes_is_reported() -> None:
     most = CODEC_OPERATIONS["float32"]["mark"]
     assert complaints_about_codec("float32", "mark", 64, most, 10**9) == []
     assert complaints_about_codec("float32", "mark", 64, most + 1, 10**9) == [

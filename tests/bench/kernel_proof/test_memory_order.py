@@ -59,13 +59,13 @@ CODE = """
 """
 
 
-def test_code_in_order_has_no_complaint() -> None:
+def test_ordered_code_has_no_breach() -> None:
     assert complaints_about_ptx(PTX) == [] and acquiring_operations(PTX) == 2
     assert complaints_about_machine_code(CODE, 2) == []
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_breach_in_ptx_is_seen(breach: str) -> None:
+def test_a_breach_in_ptx_is_found(breach: str) -> None:
     old, new, told = BREACHES[breach]
     assert PTX.count(old) == 1
     assert any(told in line for line in complaints_about_ptx(PTX.replace(old, new)))
@@ -79,7 +79,7 @@ def test_a_breach_in_ptx_is_seen(breach: str) -> None:
         ("LDG.E R4", "LDG.E.CONSTANT R4", "non-coherent load: LDG.E.CONSTANT"),
     ],
 )
-def test_a_breach_in_machine_code_is_seen(old: str, new: str, told: str) -> None:
+def test_a_breach_in_machine_code_is_found(old: str, new: str, told: str) -> None:
     assert CODE.count(old) == 1
     assert any(told in line for line in complaints_about_machine_code(CODE.replace(old, new), 2))
 
@@ -87,7 +87,7 @@ def test_a_breach_in_machine_code_is_seen(old: str, new: str, told: str) -> None
 GOOD = MachineCode("kernel", 176, 0, 122_880, 8, 1, 744, 0, 31, 30, 8, True, must_run_at_once=MULTIPROCESSORS)
 
 
-def test_programs_that_cannot_all_run_at_once_are_seen() -> None:
+def test_a_launch_whose_programs_cannot_all_run_at_once_is_found() -> None:
     assert complaints_about_code([GOOD]) == [] and GOOD.programs_of_multiprocessor == 1
     (line,) = complaints_about_code([replace(GOOD, must_run_at_once=MULTIPROCESSORS + 1)])
     assert line == "kernel: 133 programs must run at once; 132 can"
@@ -126,7 +126,7 @@ for launch in launches:
 """
 
 
-def test_breaches_of_compiled_kernels_are_seen(compiling: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_breaches_of_compiled_kernels_are_found(compiling: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     program = tmp_path_factory.mktemp("kernel") / "one_barrier.py"  # Triton reads a kernel's source from its file
     program.write_text(KERNELS)
     done = compiling(str(program))
@@ -168,9 +168,7 @@ print(json.dumps([wrong, list(acquiring), [asdict(code) for code in codes]]))
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("form", ["depth-kernel", "float8-depth-kernel", "int8-depth-kernel"])
-def test_the_depth_kernel_is_in_order_in_every_bucket_and_all_its_programs_run_at_once(
-    compiling: Run, form: str
-) -> None:
+def test_the_depth_kernel_has_no_breach_in_any_bucket(compiling: Run, form: str) -> None:
     """Within the budget, too, and its tiles do what the model takes them to do. Those of 64 rows, but for float8, are
     in tests/bench/kernel_proof/test_proof.py as well.
     """

@@ -51,7 +51,7 @@ def test_float8_with_the_depth_kernel_is_within_the_budget_of_frames(compiling: 
     assert done.stdout.splitlines()[-1:] == ["[88, 88, 805] []"], done.stderr[-3000:]
 
 
-def test_more_operations_and_bytes_than_before_are_seen() -> None:
+def test_growth_of_operations_and_bytes_is_reported() -> None:
     most = OPERATIONS["plain"][64]
     assert complaints_about_frame("plain", 64, most, 10**9) == []
     assert complaints_about_frame("plain", 48, most + 1, 10**9) == [
@@ -71,7 +71,7 @@ def test_more_operations_and_bytes_than_before_are_seen() -> None:
         ({"loads_16": 3}, "3 of 31 loads are of 16 bytes"),
     ],
 )
-def test_code_that_is_over_budget_is_seen(change: dict[str, int], told: str) -> None:
+def test_code_over_budget_is_reported(change: dict[str, int], told: str) -> None:
     assert complaints_about_code([GOOD]) == []
     (line,) = complaints_about_code([replace(GOOD, **change)])  # type: ignore[arg-type]
     assert told in line
@@ -151,7 +151,7 @@ print(codes[0].spills, codes[1].spills)
 """
 
 
-def test_a_kernel_that_spills_is_seen_to(compiling: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_kernel_that_spills_is_reported(compiling: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     program = tmp_path_factory.mktemp("kernel") / "greedy.py"  # Triton reads a kernel's source from its file
     program.write_text(SPILLING)
     done = compiling(str(program))
@@ -160,7 +160,7 @@ def test_a_kernel_that_spills_is_seen_to(compiling: Run, tmp_path_factory: pytes
     assert few < many
 
 
-def test_costs_are_fitted_to_what_was_measured() -> None:
+def test_costs_are_fitted_to_the_measured_times() -> None:
     points = [Point(us=12.0, read_us=2.0, launches=16, batch=0), Point(us=32.0, read_us=2.0, launches=16, batch=10)]
     cost = _fitted(points)
     assert [cost.fixed, cost.row] == pytest.approx([10.0, 2.0])
@@ -168,7 +168,7 @@ def test_costs_are_fitted_to_what_was_measured() -> None:
     assert _fitted([Point(us=1.0, read_us=5.0, launches=1, batch=1)]) == Cost(1.0, 0.0, False)
 
 
-def test_kernels_of_a_vendor_are_products_and_those_of_torch_are_others() -> None:
+def test_vendor_kernels_count_as_products_and_torch_kernels_as_others() -> None:
     assert class_of("nvjet_sm90_tst_128x8_64x12_2x1_v_bz_TNT") == class_of("void cublasLt::splitKreduce_kernel<32")
     assert class_of("at::native::reduce_kernel") == "other of torch"
     assert class_of("rms_norm_kernel") == "rms_norm_kernel"

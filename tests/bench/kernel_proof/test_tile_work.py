@@ -88,7 +88,7 @@ def test_loops_that_are_not_those_of_tiles_and_steps_are_refused(text: str, step
         tile_work(text, steps)
 
 
-def test_compiled_code_that_does_more_than_the_model_takes_is_told_with_both_numbers() -> None:
+def test_compiled_code_with_more_work_than_the_model_is_reported_with_both_numbers() -> None:
     kept = {"int8, 16 rows, DOWN": [1000, 600, 2000, 64]}
     assert complaints({"int8, 16 rows, DOWN": [1050, 620, 1900, 64]}, kept) == []
     assert complaints({"int8, 16 rows, DOWN": [1051, 600, 2000, 64]}, kept) == [

@@ -98,6 +98,6 @@ def test_a_program_of_a_lease_imports_only_what_the_machine_has(program: str) ->
     assert source_of(program) is not None and missing_from(program) == {}
 
 
-def test_an_import_behind_others_is_seen() -> None:
+def test_an_indirect_import_is_found() -> None:
     """The gateway reads sound files with PyAV, which is not among the wheels of a lease."""
     assert "av" in missing_from("services.gateway.audio.decoders")

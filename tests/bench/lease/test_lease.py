@@ -38,7 +38,7 @@ def test_a_part_that_hangs_is_ended_and_its_figures_count(tmp_path: Path) -> Non
     assert [line["frame_ms"] for line in figures.read(tmp_path / "figures.jsonl")] == [8.5]
 
 
-def test_a_part_that_fails_says_so_with_its_last_line(tmp_path: Path) -> None:
+def test_a_failed_part_is_reported_with_its_last_line(tmp_path: Path) -> None:
     told = run_program(WRITES_ONE + "sys.exit('no device')", tmp_path)
     assert told["exit_code"] == 1 and not told["timed_out"] and told["last_line"] == "no device"
     assert "no device" in (tmp_path / "parts.log").read_text()
@@ -67,7 +67,7 @@ def test_a_rehearsal_runs_the_device_tests_themselves_on_a_cpu(tmp_path: Path) -
     assert [leased[name] for name in chosen] == ["cuda", "0"]
 
 
-def test_an_unknown_part_is_named_with_those_that_there_are() -> None:
+def test_an_unknown_part_is_refused_with_the_known_parts() -> None:
     with pytest.raises(ValueError, match="'codecs' is unknown; allowed are smoke, kernels, tests, .*serving"):
         named(["smoke", "codecs"])
 

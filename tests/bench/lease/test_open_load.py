@@ -32,11 +32,11 @@ def test_requests_come_at_the_rate_that_holds_the_wanted_streams() -> None:
     assert len(running) == pytest.approx(LOAD.streams, rel=0.2)
 
 
-def test_the_same_load_is_planned_the_same() -> None:
+def test_the_same_load_gives_the_same_plan() -> None:
     assert planned(LOAD) == planned(LOAD)
 
 
-def test_contexts_of_requests_are_unlike() -> None:
+def test_each_request_has_a_unique_context() -> None:
     load = Load(
         streams=2, warm_s=1.0, window_s=1.0, mean_frames=10, context_frames=5, num_codebooks=8, codebook_size=64
     )
@@ -44,14 +44,14 @@ def test_contexts_of_requests_are_unlike() -> None:
     assert first is not None and second is not None and first.shape == (5, 8) and (first != second).any()
 
 
-def test_a_stream_that_is_dry_at_the_end_has_an_underrun() -> None:
+def test_a_stream_that_ends_starved_has_an_underrun() -> None:
     starved = playback_of(stream([1.0, 1.05]), ended_s=2.0, buffer_s=0.0)
     assert starved is not None and starved.stalled_s == pytest.approx(2.0 - 1.16)
     ended = playback_of(stream([1.0, 1.05], ended_at_s=1.05), ended_s=2.0, buffer_s=0.0)
     assert ended is not None and not ended.stalls
 
 
-def test_figures_tell_streams_apart() -> None:
+def test_figures_count_refused_silent_and_stalled_streams() -> None:
     row = figures_of(
         [
             stream([0.1, 0.2, 0.25], ended_at_s=0.25),

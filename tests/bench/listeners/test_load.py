@@ -40,12 +40,12 @@ async def test_underruns_are_counted_exactly(server: ScriptedServer, clock: Scri
     assert (row["audio_s_per_s"], row["messages_per_s"]) == (round(2.25 / 8, 3), round(7 / 8, 2))
 
 
-async def test_a_jitter_buffer_hides_what_it_is_long_enough_for(server: ScriptedServer, clock: ScriptedClock) -> None:
+async def test_a_jitter_buffer_hides_gaps_up_to_its_length(server: ScriptedServer, clock: ScriptedClock) -> None:
     record = await run(server, clock, request(server.script("late", Chunk(0.0, 0.5), Chunk(1.0, 0.5))))
     assert [summarize(record, 1, 8, buffer_s)["underruns"] for buffer_s in (0.0, 0.25, 0.5)] == [1, 1, 0]
 
 
-async def test_silence_at_the_beginning_delays_only_what_is_heard(server: ScriptedServer, clock: ScriptedClock) -> None:
+async def test_leading_silence_delays_the_onset_only(server: ScriptedServer, clock: ScriptedClock) -> None:
     text = server.script("quiet", Chunk(0.5, 0.5, silent=True), Chunk(0.25, 0.5))
     row = summarize(await run(server, clock, request(text)), 1, 8, 0)
     assert row["ttfa_ms"] == {"p50": 500.0, "p95": 500.0, "p99": 500.0, "max": 500.0}
@@ -105,7 +105,7 @@ async def test_requests_do_not_wait_for_answers(server: ScriptedServer, monkeypa
     assert record.probes.took_s and not record.probes.failed
 
 
-async def test_requests_say_what_was_planned(server: ScriptedServer, clock: ScriptedClock) -> None:
+async def test_requests_follow_the_plan(server: ScriptedServer, clock: ScriptedClock) -> None:
     text = server.script("plain", Chunk(0.0, 0.5))
     context = [Turn(0, "Hello."), Turn(1, "Hello yourself.")]
     load = Load(server.channel, [[], context], probe_interval_s=0, clock=clock)
@@ -124,6 +124,6 @@ async def test_a_conversation_grows_by_the_codes_of_its_answers(server: Scripted
     assert server.service.requests[2].context.turns[1].audio.codes.frame_count == 1
 
 
-async def test_arrivals_are_as_long_as_their_samples(server: ScriptedServer, clock: ScriptedClock) -> None:
+async def test_arrivals_last_as_long_as_their_samples(server: ScriptedServer, clock: ScriptedClock) -> None:
     record = await run(server, clock, request(server.script("two", Chunk(0.25, 0.5), Chunk(0.25, 0.25))))
     assert record.streams[0].audio == [Arrival(0.25, 0.5), Arrival(0.5, 0.25)]

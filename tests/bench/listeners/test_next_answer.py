@@ -6,7 +6,7 @@ from bench.listeners.next_answer import FORMS, measure
 from tests.support.fake_deployment import fake_deployment
 
 
-async def test_each_form_reaches_the_engine_as_what_it_is_named_after() -> None:
+async def test_each_form_of_context_reaches_the_engine() -> None:
     async with fake_deployment() as deployment:
         rows = await measure(deployment.target, conversations=1, answers=3, seed=1)
         contexts = [call.request.segments[:-1] for call in deployment.engine.calls]

@@ -32,13 +32,13 @@ def test_late_audio_is_an_underrun_as_long_as_the_silence() -> None:
     assert playback.stalled_s == 1.5
 
 
-def test_a_stall_puts_the_rest_of_the_playback_off() -> None:
+def test_a_stall_delays_the_rest_of_the_playback() -> None:
     late_twice = play([Arrival(0.0, 0.5), Arrival(1.0, 0.5), Arrival(1.25, 0.5), Arrival(2.0, 0.5)])
     assert late_twice is not None
     assert late_twice.stalls == (Stall(0.5, 0.5),)
 
 
-def test_a_jitter_buffer_takes_up_what_it_is_as_long_as() -> None:
+def test_a_jitter_buffer_absorbs_gaps_up_to_its_length() -> None:
     arrivals = [Arrival(1.0, 0.5), Arrival(1.75, 0.5)]
     just_long_enough, too_short = play(arrivals, 0.25), play(arrivals, 0.125)
     assert just_long_enough is not None and too_short is not None
@@ -80,7 +80,7 @@ def test_playback_lasts_as_long_as_audio_and_silence(gaps: list[tuple[int, int]]
     assert (len(playback.stalls), round(playback.stalled_s * 64)) == (underruns, silent)
 
 
-def test_heard_at_needs_no_order_of_questions() -> None:
+def test_heard_at_may_be_called_in_any_order() -> None:
     playback = play([Arrival(0.0, 1.0), Arrival(3.0, 1.0)])
     assert playback is not None
     assert playback.heard_at_s(1.5) == pytest.approx(3.5)

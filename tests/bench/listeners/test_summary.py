@@ -13,7 +13,7 @@ def test_percentiles_are_nearest_rank() -> None:
     assert spread([]) is None
 
 
-def test_overlap_counts_what_is_open_at_once() -> None:
+def test_overlap_counts_concurrent_requests() -> None:
     assert max_overlap([(0, 3), (1, 2), (2, 4)]) == 2  # the second ends when the third begins
     assert max_overlap([(0, 3), (1, 3), (2, 4)]) == 3
     assert max_overlap([]) == 0

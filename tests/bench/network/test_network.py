@@ -76,7 +76,7 @@ async def test_lost_packets_are_those_that_are_drawn(way: tuple[Relay, socket.so
     assert max(relay.carried.values()) == 40  # lost ones are counted
 
 
-def test_a_row_counts_streams_that_ran_dry() -> None:
+def test_a_row_counts_streams_with_underruns() -> None:
     runs = ConditionRuns((5.0, 0.1), 10.2)
     for late_s in (0.4, 0.7):  # playback of half a second from 0.1 on
         runs.streams.append(StreamRecord(0.0, 0.0, audio=[Arrival(0.1, 0.5), Arrival(late_s, 0.5)]))
@@ -88,7 +88,7 @@ def test_a_row_counts_streams_that_ran_dry() -> None:
     assert (row["engine_bytes_per_audio_s"], row["codec_bytes_per_audio_s"]) == (2_000, 50_000)
 
 
-def test_without_root_it_says_so_and_measures_nothing(
+def test_without_root_the_benchmark_is_skipped_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

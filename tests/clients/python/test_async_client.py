@@ -32,7 +32,7 @@ async def test_stream_gives_header_audio_and_summary(client: AsyncClient) -> Non
     assert stream.summary is not None and stream.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-async def test_whole_utterance_both_ways_is_the_same(client: AsyncClient) -> None:
+async def test_synthesize_and_stream_give_the_same_audio(client: AsyncClient) -> None:
     whole = await client.synthesize("Hello.")
     streamed = await client.stream_synthesize("Hello.").read_all()
     assert whole.samples == streamed.samples == expected_samples(10)
@@ -87,7 +87,7 @@ async def test_invalid_request_lists_every_field(client: AsyncClient) -> None:
     assert failed.value.reason == "TEXT_EMPTY" and failed.value.request_id
 
 
-async def test_a_text_without_words_is_told_from_other_errors(client: AsyncClient) -> None:
+async def test_a_text_without_words_has_an_error_of_its_own(client: AsyncClient) -> None:
     found = []
     for text, top_k in (("?!", 5), ("?!", 0), ("Hello.", 0)):
         for stream in (client.stream_synthesize(text, top_k=top_k), client.stream_synthesize_text([text], top_k=top_k)):
@@ -125,7 +125,7 @@ async def test_server_lost_in_the_middle_is_incomplete_audio(deployment: FakeDep
 @pytest.mark.parametrize(
     ("pause_at", "error"), [(0, csm_client.DeadlineExceededError), (5, csm_client.IncompleteAudioError)]
 )
-async def test_deadline_is_typed_and_told_in_a_sentence(
+async def test_a_passed_deadline_has_a_typed_error_with_a_message(
     deployment: FakeDeployment, pause_at: int, error: type[csm_client.CsmClientError]
 ) -> None:
     deployment.engine.script.pause_at = pause_at

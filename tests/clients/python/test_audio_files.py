@@ -24,7 +24,7 @@ def test_wav_gets_its_name_only_when_finished(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_unfinished_wav_leaves_nothing_and_spares_an_older_file(tmp_path: Path) -> None:
+def test_an_unfinished_wav_leaves_no_file_and_keeps_an_older_one(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"older")
     with pytest.raises(RuntimeError), WavFile(path, 24_000) as file:
@@ -36,7 +36,7 @@ def test_unfinished_wav_leaves_nothing_and_spares_an_older_file(tmp_path: Path) 
 
 @pytest.mark.parametrize(("encoding", "subtype", "silence"), [("mulaw", "ULAW", b"\xff"), ("alaw", "ALAW", b"\xd5")])
 @pytest.mark.parametrize("sample_count", [0, 1, 800])
-def test_wav_of_g711_is_read_by_others(
+def test_a_wav_of_g711_is_read_by_other_libraries(
     tmp_path: Path, encoding: Any, subtype: str, silence: bytes, sample_count: int
 ) -> None:
     path = tmp_path / "a.wav"
@@ -51,7 +51,7 @@ def test_wav_of_g711_is_read_by_others(
     assert path.stat().st_size == 8 + size and size % 2 == 0
 
 
-def test_other_files_hold_what_was_written(tmp_path: Path) -> None:
+def test_other_files_hold_the_written_bytes(tmp_path: Path) -> None:
     with AudioFile(tmp_path / "a.ogg") as file:
         file.write(b"Ogg")
         file.write(b"S")
@@ -80,7 +80,9 @@ def test_other_files_hold_what_was_written(tmp_path: Path) -> None:
         ("a", None, ("a", "pcm", True)),
     ],
 )
-def test_name_and_encoding_tell_each_other(path: str | None, encoding: Any, chosen: tuple[str, str, bool]) -> None:
+def test_file_name_and_encoding_determine_each_other(
+    path: str | None, encoding: Any, chosen: tuple[str, str, bool]
+) -> None:
     output = choose_output(Path(path) if path else None, encoding)
     assert (str(output.path), output.encoding, output.is_wav) == chosen
 

@@ -181,7 +181,7 @@ def test_server_info_and_detection(fake: FakeServer) -> None:
     assert running.result(60).key_id == "k"
 
 
-def test_against_a_real_gateway(server: Any) -> None:
+def test_the_client_works_with_a_real_gateway(server: Any) -> None:
     with csm_client.Client(server.target, timeout_s=20) as client:
         whole, streamed = client.synthesize("Hello."), client.stream_synthesize("Hello.").read_all()
         assert whole.samples == streamed.samples and len(whole.samples) > 0

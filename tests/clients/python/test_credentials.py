@@ -111,7 +111,7 @@ async def test_proxy_of_the_environment_does_not_see_calls_to_this_host(monkeypa
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\nend", "naïve"])
-def test_token_that_no_header_can_carry_is_refused_untold(token: str) -> None:
+def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(TokenError) as refused:
         Client("localhost:1", token=token)
     assert not token or token not in str(refused.value)

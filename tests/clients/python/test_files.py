@@ -54,6 +54,6 @@ def test_wrong_conversation_names_the_turn(tmp_path: Path, content: str, sentenc
         load_context(path)
 
 
-def test_missing_conversation_is_told(tmp_path: Path) -> None:
+def test_a_missing_conversation_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContextFileError, match="nowhere.json cannot be read"):
         load_context(tmp_path / "nowhere.json")

@@ -53,7 +53,7 @@ def failure(code: grpc.StatusCode) -> grpc.RpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), code.name, None)
 
 
-def test_a_stream_that_is_left_while_another_server_is_called_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_closed_while_another_server_is_called_does_not_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread: the reading one has just looked."""
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.0)
     again = Call(None, 4)
@@ -69,7 +69,7 @@ def test_a_stream_that_is_left_while_another_server_is_called_does_not_go_on(mon
     assert failed.value.received_sample_count == 2 and again.is_cancelled
 
 
-def test_a_stream_that_is_left_before_another_server_is_called_calls_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_closed_before_another_server_is_called_calls_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 2.0)
     resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
     stream = SpeechStream(Call(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
@@ -81,7 +81,9 @@ def test_a_stream_that_is_left_before_another_server_is_called_calls_none(monkey
     assert called == []
 
 
-async def test_an_asynchronous_stream_that_is_left_then_calls_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_asynchronous_stream_closed_before_another_server_is_called_calls_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.2)
     resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
     stream = AsyncSpeechStream(AsyncCall(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
@@ -138,11 +140,11 @@ def broken_file() -> BrokenFile:
     return BrokenFile(bytes(2**20))
 
 
-async def test_a_recording_that_cannot_be_read_raises_what_reading_it_raised(client: AsyncClient) -> None:
+async def test_an_unreadable_recording_raises_the_reader_s_exception(client: AsyncClient) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         await client.find_watermarks(broken_file())
 
 
-def test_a_recording_that_cannot_be_read_raises_it_from_the_blocking_client_too(server: BackgroundServer) -> None:
+def test_an_unreadable_recording_raises_the_reader_s_exception_in_the_blocking_client(server: BackgroundServer) -> None:
     with csm_client.Client(server.target) as client, pytest.raises(OSError, match="the disk is gone"):
         client.find_watermarks(broken_file())

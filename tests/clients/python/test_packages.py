@@ -87,7 +87,7 @@ def test_wheel_holds_client_and_stubs_and_is_small(wheel: Path) -> None:
     assert wheel.stat().st_size < MOST_BYTES
 
 
-def test_source_distribution_holds_what_the_stubs_are_made_of(wheel: Path) -> None:
+def test_source_distribution_holds_the_protos(wheel: Path) -> None:
     (source,) = (ROOT / "dist").glob("csm_client-*.tar.gz")
     listed = subprocess.check_output(["tar", "tf", str(source)], text=True)
     assert "/protos/csm/v1/tts.proto" in listed and "/LICENSE" in listed and "_pb2" not in listed

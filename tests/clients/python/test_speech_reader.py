@@ -74,7 +74,7 @@ def resumed(encoding: tts_pb2.AudioEncoding, *again: tts_pb2.StreamSynthesizeRes
 
 
 @pytest.mark.parametrize("encoding", tts_pb2.AudioEncoding.values())
-def test_a_second_call_continues_after_the_bytes_that_came_however_it_is_cut(encoding: tts_pb2.AudioEncoding) -> None:
+def test_a_second_call_continues_after_the_received_bytes_at_any_chunking(encoding: tts_pb2.AudioEncoding) -> None:
     heard = [(b"ab", 0, 2), (b"cd", 2, 1)]
     assert resumed(encoding, encoded(0, 4, b"abcde"), encoded(4, 1, b"f")) == [*heard, (b"e", 3, 1), (b"f", 4, 1)]
     assert resumed(encoding, encoded(0, 3, b"abcd"), encoded(3, 2, b"ef")) == [*heard, (b"ef", 3, 2)]
@@ -140,7 +140,7 @@ BEGUN = (said("One."), encoded(0, 2, b"ab"), checkpoint(b"1"), said("Two.", 2), 
 
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
-def test_a_text_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
+def test_a_text_resumes_at_its_last_checkpoint_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     calls = LostCalls(encoding)
     assert calls.reader.checkpoints == []
     calls.hear(*BEGUN)
@@ -153,7 +153,7 @@ def test_a_text_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2
     assert [sentence.text for sentence in calls.reader.sentences] == ["One.", "Two.", "Three."]
 
 
-def test_a_text_that_begins_anew_has_new_checkpoints() -> None:
+def test_a_restarted_text_has_new_checkpoints() -> None:
     """Where nothing is compressed, also those that come with what has been heard."""
     for encoding, usable in ((tts_pb2.AUDIO_ENCODING_PCM, [b"new"]), (FLAC, [])):
         calls = LostCalls(encoding)
@@ -164,7 +164,7 @@ def test_a_text_that_begins_anew_has_new_checkpoints() -> None:
         assert calls.reader.checkpoints == [b"1", b"2"] and calls.heard == b"abcde"
 
 
-def test_a_text_whose_encoder_begins_anew_keeps_its_checkpoints() -> None:
+def test_a_text_whose_encoder_restarts_keeps_its_checkpoints() -> None:
     calls = LostCalls(MP3)
     calls.hear(*BEGUN)
     for _ in range(2):
@@ -174,7 +174,7 @@ def test_a_text_whose_encoder_begins_anew_keeps_its_checkpoints() -> None:
     assert calls.reader.checkpoints == [b"1", b"2"] and calls.heard == b"abcde"
 
 
-def test_a_text_that_goes_on_otherwise_is_incomplete() -> None:
+def test_a_text_that_resumes_differently_is_incomplete() -> None:
     for again, why in (
         ({"resumed": 1, "first": 1, "audio": b"cX"}, "another way"),
         ({"resumed": 2, "first": 2, "audio": b"cd"}, "other sentences"),
@@ -194,7 +194,7 @@ HALF = (encoded(0, 2, b"ab"), state(b"1"), encoded(2, 2, b"cd"))
 
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
-def test_an_utterance_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
+def test_an_utterance_resumes_at_its_last_checkpoint_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     calls = LostCalls(encoding)
     calls.hear(*HALF)
     assert calls.reader.checkpoints == [b"1"]
@@ -205,7 +205,7 @@ def test_an_utterance_goes_on_at_its_last_checkpoint_call_after_call(encoding: t
     assert calls.heard == b"abcdef" and calls.reader.sample_count == 6
 
 
-def test_an_utterance_whose_encoder_begins_anew_keeps_its_checkpoints_and_gets_more_meanwhile() -> None:
+def test_an_utterance_whose_encoder_restarts_keeps_and_adds_checkpoints() -> None:
     calls = LostCalls(MP3)
     calls.hear(*HALF)
     calls.hear(encoded(0, 2, b"ab"), state(b"2"), frames=7)
@@ -216,7 +216,7 @@ def test_an_utterance_whose_encoder_begins_anew_keeps_its_checkpoints_and_gets_m
     assert calls.reader.checkpoints == [b"new"]
 
 
-def test_an_utterance_that_goes_on_otherwise_is_incomplete() -> None:
+def test_an_utterance_that_resumes_differently_is_incomplete() -> None:
     for again, content, why in (
         ({"frames": 7, "sample": 2}, b"cX", "another way"),
         ({"frames": 7, "sample": 1}, b"cd", "other checkpoints"),

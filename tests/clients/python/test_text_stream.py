@@ -43,7 +43,7 @@ async def test_pieces_become_sentences(deployment: FakeDeployment, client: Async
     assert [call.request.sampling_params.seed for call in deployment.engine.calls] == [3, 4]
 
 
-async def test_pieces_of_a_stream_that_is_left_are_not_waited_for(client: AsyncClient) -> None:
+async def test_pieces_of_a_closed_stream_are_not_waited_for(client: AsyncClient) -> None:
     ended = asyncio.Event()
 
     async def waiting() -> AsyncIterator[str]:
@@ -61,7 +61,7 @@ async def test_pieces_of_a_stream_that_is_left_are_not_waited_for(client: AsyncC
 
 
 @pytest.mark.parametrize("pieces", ["".join(PIECES), list(PIECES)])
-async def test_a_text_that_is_all_there_may_be_given_as_it_is(client: AsyncClient, pieces: Any) -> None:
+async def test_a_whole_text_may_be_given_as_a_string(client: AsyncClient, pieces: Any) -> None:
     stream = client.stream_synthesize_text(pieces)
     await stream.read_all()
     assert [sentence.text for sentence in stream.sentences] == SENTENCES
@@ -75,7 +75,7 @@ async def test_a_long_text_goes_in_several_messages(deployment: FakeDeployment, 
     assert [sentence.text for sentence in stream.sentences] == ["This is a sentence like any other."] * 150
 
 
-async def test_what_the_pieces_raise_is_raised_and_ends_the_call(
+async def test_an_exception_of_the_pieces_is_raised_and_ends_the_call(
     deployment: FakeDeployment, client: AsyncClient
 ) -> None:
     async def broken() -> AsyncIterator[str]:
@@ -87,7 +87,7 @@ async def test_what_the_pieces_raise_is_raised_and_ends_the_call(
     await asyncio.wait_for(asyncio.gather(*(call.ended.wait() for call in deployment.engine.calls)), 60)
 
 
-async def test_a_cancel_stays_a_cancel(deployment: FakeDeployment, client: AsyncClient) -> None:
+async def test_a_cancellation_raises_cancelled_error(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.script.pause_at = 3
     reading = asyncio.create_task(client.stream_synthesize_text(written("One. Two.")).read_all())
     await asyncio.wait_for(deployment.engine.script.paused.wait(), 60)
@@ -96,13 +96,13 @@ async def test_a_cancel_stays_a_cancel(deployment: FakeDeployment, client: Async
         await reading
 
 
-async def test_no_words_are_told_by_field(client: AsyncClient) -> None:
+async def test_a_text_without_words_names_the_field(client: AsyncClient) -> None:
     with pytest.raises(csm_client.InvalidRequestError) as failed:
         await client.stream_synthesize_text([]).read_all()
     assert [violation.field for violation in failed.value.field_violations] == ["text"]
 
 
-def test_the_blocking_client_does_the_same(server: Any) -> None:
+def test_the_blocking_client_streams_a_text(server: Any) -> None:
     def broken() -> Iterator[str]:
         yield "One. Two"
         raise LookupError("the model is gone")
@@ -163,7 +163,7 @@ async def test_tokens_without_line_ends_are_read_as_they_come() -> None:
         assert [piece async for piece in read] == []
 
 
-async def test_what_is_typed_is_said_line_by_line() -> None:
+async def test_typed_lines_are_spoken_line_by_line() -> None:
     terminal, typed = pty.openpty()
     with open(typed) as file:
         read = pieces(file)
@@ -214,7 +214,7 @@ def test_first_sentence_sounds_while_the_second_is_written_without_a_line_end(se
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.02])
-async def test_audio_that_is_whole_before_the_text_is_written_is_no_failure(
+async def test_audio_completed_before_the_text_is_written_is_no_failure(
     client: csm_client.AsyncClient, pause_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that meets the end of the call takes the place of its status."""

@@ -50,7 +50,7 @@ def test_blocking_client_speaks_tls_and_shows_its_certificate(serve: Any, tmp_pa
         ("another name", "certificate is for another name"),
     ],
 )
-async def test_client_that_is_not_let_in_says_why(case: str, message: str, tmp_path: Path) -> None:
+async def test_a_refused_tls_client_raises_with_the_reason(case: str, message: str, tmp_path: Path) -> None:
     ours, other = Authority(), Authority()
     files = write_pair(tmp_path, *ours.issue("elsewhere" if case == "another name" else "localhost"))
     options = {
@@ -64,7 +64,9 @@ async def test_client_that_is_not_let_in_says_why(case: str, message: str, tmp_p
             await client.server_info()
 
 
-async def test_server_without_tls_is_told_from_one_that_is_away(deployment: FakeDeployment, tmp_path: Path) -> None:
+async def test_a_server_without_tls_has_another_error_than_an_unreachable_one(
+    deployment: FakeDeployment, tmp_path: Path
+) -> None:
     ca = Authority().write_ca(tmp_path)
     async with AsyncClient(deployment.target, timeout_s=20, tls_ca=ca) as client:
         with pytest.raises(UnavailableError, match="the server does not speak TLS"):
@@ -94,7 +96,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         Client("localhost:1", **own)
 
 
-def test_program_speaks_tls_and_tells_a_wrong_authority(serve: Any, tmp_path: Path, capsys: Any) -> None:
+def test_the_command_speaks_tls_and_reports_a_wrong_authority(serve: Any, tmp_path: Path, capsys: Any) -> None:
     ours, callers = Authority(), Authority()
     files = ours.write(tmp_path) | {"tls_client_ca": callers.write_ca(tmp_path, "callers.crt")}
     own = callers.write(tmp_path / "caller")

@@ -51,7 +51,7 @@ def call_blocking(target: str) -> None:
         client.stream_synthesize("Hello.").read_all()
 
 
-async def test_calls_carry_the_span_that_is_current(recorder: Recorder) -> None:
+async def test_calls_carry_the_current_span(recorder: Recorder) -> None:
     span = TracerProvider(shutdown_on_exit=False).get_tracer("caller").start_span("work")
     with use_span(span):
         await call_each_way(recorder)

@@ -41,7 +41,7 @@ def test_voice_is_made_used_and_deleted(server: BackgroundServer) -> None:
         assert failed.value.reason == "VOICE_NOT_FOUND"
 
 
-async def test_asynchronous_client_does_the_same(server: BackgroundServer) -> None:
+async def test_the_asynchronous_client_makes_uses_and_deletes_a_voice(server: BackgroundServer) -> None:
     async with csm_client.AsyncClient(server.target, timeout_s=20) as client:
         made = await client.create_voice("carol", seed=7, languages=["en"])
         assert await client.get_voice("carol") == made
@@ -75,7 +75,9 @@ def test_command_adds_shows_lists_and_deletes(
     assert "VOICE_NOT_FOUND" in capsys.readouterr().err
 
 
-def test_command_tells_no_length_of_the_operators_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_no_length_of_the_operator_s_prompt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_voice(tmp_path, "dave")
     with background_server(voices_folder=tmp_path) as running:
         assert main(["voices", "show", "dave", "--target", running.target]) == 0
@@ -94,14 +96,14 @@ def test_command_tells_no_length_of_the_operators_prompt(tmp_path: Path, capsys:
         (["rename", "carol"], "invalid choice"),
     ],
 )
-def test_wrong_arguments_are_told(arguments: list[str], why: str, capsys: Any) -> None:
+def test_wrong_arguments_are_refused_by_name(arguments: list[str], why: str, capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["voices", *arguments])
     assert ended.value.code == 2
     assert why in capsys.readouterr().err
 
 
-def test_refused_recording_is_told_by_its_option(
+def test_a_refused_recording_is_named_by_its_option(
     server: BackgroundServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.wav").write_bytes(wav(0.5))

@@ -40,7 +40,7 @@ async def endless() -> AsyncIterator[tuple[EndlessList, str]]:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-async def test_the_deadline_is_that_of_the_whole_list_of_voices(endless: tuple[EndlessList, str], kind: Any) -> None:
+async def test_one_deadline_covers_all_pages_of_voices(endless: tuple[EndlessList, str], kind: Any) -> None:
     service, target = endless
     client = kind(target, timeout_s=0.5, metadata=(("x-who", "ada"),))
     with pytest.raises(DeadlineExceededError):
@@ -50,7 +50,7 @@ async def test_the_deadline_is_that_of_the_whole_list_of_voices(endless: tuple[E
 
 
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-async def test_an_option_of_the_connection_that_there_is_not_is_refused(kind: Any) -> None:
+async def test_an_unknown_connection_option_is_refused(kind: Any) -> None:
     """A connection in plaintext would come about where one over TLS was meant."""
     with pytest.raises(TypeError, match=r"There is no option 'tls_root'; the options are .*tls_ca"):
         kind("127.0.0.1:1", tls_root="ca.pem")
@@ -79,7 +79,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__code__.co_names[0])
-async def test_a_call_of_a_closed_client_says_so(call: Any) -> None:
+async def test_a_call_of_a_closed_client_raises_client_closed(call: Any) -> None:
     blocking, client = Client("127.0.0.1:1"), AsyncClient("127.0.0.1:1")
     for _ in range(2):
         blocking.close()
@@ -98,9 +98,7 @@ def test_the_blocking_client_refuses_asynchronous_pieces() -> None:
         client.stream_synthesize_text(pieces())  # type: ignore[arg-type]
 
 
-async def test_a_stream_of_which_a_part_was_read_is_not_the_whole_utterance(
-    deployment: FakeDeployment, client: AsyncClient
-) -> None:
+async def test_collecting_a_partly_read_stream_is_refused(deployment: FakeDeployment, client: AsyncClient) -> None:
     async with client.stream_synthesize("Hello.") as stream:
         async for _ in stream:
             break
@@ -108,7 +106,7 @@ async def test_a_stream_of_which_a_part_was_read_is_not_the_whole_utterance(
             await stream.read_all()
 
 
-def test_a_stream_is_no_whole_utterance_a_second_time(server: BackgroundServer) -> None:
+def test_collecting_a_stream_twice_is_refused(server: BackgroundServer) -> None:
     with Client(server.target, timeout_s=20) as client:
         stream = client.stream_synthesize("Hello.")
         stream.read_all()
@@ -117,13 +115,13 @@ def test_a_stream_is_no_whole_utterance_a_second_time(server: BackgroundServer) 
 
 
 @pytest.mark.parametrize("make", [unary_request, stream_request, create_voice_request])
-def test_an_option_that_there_is_not_is_refused(make: Any) -> None:
+def test_an_unknown_option_is_refused(make: Any) -> None:
     """It would have no effect: a wrong name is easily written."""
     with pytest.raises(TypeError, match=r"There is no option 'sed'; the options are .*seed"):
         make("Hello.", {"sed": 7})
 
 
-def test_chunks_are_of_streams_alone() -> None:
+def test_chunk_seconds_is_refused_for_a_unary_request() -> None:
     assert stream_request("Hello.", {"chunk_seconds": 0.5}).stream_config.chunk_duration.nanos == 500_000_000
     with pytest.raises(TypeError, match="There is no option 'chunk_seconds'"):
         unary_request("Hello.", {"chunk_seconds": 0.5})  # type: ignore[typeddict-unknown-key]
@@ -153,7 +151,7 @@ def test_a_value_that_the_message_cannot_hold_is_named(options: Any, words: str)
         assert str(raised.value).startswith(words)
 
 
-def test_a_text_that_is_none_is_named_and_not_repeated() -> None:
+def test_a_text_with_a_surrogate_is_refused_without_repeating_it() -> None:
     with pytest.raises(ValueError, match="text is of type str: ") as raised:
         unary_request("secret \ud800", {})
     assert "secret" not in str(raised.value)

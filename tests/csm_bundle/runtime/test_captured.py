@@ -98,7 +98,7 @@ def test_work_before_and_behind_a_capture_is_waited_for(cuda: FakeCuda) -> None:
     assert pool.stream.waited_for == [cuda.main] and cuda.main.waited_for == [pool.stream]  # type: ignore[attr-defined]
 
 
-def test_elsewhere_the_function_itself_runs() -> None:
+def test_without_a_gpu_the_function_itself_runs() -> None:
     runs: list[int] = []
     function: Callable[[], None] = lambda: runs.append(1)  # noqa: E731
     captured = Captured(function, CPU, graph_pool(CPU))

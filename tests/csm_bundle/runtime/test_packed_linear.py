@@ -52,7 +52,7 @@ def test_every_large_linear_inside_is_replaced_and_follows_a_change_of_type() ->
     torch.testing.assert_close(module(x.bfloat16()).float(), expected(x), rtol=0.05, atol=0.05)
 
 
-def test_other_types_and_places_are_left_alone() -> None:
+def test_other_types_and_devices_are_not_replaced() -> None:
     assert not can_pack(torch.empty(1, dtype=torch.float64))
     assert not can_pack(torch.empty(1, device="meta"))
     module = nn.Sequential(nn.Linear(2, 2, dtype=torch.float64))

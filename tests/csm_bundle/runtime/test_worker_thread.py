@@ -53,7 +53,7 @@ def test_commands_and_steps_run_on_the_one_thread() -> None:
     assert counter.threads == {"counter"} and not counter.failures
 
 
-def test_what_a_call_raises_reaches_its_caller_only() -> None:
+def test_an_exception_of_a_call_reaches_its_caller_only() -> None:
     counter = Countdown()
     counter.worker.start()
     with pytest.raises(ZeroDivisionError):
@@ -71,7 +71,7 @@ def test_cancelled_call_is_not_made() -> None:
     counter.worker.stop()
 
 
-def test_call_after_stop_says_so() -> None:
+def test_a_call_after_stop_raises_that_the_worker_has_stopped() -> None:
     counter = Countdown()
     counter.worker.start()
     counter.worker.stop()
@@ -99,7 +99,7 @@ def test_calls_that_wait_when_a_step_fails_are_answered(caplog: pytest.LogCaptur
     worker.stop()
 
 
-def test_it_sleeps_no_longer_than_it_was_told() -> None:
+def test_the_thread_sleeps_no_longer_than_the_step_asked_for() -> None:
     stepped = threading.Event()
     rests = iter([0.02])
     worker = WorkerThread("sleeper", stepped.set, lambda: next(rests, 0.0 if not stepped.is_set() else None), print)
@@ -108,7 +108,7 @@ def test_it_sleeps_no_longer_than_it_was_told() -> None:
     worker.stop()
 
 
-def test_a_failure_is_told_and_calls_are_answered_although_a_command_fails_after_it() -> None:
+def test_a_failure_is_reported_and_calls_fail_though_a_later_command_raises() -> None:
     counter, held = Countdown(), threading.Event()
 
     def broken() -> None:
@@ -124,7 +124,7 @@ def test_a_failure_is_told_and_calls_are_answered_although_a_command_fails_after
     assert answer.exception(WAIT_S) is STOPPED
 
 
-def test_a_nudge_makes_the_loop_go_round_and_steps_nothing() -> None:
+def test_a_nudge_runs_the_loop_once_without_a_step() -> None:
     steps: list[int] = []
     worker = WorkerThread("idle", lambda: steps.append(1), lambda: None, print)
     worker.start()
@@ -138,7 +138,7 @@ def test_a_nudge_makes_the_loop_go_round_and_steps_nothing() -> None:
     assert steps == []
 
 
-def test_a_thread_that_hangs_in_a_command_does_not_go_round() -> None:
+def test_a_thread_that_hangs_in_a_command_does_not_beat() -> None:
     entered, go_on = threading.Event(), threading.Event()
     worker = WorkerThread("hung", lambda: None, lambda: None, print)
     worker.start()
@@ -178,7 +178,7 @@ def test_a_call_that_comes_just_before_the_stop_is_answered() -> None:
     assert answers[0].exception(0) is STOPPED
 
 
-def test_a_call_that_raises_no_exception_but_a_panic_is_answered_and_ends_nothing() -> None:
+def test_a_call_that_panics_fails_alone() -> None:
     class Panic(BaseException):
         """Such as a library written in Rust raises."""
 
@@ -194,7 +194,7 @@ def test_a_call_that_raises_no_exception_but_a_panic_is_answered_and_ends_nothin
     assert not counter.failures
 
 
-def test_a_stop_leaves_a_thread_behind_that_hangs(
+def test_stop_returns_although_the_thread_hangs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "STOP_S", 0.01, raising=False)
@@ -215,7 +215,7 @@ def test_a_stop_leaves_a_thread_behind_that_hangs(
     assert not worker._thread.is_alive()
 
 
-def test_a_failure_is_told_though_a_command_behind_it_panics() -> None:
+def test_a_failure_is_reported_though_a_later_command_panics() -> None:
     """Otherwise the stage would stay ready without its thread."""
 
     class Panic(BaseException):

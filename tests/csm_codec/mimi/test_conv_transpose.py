@@ -13,7 +13,7 @@ from csm_codec.mimi.conv_transpose import GemmConvTranspose1d
 
 @pytest.mark.parametrize(("kernel", "stride"), [(16, 8), (12, 4), (3, 1), (5, 5)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_gives_what_torch_gives(kernel: int, stride: int, bias: bool) -> None:
+def test_conv_transpose_equals_torch_s(kernel: int, stride: int, bias: bool) -> None:
     torch.manual_seed(kernel)
     conv = nn.ConvTranspose1d(6, 5, kernel, stride, bias=bias).double()
     assert GemmConvTranspose1d.fits(conv)
@@ -23,6 +23,6 @@ def test_gives_what_torch_gives(kernel: int, stride: int, bias: bool) -> None:
 
 
 @pytest.mark.parametrize("options", [{"groups": 2}, {"padding": 1}, {"output_padding": 1}, {"dilation": 2}])
-def test_what_it_cannot_do_is_left_to_torch(options: dict[str, Any]) -> None:
+def test_unsupported_arguments_are_left_to_torch(options: dict[str, Any]) -> None:
     assert not GemmConvTranspose1d.fits(nn.ConvTranspose1d(6, 4, 4, 2, **options))
     assert not GemmConvTranspose1d.fits(nn.ConvTranspose1d(6, 4, 5, 2))

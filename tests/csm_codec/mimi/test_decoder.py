@@ -49,7 +49,7 @@ def test_chunked_equals_whole_past_the_attention_span(mimi_folder: Path) -> None
     assert difference < 1e-6
 
 
-def test_small_rings_of_the_package_would_be_seen(mimi: Mimi) -> None:
+def test_the_test_detects_too_small_a_ring(mimi: Mimi) -> None:
     """Validates the test above: with the package's own ring buffers the comparison fails."""
     codes = _codes(0)
     whole = _whole(mimi, codes)
@@ -58,7 +58,7 @@ def test_small_rings_of_the_package_would_be_seen(mimi: Mimi) -> None:
     assert (streamed - whole).abs().max() / whole.std() > 1e-4
 
 
-def test_row_is_bitwise_the_same_whoever_sits_beside_it(mimi: Mimi) -> None:
+def test_bits_of_a_row_do_not_depend_on_its_neighbours(mimi: Mimi) -> None:
     alone = {seed: _alone(mimi, _codes(seed), row=seed) for seed in range(3)}
     decoder = MimiDecoder(mimi, num_lanes=1, lane_width=3)
     random = np.random.default_rng(0)

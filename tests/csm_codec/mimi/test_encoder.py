@@ -18,7 +18,7 @@ def _tone(rate_hz: int, seconds: float) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * 440 * times)).astype(np.float32)
 
 
-def test_last_frame_is_filled_up(mimi: Mimi) -> None:
+def test_the_last_frame_is_padded(mimi: Mimi) -> None:
     assert encode(mimi, _tone(24000, 0.5), 24000).shape == (7, 4)  # 6.25 frames
     assert encode(mimi, _tone(24000, 0.08), 24000).shape == (1, 4)
     assert encode(mimi, np.zeros(1, np.float32), 24000).shape == (1, 4)
@@ -50,7 +50,7 @@ def test_other_rates_give_the_frames_of_their_duration(mimi: Mimi, rate_hz: int)
         (np.zeros(9, np.float32), 7999, "sample_rate_hz"),
     ],
 )
-def test_what_is_no_recording_is_refused(mimi: Mimi, pcm: np.ndarray, rate_hz: int, field: str) -> None:
+def test_samples_that_are_no_recording_are_refused(mimi: Mimi, pcm: np.ndarray, rate_hz: int, field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         encode(mimi, pcm, rate_hz)
     assert caught.value.field == field

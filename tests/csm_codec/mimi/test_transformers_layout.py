@@ -173,7 +173,7 @@ def test_wrong_index_is_refused(csm_folder: Path, tmp_path: Path, index: str, me
         load_mimi(tmp_path)
 
 
-def test_sesames_own_layout_holds_no_codec_and_says_so(csm_folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_codec_is_refused_with_the_reason(csm_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((csm_folder / "config.json").read_bytes())
     save_file({"backbone.norm.scale": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="model.safetensors: holds no Mimi"):

@@ -67,7 +67,7 @@ def marked(trained: SilentCipher, speech: Pcm) -> Pcm:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_what_is_streamed_in_any_chunks_is_found(trained: SilentCipher, speech: Pcm, marked: Pcm, seed: int) -> None:
+def test_the_mark_is_found_at_any_chunking(trained: SilentCipher, speech: Pcm, marked: Pcm, seed: int) -> None:
     again, coverage = _mark_streaming(trained, speech, KEYS[0], seed)
     assert np.array_equal(again, marked) and coverage is Coverage.FULL
     found = detect(trained, [KEYS[1], KEYS[0]], _sixteen_bit(again), RATE_HZ)
@@ -108,7 +108,7 @@ def test_our_mark_is_found_by_the_package_as_shipped_and_its_mark_by_us(
     assert 1e-6 < difference / mark < 0.5
 
 
-def test_the_key_is_what_tells_apart(trained: SilentCipher, speech: Pcm) -> None:
+def test_marks_of_two_keys_are_distinguished(trained: SilentCipher, speech: Pcm) -> None:
     other, _ = _mark_streaming(trained, speech, KEYS[2], seed=0)
     assert detect(trained, KEYS, other, RATE_HZ).key_id == KEYS[2].id
 
@@ -150,9 +150,7 @@ def test_turns_joined_with_other_speech_and_silence_are_found_where_they_are(
         assert stretch.confidence >= 0.9
 
 
-def test_an_hour_of_nothing_but_speech_has_no_stretch_by_calculation_and_a_minute_by_test(
-    trained: SilentCipher, speech: Pcm
-) -> None:
+def test_an_hour_of_unmarked_speech_has_no_stretch(trained: SilentCipher, speech: Pcm) -> None:
     """recipes/builtin_voice/watermark/false_alarms.py does the same for hours."""
     assert scan(trained, KEYS, np.tile(speech, 17), RATE_HZ).stretches == ()
 
@@ -166,7 +164,7 @@ def test_the_mark_survives_telephone_rate(trained: SilentCipher, marked: Pcm) ->
     assert detect(trained, KEYS, resample(marked, RATE_HZ, 8000), 8000).key_id == KEYS[0].id
 
 
-def test_the_mark_is_as_faint_as_the_folder_says(trained: SilentCipher, speech: Pcm, marked: Pcm) -> None:
+def test_the_mark_is_as_faint_as_the_folder_states(trained: SilentCipher, speech: Pcm, marked: Pcm) -> None:
     """The ratio in hparams.yaml is of the mark before it is cut to what the audio holds: it is a lower bound."""
     ratio_db = 10 * np.log10(np.sum(speech**2) / np.sum((marked - speech) ** 2))
     assert trained.hparams.sdr_db - 1 < ratio_db < trained.hparams.sdr_db + 10

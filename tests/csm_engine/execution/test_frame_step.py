@@ -63,7 +63,7 @@ def test_same_codes_as_the_reference(model: CSM) -> None:
     np.testing.assert_array_equal(frames_of(PackedFrameStep(pack(model), SLOTS), model, slots, 30), expected)
 
 
-def test_each_row_gets_alone_what_it_gets_in_a_batch(model: CSM) -> None:
+def test_each_row_gets_the_same_codes_alone_and_in_a_batch(model: CSM) -> None:
     step = PackedFrameStep(pack(model), SLOTS)
     together = frames_of(step, model, list(range(SLOTS)), 12)
     for slot in range(SLOTS):
@@ -251,7 +251,7 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
 
 
 @pytest.mark.parametrize("top_k", [5, 50])
-def test_equal_scores_go_to_the_lowest_id_although_nobody_is_greedy(top_k: int) -> None:
+def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = 9 + torch.randn(64, 512, generator=generator).round(decimals=1)  # many ties
     seed, frame = torch.arange(64), torch.arange(64)

@@ -23,7 +23,7 @@ def filled_cache() -> SlotKVCache:
 
 
 @pytest.mark.parametrize("length", [1, 4, 7, 8, 9])
-def test_any_beginning_of_an_entry_comes_back_and_nothing_behind_it_is_touched(length: int) -> None:
+def test_any_prefix_of_an_entry_is_restored_and_nothing_after_it_changes(length: int) -> None:
     cache, offloaded = filled_cache(), OffloadedKV(filled_cache(), PAGE)
     offloaded = OffloadedKV(cache, PAGE)
     offloaded.save(0, 1, 9)
@@ -35,7 +35,7 @@ def test_any_beginning_of_an_entry_comes_back_and_nothing_behind_it_is_touched(l
             assert torch.equal(now[2, length:], then[2, length:]) and torch.equal(now[:2], then[:2])
 
 
-def test_pages_of_what_was_dropped_are_used_again() -> None:
+def test_pages_of_dropped_entries_are_reused() -> None:
     offloaded = OffloadedKV(filled_cache(), PAGE)
     made = set[int]()
     for ticket, length in enumerate((9, 4, 12, 1, 8)):

@@ -19,7 +19,7 @@ def shelf(positions: int) -> OffloadIndex:
     return OffloadIndex(positions * BYTES + BYTES - 1, BYTES)
 
 
-def test_bytes_are_never_more_than_allowed_and_the_least_recently_used_go() -> None:
+def test_the_byte_limit_holds_and_the_least_recently_used_entries_are_evicted() -> None:
     policy = shelf(10)
     assert policy.keep(prefix(1, 1, 1, 1)) == OffloadedEntry(0, 4)
     assert policy.keep(prefix(2, 2, 2)) == OffloadedEntry(1, 3)
@@ -31,7 +31,7 @@ def test_bytes_are_never_more_than_allowed_and_the_least_recently_used_go() -> N
     assert policy.take(prefix(2, 2, 2), longer_than=0) is None
 
 
-def test_what_has_no_room_and_what_is_nothing_is_not_kept() -> None:
+def test_entries_that_are_empty_or_too_large_are_not_kept() -> None:
     policy = shelf(3)
     assert policy.keep(prefix(1, 2, 3, 4)) is None
     assert policy.keep(prefix()) is None
@@ -55,7 +55,7 @@ def test_an_entry_that_is_there_already_is_used_by_being_kept_again() -> None:
     assert policy.keep(prefix(3)) == OffloadedEntry(2, 1, dropped=(1,))
 
 
-def test_whoever_takes_all_of_an_entry_takes_it_away() -> None:
+def test_taking_all_of_an_entry_removes_it() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2, 3))
     taken = policy.take(prefix(1, 2, 3, 4), longer_than=2)
@@ -64,14 +64,14 @@ def test_whoever_takes_all_of_an_entry_takes_it_away() -> None:
     assert policy.num_bytes == 0
 
 
-def test_an_entry_must_be_better_than_what_is_known() -> None:
+def test_a_match_must_be_longer_than_the_known_one() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2, 3))
     assert policy.take(prefix(1, 2, 9), longer_than=2) is None
     assert policy.take(prefix(1, 2, 9), longer_than=1) == RestoredEntry(0, 2)
 
 
-def test_of_many_entries_none_begins_another_and_nothing_is_lost() -> None:
+def test_no_entry_is_a_prefix_of_another_and_none_is_lost() -> None:
     generator = np.random.default_rng(0)
     policy, entries = shelf(10_000), dict[int, tuple[int, ...]]()
     for _ in range(300):

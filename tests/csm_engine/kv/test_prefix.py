@@ -21,7 +21,7 @@ def test_common_rows_are_counted_from_the_first(other: tuple[int, ...], common: 
 
 
 @pytest.mark.parametrize("longer_than", range(5))
-def test_no_more_than_was_found_before_counts_as_nothing(longer_than: int) -> None:
+def test_a_match_no_longer_than_the_previous_one_counts_as_none(longer_than: int) -> None:
     assert prefix(1, 2, 3, 4).rows_in_common(prefix(1, 2, 3, 9), longer_than) == (3 if longer_than < 3 else 0)
 
 
@@ -29,7 +29,7 @@ def test_rows_that_agree_behind_a_difference_do_not_count() -> None:
     assert prefix(1, 2, 3, 4).rows_in_common(prefix(1, 9, 3, 4), longer_than=2) == 0
 
 
-def test_text_and_codes_of_equal_value_are_told_apart() -> None:
+def test_text_and_codes_of_equal_value_differ() -> None:
     text, codes = Prefix(np.array([[-1, 5]], np.int32)), Prefix(np.array([[5, -1]], np.int32))
     assert text.rows_in_common(codes) == 0 and text.rows_in_common(text) == 1
 

@@ -22,7 +22,7 @@ def test_no_more_than_num_slots_are_held() -> None:
     assert pool.num_free == 1
 
 
-def test_conversation_goes_on_in_its_own_slot() -> None:
+def test_a_conversation_continues_in_its_own_slot() -> None:
     pool = SlotPool(1, 1)
     first = pool.acquire(rows(1, 2, 3))
     pool.release(first.slot, rows(1, 2, 3, 9, 9))
@@ -49,7 +49,7 @@ def held(pool: SlotPool, prompt: Rows) -> int:
     return pool.acquire(prompt).slot
 
 
-def test_least_recently_used_memory_goes_first() -> None:
+def test_the_least_recently_used_slot_is_evicted_first() -> None:
     pool = SlotPool(1, 2)
     for value in (1, 2, 3):
         pool.release(held(pool, rows(value, 0)), rows(value, 0, value))
@@ -66,7 +66,7 @@ def pool_slot(pool: SlotPool, value: int) -> int:
     return next(iter({0, 1, 2} - set(remembered.values())))
 
 
-def test_giving_up_the_match_itself_needs_no_copy() -> None:
+def test_reusing_the_matching_slot_needs_no_copy() -> None:
     pool = SlotPool(1)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     assert pool.acquire(rows(1, 9, 9)) == Lease(0, reused=1, copy_from=None)
@@ -81,14 +81,14 @@ def test_prompt_of_a_running_sequence_is_copied_once_it_is_there() -> None:
     assert lease == Lease(lease.slot, reused=2, copy_from=first.slot) and lease.slot != first.slot
 
 
-def test_nobody_is_given_a_slot_that_somebody_holds_however_well_it_fits() -> None:
+def test_a_held_slot_is_never_assigned_again() -> None:
     pool = SlotPool(2)
     first = pool.acquire(rows(1, 2, 3))
     pool.filled(first.slot, rows(1, 2))
     assert pool.acquire(rows(1, 2, 7)) == Lease(1 - first.slot, reused=2, copy_from=first.slot)
 
 
-def test_idle_memory_is_taken_before_a_copy_of_the_same() -> None:
+def test_an_idle_slot_is_reused_before_a_copy_of_its_rows() -> None:
     pool = SlotPool(2)
     first, second = pool.acquire(rows(1, 2, 3)), pool.acquire(rows(1, 2, 3))
     pool.filled(first.slot, rows(1, 2))
@@ -100,7 +100,7 @@ def with_index(num_slots: int, positions: int) -> SlotPool:
     return SlotPool(num_slots, offload_index=OffloadIndex(positions * 10, bytes_per_position=10))
 
 
-def test_memory_that_is_given_up_goes_to_the_shelf_and_comes_back() -> None:
+def test_evicted_slots_are_offloaded_and_restored() -> None:
     pool = with_index(1, 100)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     lease = pool.acquire(rows(7, 7))
@@ -111,7 +111,7 @@ def test_memory_that_is_given_up_goes_to_the_shelf_and_comes_back() -> None:
     assert back.restore == RestoredEntry(ticket=0, length=3, dropped=(0,)) and back.reused == 3
 
 
-def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
+def test_rows_already_in_the_slot_are_not_restored() -> None:
     pool = with_index(2, 100)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     pool.release(held(pool, rows(5, 5)), rows(5))
@@ -122,7 +122,7 @@ def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_entry_that_is_restored_makes_no_room_for_what_the_slot_gives_up(whole: bool) -> None:
+def test_an_entry_being_restored_makes_no_room_for_the_evicted_rows(whole: bool) -> None:
     """Its prefix is saved first."""
     pool = with_index(1, 4)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
@@ -133,7 +133,7 @@ def test_an_entry_that_is_restored_makes_no_room_for_what_the_slot_gives_up(whol
 
 
 @pytest.mark.parametrize("page", [None, Page(4, 64)], ids=["positions", "pages"])
-def test_host_memory_never_takes_more_than_its_limit_and_has_what_is_restored(page: Page | None) -> None:
+def test_host_memory_stays_within_its_limit_and_holds_restored_entries(page: Page | None) -> None:
     """At no time of a lease, in the order in which the engine drops, saves and restores."""
     generator, limit = np.random.default_rng(0), 700
     index = OffloadIndex(limit, 10, page)

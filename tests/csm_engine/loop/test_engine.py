@@ -82,7 +82,7 @@ def batched_against_alone(config: ModelConfig, dtype: torch.dtype) -> float:
     return float((batched[2:3] - alone).abs().max() / alone.abs().max())
 
 
-def test_join_late_changes_nothing(engine: Engine) -> None:
+def test_a_sequence_that_joins_late_changes_no_codes(engine: Engine) -> None:
     requests = [request(str(i), seed=i) for i in range(4)]
     staggered = run_all(engine, requests, steps_between=3)
     for item in requests:
@@ -95,14 +95,14 @@ def test_chunked_prefill_equals_whole(make_engine: MakeEngine) -> None:
         np.testing.assert_array_equal(results[0], other)
 
 
-def test_slot_reuse_leaves_nothing_behind(make_engine: MakeEngine) -> None:
+def test_a_reused_slot_gives_the_same_codes(make_engine: MakeEngine) -> None:
     one_slot = make_engine(slots=1, spare_slots=0)
     fresh = run_all(one_slot, [request("a", text="Short.")])["a"]
     run_all(one_slot, [request("b", text="A much longer text that fills more of the slot.", frames=30)])
     np.testing.assert_array_equal(run_all(one_slot, [request("a", text="Short.")])["a"], fresh)
 
 
-def test_resume_goes_on_as_if_it_had_never_stopped(engine: Engine) -> None:
+def test_a_resumed_request_gives_the_remaining_frames(engine: Engine) -> None:
     whole = run_all(engine, [request("a", frames=20)])["a"]
     for made in (1, 7, 19):
         resumed = replace(request("a", frames=20), resume=whole[:made])
@@ -199,7 +199,7 @@ def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | Non
     return sequence.finish_reason
 
 
-def test_frame_cap_and_full_window_are_told_apart(engine: Engine, tiny_config: ModelConfig) -> None:
+def test_frame_limit_and_full_window_are_distinct_outcomes(engine: Engine, tiny_config: ModelConfig) -> None:
     assert finish_reason(engine, request(frames=3)) is FinishReason.MAX_FRAMES
     prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
     room = tiny_config.max_seq_len - prompt_rows + 1

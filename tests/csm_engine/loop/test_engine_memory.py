@@ -41,7 +41,7 @@ def reused_by(engine: Engine, item: GenerationRequest) -> tuple[int, Codes]:
     return sequence.reused, np.stack(frames)
 
 
-def test_next_turn_reuses_what_the_last_one_left(engine: Engine, make_engine: MakeEngine) -> None:
+def test_the_next_turn_reuses_the_rows_of_the_last_one(engine: Engine, make_engine: MakeEngine) -> None:
     first = request(frames=12)
     turn = next_turn(first, run_all(engine, [first])["a"])
     reused, frames = reused_by(engine, turn)
@@ -66,7 +66,7 @@ def test_shared_voice_prompt_is_prefilled_once(engine: Engine) -> None:
         np.testing.assert_array_equal(frames, again[text])
 
 
-def test_cancelled_prefill_leaves_only_what_was_done(engine: Engine) -> None:
+def test_a_cancelled_prefill_leaves_only_its_finished_rows(engine: Engine) -> None:
     long = request("long", text="word " * 12)
     sequence = engine.add_request(long)
     engine.step()
@@ -138,7 +138,7 @@ def test_conversations_that_share_a_slot_come_back_from_host_memory(make_engine:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_what_comes_back_is_what_went_to_the_bit(whole: bool, make_engine: MakeEngine) -> None:
+def test_restored_keys_and_values_are_bit_equal(whole: bool, make_engine: MakeEngine) -> None:
     engine = make_engine(**ONE_SLOT, offload_bytes=10**6)
     first = request("a")
     said = run_all(engine, [first])["a"]
@@ -155,7 +155,7 @@ def test_what_comes_back_is_what_went_to_the_bit(whole: bool, make_engine: MakeE
     engine.abort(sequence)
 
 
-def test_host_memory_keeps_to_its_bytes(make_engine: MakeEngine) -> None:
+def test_host_memory_stays_within_its_limit(make_engine: MakeEngine) -> None:
     bytes_per_position = 2 * 2 * 2 * 8 * 4  # keys and values, layers, kv heads, head dimension, float32
     limit = 70 * bytes_per_position
     engine = make_engine(**ONE_SLOT, offload_bytes=limit)

@@ -52,9 +52,7 @@ def run_until_idle(engine: Engine) -> list[Output]:
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
-    lag: int, model: CSM, tokenizer: TextTokenizer
-) -> None:
+def test_a_paced_live_sequence_gives_the_same_codes(lag: int, model: CSM, tokenizer: TextTokenizer) -> None:
     clock = Clock()
     paced = engine(model, tokenizer, clock, max_playout_lead_seconds=1.0, pipeline_depth=lag)
     paced.add_request(request("a"))
@@ -73,7 +71,7 @@ def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
     assert clock.now - Clock.now == pytest.approx((40 - 7) * FRAME_SECONDS, abs=0.03)
 
 
-def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_offline_sequences_run_while_live_ones_have_enough_lead(model: CSM, tokenizer: TextTokenizer) -> None:
     paced = engine(model, tokenizer, Clock(), max_playout_lead_seconds=1.0)
     paced.add_request(request("a"))
     paced.add_request(request("offline", live=False))
@@ -82,7 +80,7 @@ def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, token
     assert len(frames_of(outputs, "a")) == 13  # steps that others need take it up to the limit
 
 
-def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_a_new_sequence_runs_at_once_while_the_others_are_paused(model: CSM, tokenizer: TextTokenizer) -> None:
     paced = engine(model, tokenizer, Clock(), max_playout_lead_seconds=1.0)
     paced.add_request(request("a"))
     run_until_idle(paced)
@@ -90,7 +88,7 @@ def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenize
     assert len(frames_of(run_until_idle(paced), "bb")) == 7
 
 
-def test_the_thread_sleeps_while_everybody_has_enough(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_the_thread_sleeps_while_all_sequences_are_paused(model: CSM, tokenizer: TextTokenizer) -> None:
     """Frames beyond the lead come in real time, with hardly more steps than frames: it neither spins nor oversleeps."""
     num_frames, lead_s = 70, 4.8  # the lead leaves room for delays on a busy machine
     paced = engine(model, tokenizer, max_playout_lead_seconds=lead_s)

@@ -57,7 +57,7 @@ def ask(thread: EngineThread) -> None:
     thread.add(thread.prepare(GenerationRequest("r", [Segment(0, "x")], 1))).result(60)
 
 
-def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread: EngineThread) -> None:
+def test_silence_counts_from_the_start_of_the_current_work(thread: EngineThread) -> None:
     time.sleep(0.05)
     assert thread.silence() is None
     asked_at = time.monotonic()
@@ -67,7 +67,7 @@ def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread:
     assert silence is not None and 0 < silence < time.monotonic() - asked_at
 
 
-def test_nobody_is_silent_who_rests(thread: EngineThread, engine: HeldEngine) -> None:
+def test_an_engine_that_waits_for_its_next_wakeup_is_not_silent(thread: EngineThread, engine: HeldEngine) -> None:
     engine.seconds_to_wakeup = 60.0
     engine.let_go.set()
     ask(thread)

@@ -78,9 +78,7 @@ def staggered(engine: Engine, requests: list[GenerationRequest], cancel_at: dict
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
-    slots: int, model: CSM, tokenizer: TextTokenizer
-) -> None:
+def test_pipelined_steps_give_the_codes_of_unpipelined_ones(slots: int, model: CSM, tokenizer: TextTokenizer) -> None:
     requests = [request(seed, 12 if seed % 4 == 0 else 1000) for seed in range(24)]
     cancel_at = {"3": 4, "9": 2, "10": 1}
     at_once, later = (
@@ -93,7 +91,7 @@ def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
 
 
 @pytest.mark.parametrize("lag", [0, 1])
-def test_next_turn_reuses_what_was_said_and_nothing_that_a_dead_step_left(
+def test_the_next_turn_reuses_spoken_rows_and_none_of_a_dead_step(
     lag: int, model: CSM, tokenizer: TextTokenizer
 ) -> None:
     running = engine(model, tokenizer, lag, slots=1, spare_slots=0)
@@ -112,7 +110,7 @@ def test_next_turn_reuses_what_was_said_and_nothing_that_a_dead_step_left(
     assert endings == {FinishReason.END_OF_SPEECH, FinishReason.MAX_FRAMES}
 
 
-def test_resume_goes_on_as_if_it_had_never_stopped(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_a_resumed_request_gives_the_remaining_frames(model: CSM, tokenizer: TextTokenizer) -> None:
     whole = staggered(engine(model, tokenizer, 1, slots=2), [request(5, 12)], {})["5"][0]
     assert len(whole) > 4
     rest = staggered(engine(model, tokenizer, 1, slots=2), [request(5, 12, resume=whole[:3])], {})["5"][0]
@@ -122,7 +120,7 @@ def test_resume_goes_on_as_if_it_had_never_stopped(model: CSM, tokenizer: TextTo
 @pytest.mark.parametrize("kind", ["reference", "packed"])
 @pytest.mark.parametrize("why", [Outcome.MAX_FRAMES, Outcome.CONTEXT_WINDOW, Outcome.END_OF_SPEECH])
 @torch.inference_mode()
-def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, model: CSM) -> None:
+def test_a_dead_step_of_an_ended_row_changes_nothing(kind: str, why: Outcome, model: CSM) -> None:
     step = FrameStep(model, 2) if kind == "reference" else PackedFrameStep(pack(model), 2)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(7, SHORT_SPOKEN.backbone.dim, generator=generator)
@@ -146,7 +144,7 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
         assert torch.equal(tensor[0], was)
 
 
-def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer, clock: Clock) -> None:
+def test_dead_steps_do_not_count_as_slow_steps(model: CSM, tokenizer: TextTokenizer, clock: Clock) -> None:
     """The last step is not read until the next request comes. It must not delay that request's admission."""
     running = engine(model, tokenizer, 1, slots=2)
     observed = []

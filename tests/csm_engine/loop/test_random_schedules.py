@@ -118,7 +118,7 @@ def played(
 
 
 @pytest.mark.parametrize("seed", [5, 7, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 48))])
-def test_in_any_schedule_each_says_what_it_says_alone(
+def test_any_schedule_gives_each_sequence_the_codes_it_has_alone(
     seed: int, weights: PackedWeights, tokenizer: TextTokenizer, clock: Clock
 ) -> None:
     rng = random.Random(seed)

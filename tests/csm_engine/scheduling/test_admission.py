@@ -7,13 +7,13 @@ import math
 from csm_engine.scheduling.admission import RealTimeBudget
 
 
-def test_no_share_lets_everyone_in() -> None:
+def test_without_a_budget_every_stream_is_admitted() -> None:
     budget = RealTimeBudget()
     budget.observe(1, 10.0)
     assert budget.max_rows == math.inf
 
 
-def test_first_stream_is_always_let_in_however_slow_the_machine() -> None:
+def test_the_first_stream_is_always_admitted() -> None:
     budget = RealTimeBudget(0.7)
     budget.observe(1, 10.0)
     assert budget.max_rows == 1
@@ -29,7 +29,7 @@ def test_batch_grows_until_a_step_would_take_its_share_of_a_frame() -> None:
     assert 100 <= rows <= 104  # an additional row is assumed to cost its full share
 
 
-def test_one_slow_step_does_not_close_the_door_for_long() -> None:
+def test_one_slow_step_does_not_stop_admission_for_long() -> None:
     budget = RealTimeBudget(0.7)
     for _ in range(20):
         budget.observe(4, 0.008)

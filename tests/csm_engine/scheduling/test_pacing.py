@@ -34,7 +34,7 @@ def pacing(*, saturation_batch: int = 4, max_playout_lead_s: float = 0.0) -> Pac
     return Pacing(max_rows=64, saturation_batch=saturation_batch, max_playout_lead_s=max_playout_lead_s)
 
 
-def test_lead_is_what_was_made_and_not_yet_played() -> None:
+def test_playout_lead_is_generated_minus_played_audio() -> None:
     assert abs(playout_lead_s(sequence(10, 0.5), NOW) - 0.3) < 1e-9
     assert playout_lead_s(sequence(0, None), NOW) == 0
     assert playout_lead_s(sequence(2, None), NOW) == 0.16  # they are on their way; playback has not begun
@@ -58,13 +58,13 @@ def continued(made: int, first_frame_ago_s: float | None, *, lead_s: float, arri
         (0, None, -2.0, 0.0),
     ],
 )
-def test_what_continues_audio_is_played_behind_the_rest_of_it(
+def test_playout_lead_of_a_later_sentence_includes_the_audio_before_it(
     made: int, first_frame_ago_s: float | None, lead_s: float, expected: float
 ) -> None:
     assert playout_lead_s(continued(made, first_frame_ago_s, lead_s=lead_s), NOW) == pytest.approx(expected)
 
 
-def test_a_later_sentence_whose_listener_has_time_does_not_go_before_those_who_have_none() -> None:
+def test_a_later_sentence_with_lead_does_not_precede_sequences_without() -> None:
     late = [ahead(0.1) for _ in range(8)]
     assert pacing(saturation_batch=4).choose([continued(0, None, lead_s=20.0), *late], NOW) == late
 
@@ -82,36 +82,36 @@ def test_fast_speech_is_played_sooner_than_it_is_spoken() -> None:
     assert abs(playout_lead_s(item, NOW) - 0.1) < 1e-9
 
 
-def test_everybody_goes_while_nobody_is_in_a_hurry() -> None:
+def test_all_sequences_run_while_none_is_urgent() -> None:
     crowd = [ahead(1.0 + i) for i in range(50)]
     assert pacing().choose(crowd, NOW) == crowd
 
 
-def test_few_rows_go_together_whatever_their_leads() -> None:
+def test_small_batches_run_whole_at_any_leads() -> None:
     crowd = [sequence(0, None), ahead(0.1), ahead(9.0), ahead(99.0)]
     assert pacing(saturation_batch=4).choose(crowd, NOW) == crowd
 
 
-def test_first_sound_does_not_wait_for_those_who_have_time() -> None:
+def test_a_first_frame_does_not_wait_for_sequences_with_lead() -> None:
     new = sequence(0, None)
     crowd = [ahead(5.0 + i) for i in range(40)]
     assert pacing(saturation_batch=4).choose([*crowd, new], NOW) == [*crowd[:3], new]
 
 
-def test_little_lead_goes_before_much_and_opportunistic_rows_fill_the_bucket_by_their_lead() -> None:
+def test_opportunistic_rows_fill_the_bucket_in_order_of_lead() -> None:
     late = [ahead(URGENT_PLAYOUT_LEAD_S - 0.01 * i) for i in range(1, 6)]
     easy = [ahead(3.0), ahead(1.0), ahead(2.0), ahead(4.0)]
     chosen = pacing(saturation_batch=2).choose([*easy, *late], NOW)
     assert chosen == [easy[1], *late]  # five need the bucket of six
 
 
-def test_a_step_is_never_cut_short_of_those_in_a_hurry() -> None:
+def test_a_step_contains_all_urgent_rows() -> None:
     late, easy = [ahead(0.05 * (i % 4)) for i in range(40)], [ahead(9.0) for _ in range(20)]
     chosen = pacing(saturation_batch=4).choose([*easy, *late], NOW)
     assert len(chosen) == 48 and chosen[8:] == late
 
 
-def test_nobody_starves() -> None:
+def test_no_sequence_starves() -> None:
     """Twenty sequences on a device that fits four rows a step, one of them always new: none has an underrun."""
     policy, now, crowd = pacing(saturation_batch=4), NOW, [ahead(1.0) for _ in range(20)]
     for _ in range(400):
@@ -124,7 +124,7 @@ def test_nobody_starves() -> None:
         assert min(playout_lead_s(item, now) for item in crowd) > 0
 
 
-def test_live_sequences_rest_at_their_limit_and_offline_ones_never() -> None:
+def test_live_sequences_pause_at_their_limit_and_offline_ones_never() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     full, offline = ahead(2.0), ahead(50.0, live=False)
     assert policy.choose([full], NOW) == []
@@ -132,14 +132,14 @@ def test_live_sequences_rest_at_their_limit_and_offline_ones_never() -> None:
     assert pacing(max_playout_lead_s=0.0).choose([full], NOW) == [full]
 
 
-def test_a_listener_who_takes_long_parts_is_never_held_back() -> None:
+def test_a_stream_of_long_chunks_is_never_paused() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     short, long = ahead(2.0, parts_of=12), ahead(2.0, parts_of=13)  # half the limit is 12.5 frames
     assert policy.choose([short], NOW) == []
     assert policy.choose([short, long], NOW) == [long]
 
 
-def test_fast_speech_makes_parts_shorter() -> None:
+def test_fast_speech_shortens_chunks() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     slow, fast = ahead(2.0, parts_of=20), sequence(1000, 38.0, parts_of=20)  # 1.6 s and, at twice the speed, 0.8 s
     fast.request = replace(fast.request, speed=2.0)
@@ -147,7 +147,7 @@ def test_fast_speech_makes_parts_shorter() -> None:
     assert policy.choose([slow, fast], NOW) == [slow]
 
 
-def test_all_rest_while_all_have_half_their_limit_and_one_that_needs_a_frame_takes_the_others_along() -> None:
+def test_sequences_over_half_their_limit_pause_until_one_needs_a_frame() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     half, more, full = ahead(1.01), ahead(1.6), ahead(2.0)
     assert policy.choose([half, more, full], NOW) == []
@@ -156,7 +156,7 @@ def test_all_rest_while_all_have_half_their_limit_and_one_that_needs_a_frame_tak
     assert policy.choose([half, more, ahead(2.05)], NOW + 0.02) == [half, more]
 
 
-def test_next_wakeup_is_none_without_anybody_and_zero_for_the_first_sound() -> None:
+def test_next_wakeup_is_none_without_sequences_and_zero_for_a_first_frame() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     assert policy.next_wakeup([], NOW) is None
     assert policy.next_wakeup([ahead(2.0), sequence(0, None)], NOW) == 0

@@ -37,7 +37,7 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
     assert kinds == [FrameBatch, PrefillBatch] * 3 or kinds == [PrefillBatch, FrameBatch] * 3
 
 
-def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
+def test_a_prompt_goes_first_while_running_sequences_have_lead() -> None:
     policy, running = one_runs_and_a_long_prompt_waits()
     running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made, and none is played yet
     chunks = [run_prefill(policy) for _ in range(3)]
@@ -46,7 +46,7 @@ def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None
     assert isinstance(policy.next_work(now=0.7), PrefillBatch)
 
 
-def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
+def test_a_prompt_is_prefilled_while_running_sequences_are_paused() -> None:
     pacing = Pacing(
         max_rows=8, saturation_batch=8, max_playout_lead_s=0.2
     )  # they pause with less lead than counts as urgent

@@ -70,7 +70,7 @@ def test_prompts_of_a_pass_are_bounded_even_if_they_need_no_rows() -> None:
     assert len(policy.running) == MAX_PREFILL_PROMPTS
 
 
-def test_prompts_join_only_while_those_that_play_can_wait() -> None:
+def test_prompts_share_a_pass_only_while_running_sequences_have_lead() -> None:
     policy = wide_scheduler()
     (playing,) = added(policy, 2)
     admit_all(policy)
@@ -85,7 +85,7 @@ def test_prompts_join_only_while_those_that_play_can_wait() -> None:
     assert len(run_pass(policy, now=2.0)) == 1, "it is late already; the first prompt goes on nevertheless"
 
 
-def test_a_stream_that_nobody_hears_yet_does_not_keep_prompts_apart() -> None:
+def test_a_stream_before_its_first_frame_does_not_limit_shared_passes() -> None:
     policy = wide_scheduler()
     (unheard,) = added(policy, 2)
     admit_all(policy)
@@ -144,7 +144,7 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_host_memory_has(kept: int) -> 
     assert second.restored == (kept if kept > 23 else 0)
 
 
-def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
+def test_the_next_prompt_waits_for_the_last_one_and_copies_its_prefix() -> None:
     policy = wide_scheduler(prefill_chunk=64)
     first, second = sequence(97), sequence(97)
     second.prompt = first.prompt

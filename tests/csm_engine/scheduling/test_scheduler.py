@@ -26,7 +26,7 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == [second]
 
 
-def test_room_is_asked_for_before_a_sequence_is_there() -> None:
+def test_room_is_checked_before_a_sequence_exists() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     policy.add(sequence())
     policy.check_room(1, has_listener=False)
@@ -36,7 +36,7 @@ def test_room_is_asked_for_before_a_sequence_is_there() -> None:
     assert len(policy.waiting) == 1
 
 
-def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
+def test_a_place_in_the_queue_is_kept_when_listeners_overtake() -> None:
     policy = scheduler(num_slots=1, max_waiting=1)
     policy.add(sequence())
     assert len(admitted(policy)) == 1
@@ -49,7 +49,7 @@ def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
     assert list(policy.waiting) == [listener, accepted]
 
 
-def test_queue_is_bounded_before_anyone_is_admitted() -> None:
+def test_the_queue_is_bounded_before_any_admission() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     for _ in range(3):
         policy.add(sequence())
@@ -57,7 +57,7 @@ def test_queue_is_bounded_before_anyone_is_admitted() -> None:
         policy.add(sequence())
 
 
-def test_those_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
+def test_requests_with_a_listener_go_first_in_order_of_arrival() -> None:
     policy = scheduler(num_slots=4, max_waiting=4)
     without = [sequence() for _ in range(2)]
     having = [sequence(has_listener=True) for _ in range(2)]
@@ -66,7 +66,7 @@ def test_those_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
     assert admitted(policy) == having + without
 
 
-def test_the_listener_that_falls_silent_first_goes_first() -> None:
+def test_the_listener_whose_audio_ends_first_goes_first() -> None:
     policy = scheduler(num_slots=4, max_waiting=4)
     plays, is_silent = (sequence(has_listener=True, playout_lead_s=lead_s) for lead_s in (3.0, -20.0))
     policy.add(plays)
@@ -79,7 +79,7 @@ def test_the_listener_that_falls_silent_first_goes_first() -> None:
     assert admitted(policy) == [is_silent, later, plays, last]
 
 
-def test_those_without_a_listener_take_no_place_of_those_with_one() -> None:
+def test_requests_without_a_listener_take_no_place_from_those_with_one() -> None:
     policy = scheduler(num_slots=1, max_waiting=2)
     policy.add(running := sequence())
     admitted(policy)
@@ -122,7 +122,7 @@ def test_remove_frees_everything_from_every_stage(stage: str) -> None:
     assert len(admitted(policy)) == 2
 
 
-def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> None:
+def test_the_budget_queues_and_then_refuses_streams_despite_free_slots() -> None:
     budget = RealTimeBudget(0.5)
     policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
     policy.add(sequence())
@@ -150,7 +150,7 @@ def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> N
     assert len(admitted(policy)) == 1 and len(policy.waiting) == 1
 
 
-def test_a_thread_that_sees_that_a_sequence_has_ended_sees_why() -> None:
+def test_a_thread_that_sees_an_ended_sequence_sees_its_outcome() -> None:
     class Watched(Sequence):
         def __setattr__(self, name: str, value: object) -> None:
             assert value is not SequenceStatus.FINISHED or self.finish_reason is FinishReason.CANCELLED

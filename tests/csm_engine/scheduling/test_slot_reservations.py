@@ -18,7 +18,7 @@ def followed(rows: int = 5) -> Sequence:
     return item
 
 
-def test_a_stream_between_two_sentences_keeps_its_place() -> None:
+def test_a_text_keeps_its_slot_between_two_sentences() -> None:
     policy = scheduler(num_slots=2, max_waiting=4)
     texts, newcomers = [followed(), followed()], [sequence(), sequence()]
     for item in (*texts, *newcomers):
@@ -38,7 +38,7 @@ def test_a_stream_between_two_sentences_keeps_its_place() -> None:
     assert admitted(policy) == []
 
 
-def test_a_kept_place_to_which_nobody_comes_is_given_up() -> None:
+def test_an_unclaimed_reservation_expires() -> None:
     policy = scheduler(num_slots=1, max_waiting=0)
     policy.add(text := followed())
     assert admitted(policy) == [text]
@@ -52,7 +52,7 @@ def test_a_kept_place_to_which_nobody_comes_is_given_up() -> None:
     assert admitted(policy) == [newcomer]
 
 
-def test_a_text_that_its_caller_cancels_keeps_no_place() -> None:
+def test_a_cancelled_text_keeps_no_slot() -> None:
     policy = scheduler(num_slots=1)
     text, newcomer = followed(), sequence()
     for item in (text, newcomer):

@@ -18,7 +18,7 @@ from csm_client.channel import SERVICE_CONFIG
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
 from tests.polyglot.node.library.scripted import FRAMES, Scripted
-from tests.support.network.silent_relay import silent_relay
+from tests.support.network.tcp_relay import tcp_relay
 from tests.support.network.tts_server import tts_server
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
@@ -109,11 +109,12 @@ async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -
     for_ever = asyncio.Event()
 
     async def hang(context: Context) -> None:
-        relay.server_port = second
+        relay.silence()
+        relay.target_port = second
         await for_ever.wait()
 
     silent, other = Speaker(hang), Speaker()
-    async with tts_server(silent) as inner, tts_server(other) as second, silent_relay(inner) as relay:
+    async with tts_server(silent) as inner, tts_server(other) as second, tcp_relay(inner) as relay:
         async with asyncio.timeout(60):  # 6 s until it is missed
             code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{relay.port}", 4)
         for_ever.set()
@@ -141,13 +142,14 @@ async def test_a_stream_whose_server_falls_silent_goes_on_at_another_one(node: A
     silent, other = Scripted(), Scripted(stalls=False)
     script = tmp_path / "silent.mjs"
     script.write_text(SILENT % node.folder)
-    async with tts_server(silent) as inner, tts_server(other) as second, silent_relay(inner) as relay:
+    async with tts_server(silent) as inner, tts_server(other) as second, tcp_relay(inner) as relay:
         target = f"127.0.0.1:{relay.port}"
         process = await asyncio.create_subprocess_exec("node", str(script), target, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         async with asyncio.timeout(60):  # 6 s until it is missed
             assert await process.stdout.readline() == b"hears\n"
-            relay.server_port = second
+            relay.silence()
+            relay.target_port = second
             frames, _, seconds = (await process.stdout.readline()).decode().partition(" ")
         assert (await process.wait(), int(frames)) == (0, FRAMES)
     assert (silent.calls["stall"], other.calls["stall"]) == (1, 1)

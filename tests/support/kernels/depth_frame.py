@@ -80,10 +80,10 @@ def in_eight_bits(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
     return steps.round().flatten(-2), largest * (1 / 127)
 
 
-def widened(values: Tensor, factors: Tensor) -> Tensor:
-    """The numbers, (rows, n) float32. values: (rows, n). factors: (rows, blocks)."""
-    blocks = values.float().reshape(len(values), factors.shape[-1], -1)
-    wide: Tensor = (blocks * factors.unsqueeze(-1)).flatten(-2)
+def widened(values: Tensor, scales: Tensor) -> Tensor:
+    """The numbers, (rows, n) float32. values: (rows, n). scales: (rows, blocks)."""
+    blocks = values.float().reshape(len(values), scales.shape[-1], -1)
+    wide: Tensor = (blocks * scales.unsqueeze(-1)).flatten(-2)
     return wide
 
 
@@ -132,20 +132,20 @@ def check_phases(
     rounded, of_attended = kernel.shape(rows).rounded, kernel.shape(rows).parts
     of_inner, error = of_attended + num_heads, 3e-2 if weights.dtype is torch.bfloat16 else 1e-5
     before, eight = buffers.x.cpu().clone(), buffers.eight.cpu().clone()
-    factor = buffers.factor.cpu().clone()
+    row_scale = buffers.row_scale.cpu().clone()
     for number, codebook, layer, position in kernel.frame_by_phases(frame.first, frame.fed, drawing):
         here, packed = slice(0, 2 * rows if codebook == 1 else rows), stack.layers[layer]
         x, after = before[here], buffers.x[here].cpu()
         attended, inner = buffers.attended[here].cpu(), buffers.inner[here].cpu()
         if rounded:
-            attended = widened(attended, buffers.factor[of_attended:of_inner, here].t().cpu()).to(x.dtype)
-            inner = widened(inner, buffers.factor[of_inner:, here].t().cpu()).to(x.dtype)
+            attended = widened(attended, buffers.row_scale[of_attended:of_inner, here].t().cpu()).to(x.dtype)
+            inner = widened(inner, buffers.row_scale[of_inner:, here].t().cpu()).to(x.dtype)
 
-        def normed(x: Tensor = x, here: slice = here, eight: Tensor = eight, factor: Tensor = factor) -> Tensor:
+        def normed(x: Tensor = x, here: slice = here, eight: Tensor = eight, row_scale: Tensor = row_scale) -> Tensor:
             if not rounded:
                 return ops.rms_norm(x, None, eps)
             length = torch.rsqrt(x.float().square().mean(dim=1, keepdim=True) + eps)
-            return (widened(eight[here], factor[:of_attended, here].t()) * length).to(x.dtype)
+            return (widened(eight[here], row_scale[:of_attended, here].t()) * length).to(x.dtype)
 
         def on_cpu(kind: str, packed: object = packed) -> Matrix:
             matrix: Matrix = getattr(packed, kind)
@@ -163,7 +163,7 @@ def check_phases(
             qkv = buffers.qkv[own].cpu()
             twin = ops_torch.depth_attention(qkv, keys, values, position, rope, num_heads)
             if rounded:
-                _check_rounded(buffers.attended[own], buffers.factor[of_attended:of_inner, own], twin, error)
+                _check_rounded(buffers.attended[own], buffers.row_scale[of_attended:of_inner, own], twin, error)
             else:
                 assert_close(buffers.attended[own], twin)
             assert_close(buffers.keys[layer, :, :, position], keys[:, :, position])  # as the twin has written them
@@ -173,7 +173,7 @@ def check_phases(
         elif number == kernels.GATE_UP.value:
             twin = ops_torch.silu_mul(ops.linear(normed(), on_cpu("gate_up")))
             if rounded:
-                _check_rounded(buffers.inner[here], buffers.factor[of_inner:, here], twin, error)
+                _check_rounded(buffers.inner[here], buffers.row_scale[of_inner:, here], twin, error)
             else:
                 assert_close(inner, twin)
         elif number == kernels.DOWN.value:
@@ -190,20 +190,20 @@ def check_phases(
         assert not buffers.arrivals.any()
         assert_close(buffers.square[here].sum(dim=1).cpu(), after.double().square().sum(dim=1))
         if rounded:
-            _check_rounded(buffers.eight[here], buffers.factor[:of_attended, here], after)
+            _check_rounded(buffers.eight[here], buffers.row_scale[:of_attended, here], after)
         checked[number] += 1
-        before, eight, factor = buffers.x.cpu().clone(), buffers.eight.cpu().clone(), buffers.factor.cpu().clone()
+        before, eight, row_scale = buffers.x.cpu().clone(), buffers.eight.cpu().clone(), buffers.row_scale.cpu().clone()
     return checked
 
 
-def _check_rounded(values: Tensor, factors: Tensor, expected: Tensor, error: float = 1e-5) -> None:
-    """values: (rows, n) int8; factors: (blocks, rows); expected: (rows, n), which the rounded numbers may differ from
+def _check_rounded(values: Tensor, scales: Tensor, expected: Tensor, error: float = 1e-5) -> None:
+    """values: (rows, n) int8; scales: (blocks, rows); expected: (rows, n), which the rounded numbers may differ from
     by `error` of a block's largest. Each value is the nearest to its number.
     """
-    values, factors, expected = values.cpu(), factors.t().cpu(), expected.cpu()
-    blocks = expected.float().reshape(len(expected), factors.shape[-1], -1)
-    torch.testing.assert_close(factors, blocks.abs().amax(dim=-1) / 127, rtol=error, atol=1e-9)
-    steps = blocks / factors.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
+    values, scales, expected = values.cpu(), scales.t().cpu(), expected.cpu()
+    blocks = expected.float().reshape(len(expected), scales.shape[-1], -1)
+    torch.testing.assert_close(scales, blocks.abs().amax(dim=-1) / 127, rtol=error, atol=1e-9)
+    steps = blocks / scales.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
     assert (values.float() - steps.flatten(-2)).abs().max() <= 0.5 + 127 * error
 
 

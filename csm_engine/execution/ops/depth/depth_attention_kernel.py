@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from csm_engine.execution.ops.dependent_launch import await_inputs
-from csm_engine.execution.ops.eight_bits import FACTORS, in_eight_bits
+from csm_engine.execution.ops.eight_bits import ROW_SCALES, in_eight_bits
 from csm_engine.execution.ops.rotary import load_turned
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
@@ -17,7 +17,7 @@ from csm_engine.execution.ops.rotary import load_turned
 
 @triton.jit
 def attend(
-    qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, factor_ptr, row, first_head, position, scale,
+    qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, out_scale_ptr, row, first_head, position, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
     BLOCK: tl.constexpr, MEMBERS: tl.constexpr,
 ):  # fmt: skip
@@ -54,9 +54,9 @@ def attend(
         attended = tl.sum(weights[:, None] * values.to(tl.float32), axis=0) + own_weight * own_value.to(tl.float32)
         attended = attended / (tl.sum(weights, axis=0) + own_weight)
         if out_ptr.dtype.element_ty == tl.int8:
-            eight, factor = in_eight_bits(attended[None, :])
+            eight, out_scale = in_eight_bits(attended[None, :])
             tl.store(out_ptr + (row * HEADS + head) * HEAD_DIM + whole[None, :], eight)
-            tl.store(factor_ptr + head * FACTORS + row + tl.arange(0, 1), factor)
+            tl.store(out_scale_ptr + head * ROW_SCALES + row + tl.arange(0, 1), out_scale)
         else:
             tl.store(out_ptr + (row * HEADS + head) * HEAD_DIM + whole, attended.to(out_ptr.dtype.element_ty))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
 from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
-from csm_engine.execution.ops.eight_bits import FACTORS
+from csm_engine.execution.ops.eight_bits import ROW_SCALES
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
@@ -29,8 +29,8 @@ class DepthBuffers:
 
     Rows that are not written stay zero. square: parts of the sum of a row's squares; part, arrivals: of products in
     splits; cache: keys and values, (2, L, B, G, K, E).
-    Where rows are rounded, part has x's type, attended and inner have eight bits, eight is x in eight bits, and factor
-    (blocks, FACTORS) has those of each row's blocks: of x, then of attended, then of inner.
+    Where rows are rounded, part has x's type, attended and inner have eight bits, eight is x in eight bits, and
+    row_scale (blocks, ROW_SCALES) has the scales of each row's blocks: of x, then of attended, then of inner.
     """
 
     x: Tensor
@@ -43,13 +43,13 @@ class DepthBuffers:
     arrivals: Tensor
     cache: Tensor
     eight: Tensor
-    factor: Tensor
+    row_scale: Tensor
 
     @classmethod
     def of(cls, shape: DepthShape, rows: int, like: Tensor) -> DepthBuffers:
-        """Raises: ValueError for more rows than factors are kept for."""
-        if shape.rounded and 2 * rows > FACTORS.value:
-            raise ValueError(f"the depth kernel over int8 takes at most {FACTORS.value // 2} rows; given are {rows}")
+        """Raises: ValueError for more rows than scales are kept for."""
+        if shape.rounded and 2 * rows > ROW_SCALES.value:
+            raise ValueError(f"the depth kernel over int8 takes at most {ROW_SCALES.value // 2} rows; given are {rows}")
         block = shape.row_block
         in_first_pass, in_blocks = -(-2 * rows // block), -(-rows // block)
         num_rows = max(in_first_pass * block, in_blocks * block + rows)  # heads read from row B on
@@ -72,12 +72,12 @@ class DepthBuffers:
             arrivals=zeros(tiles, dtype=torch.int32),
             cache=zeros(2, *cache),
             eight=zeros(num_rows if shape.rounded else 1, shape.dim, dtype=torch.int8),
-            factor=zeros(shape.factors if shape.rounded else 1, FACTORS.value, dtype=torch.float32),
+            row_scale=zeros(shape.row_scales if shape.rounded else 1, ROW_SCALES.value, dtype=torch.float32),
         )
 
     def all(self) -> tuple[Tensor, ...]:
         return (self.x, self.square, self.qkv, self.attended, self.inner, self.logits, self.part, self.arrivals,
-                self.cache, self.eight, self.factor)  # fmt: skip
+                self.cache, self.eight, self.row_scale)  # fmt: skip
 
     @property
     def keys(self) -> Tensor:
@@ -160,7 +160,7 @@ class DepthKernel:
             cuts=cuts_of(row_block, scaled=scaled, rounded=rounded),
             scaled=scaled,
             rounded=rounded,
-            asks=on_gpu,
+            prefetches=on_gpu,
             wide=not on_gpu,
         )
 

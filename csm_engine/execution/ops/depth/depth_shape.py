@@ -38,7 +38,7 @@ class Cuts:
 
 
 _MANY_ROWS = 64  # the row block of a batch of more than 32
-ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a factor: the outputs of the tile that makes them
+ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a scale: the outputs of the tile that makes them
 # (eight bits, many rows) -> cuts. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5), Cut(32, 128, 8), Cut(16, 256, 5)),
@@ -96,9 +96,9 @@ class DepthShape:
     members: int  # query heads that one program attends with
     key_bits: int  # of a logit: 16 for bfloat16
     cuts: Cuts
-    scaled: bool = False  # matrices of layers have eight bits and a factor for each output
-    rounded: bool = False  # rows that they multiply have eight bits, and a factor for each block of inputs
-    asks: bool = False  # for weights ahead
+    scaled: bool = False  # matrices of layers have eight bits and a scale for each output
+    rounded: bool = False  # rows that they multiply have eight bits, and a scale for each block of inputs
+    prefetches: bool = False  # weights, into the L2 cache
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
 
@@ -165,7 +165,7 @@ class DepthShape:
 
     @property
     def x_block(self) -> int:
-        """Inputs that share a factor, 0 where rows are not rounded: the outputs of the tile that made them."""
+        """Inputs that share a scale, 0 where rows are not rounded: the outputs of the tile that made them."""
         return self.cuts.out.block if self.rounded else 0
 
     @property
@@ -177,7 +177,7 @@ class DepthShape:
         return self.cuts.gate_up.block if self.rounded else 0
 
     @property
-    def factors(self) -> int:
+    def row_scales(self) -> int:
         """Blocks of x, of the attended values and of the gated ones, in this order."""
         return self.parts + self.heads + self.ffn // self.cuts.gate_up.block
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from csm_engine.execution.ops.ahead.ask_kernel import ask_for
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
 from csm_engine.execution.ops.depth.phases import attend_rows, draw_row, take_rows
 from csm_engine.execution.ops.depth.products import added_product, gated_product, normed_product
-from csm_engine.execution.ops.eight_bits import FACTORS
+from csm_engine.execution.ops.eight_bits import ROW_SCALES
+from csm_engine.execution.ops.prefetch.prefetch_kernel import prefetch
 
 # ruff: noqa: N803, N806  (constants are upper case, as is Triton's custom)
 
@@ -31,19 +31,19 @@ def phase(
     """
     first, fed = inputs
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor = buffers
-    attended_factor = factor + S.parts * FACTORS
-    inner_factor = attended_factor + S.heads * FACTORS
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, row_scale = buffers
+    attended_scale = row_scale + S.parts * ROW_SCALES
+    inner_scale = attended_scale + S.heads * ROW_SCALES
     first_position = tl.where(codebook == 1, 0, codebook)
     here = rows * (codebook - first_position + 1)
     scale += layer * S.outputs
     rounded = eight if S.rounded else x  # what products read of x
     if PHASE == TAKE:
-        take_rows(program, programs, first, x, square, eight, factor, 0, rows, S.dim, S.parts, S.rounded)
-        take_rows(program, programs, fed, x, square, eight, factor, rows, rows, S.dim, S.parts, S.rounded)
+        take_rows(program, programs, first, x, square, eight, row_scale, 0, rows, S.dim, S.parts, S.rounded)
+        take_rows(program, programs, fed, x, square, eight, row_scale, rows, rows, S.dim, S.parts, S.rounded)
     elif PHASE == QKV:
         normed_product(
-            program, programs, rounded, factor, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv,
+            program, programs, rounded, row_scale, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv,
             here, S.eps,
             S.dim, S.qkv_rows, S.scaled, S.parts, S.cuts.qkv.rows,
             S.cuts.qkv.block, S.qkv_step, S.x_block or S.qkv_step, S.cuts.qkv.stages, S.wide,
@@ -54,34 +54,34 @@ def phase(
         before = (position - first_position) * rows
         attend_rows(
             program, programs, qkv + before * S.qkv_rows, keys, values, rope,
-            attended + before * S.attended, attended_factor + before, position, rows, S.head_dim**-0.5,
+            attended + before * S.attended, attended_scale + before, position, rows, S.head_dim**-0.5,
             S.heads, S.kv_heads, S.head_dim, S.codebooks, S.keys, S.members,
         )  # fmt: skip
     elif PHASE == OUT:
         added_product(
-            program, programs, attended, attended_factor, out_weight + layer * (S.dim * S.attended),
-            scale + S.qkv_rows, x, square, eight, factor, part, arrivals, here,
+            program, programs, attended, attended_scale, out_weight + layer * (S.dim * S.attended),
+            scale + S.qkv_rows, x, square, eight, row_scale, part, arrivals, here,
             S.attended, S.dim, S.scaled, S.rounded, 1, S.cuts.out.rows,
             S.cuts.out.block, S.out_step, S.attended_block or S.out_step, S.cuts.out.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
         gated_product(
-            program, programs, rounded, factor, square, gate_up_weight + layer * (2 * S.ffn * S.dim),
-            scale + S.qkv_rows + S.dim, inner, inner_factor, here, S.eps,
+            program, programs, rounded, row_scale, square, gate_up_weight + layer * (2 * S.ffn * S.dim),
+            scale + S.qkv_rows + S.dim, inner, inner_scale, here, S.eps,
             S.dim, S.ffn, S.scaled, S.parts, S.cuts.gate_up.rows,
             S.cuts.gate_up.block, S.gate_up_step, S.x_block or S.gate_up_step, S.cuts.gate_up.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(
-            program, programs, inner, inner_factor, down_weight + layer * (S.dim * S.ffn),
-            scale + (S.outputs - S.dim), x, square, eight, factor, part, arrivals, here,
+            program, programs, inner, inner_scale, down_weight + layer * (S.dim * S.ffn),
+            scale + (S.outputs - S.dim), x, square, eight, row_scale, part, arrivals, here,
             S.ffn, S.dim, S.scaled, S.rounded, S.splits, S.cuts.down.rows,
             S.cuts.down.block, S.down_step, S.inner_block or S.down_step, S.cuts.down.stages, S.wide,
         )  # fmt: skip
     elif PHASE == HEAD:
         before = here - rows
         normed_product(
-            program, programs, x + before * S.dim, factor, square + before * S.parts,
+            program, programs, x + before * S.dim, row_scale, square + before * S.parts,
             head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
             S.dim, S.codebook_size, False, S.parts, S.cuts.heads.rows,
             S.heads_block, S.heads_step, S.heads_step, S.cuts.heads.stages, S.wide,
@@ -91,70 +91,70 @@ def phase(
         slot, frame, seed, temperature, top_k, codes = draw
         for row in range(program, rows, programs):
             draw_row(
-                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, eight, factor, qkv,
+                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, eight, row_scale, qkv,
                 codebook, S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts, S.rounded,
                 S.attended, S.qkv_rows - S.attended,
             )  # fmt: skip
 
 
 @triton.jit
-def ask_for_qkv(program, programs, layer, weights, S: tl.constexpr):
+def prefetch_qkv(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = qkv_weight + layer * (S.qkv_rows * S.dim)
-    ask_for(program, programs, place, S.weight_bytes * S.dim * S.qkv_rows)
+    prefetch(program, programs, place, S.weight_bytes * S.dim * S.qkv_rows)
 
 
 @triton.jit
-def ask_for_out(program, programs, layer, weights, S: tl.constexpr):
+def prefetch_out(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = out_weight + layer * (S.dim * S.attended)
-    ask_for(program, programs, place, S.weight_bytes * S.attended * S.dim)
+    prefetch(program, programs, place, S.weight_bytes * S.attended * S.dim)
 
 
 @triton.jit
-def ask_for_gate_up(program, programs, layer, weights, S: tl.constexpr):
+def prefetch_gate_up(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     place = gate_up_weight + layer * (2 * S.ffn * S.dim)
-    ask_for(program, programs, place, S.weight_bytes * S.dim * 2 * S.ffn)
+    prefetch(program, programs, place, S.weight_bytes * S.dim * 2 * S.ffn)
 
 
 @triton.jit
-def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, weights, S: tl.constexpr):
-    """Behind a phase, asks for the weights that come into the L2 cache while there are none to multiply by.
+def prefetch_next(PHASE: tl.constexpr, program, programs, codebook, layer, weights, S: tl.constexpr):
+    """Behind a phase, prefetches the weights that come into the L2 cache while there are none to multiply by.
 
     The cache holds a layer's gate and up, the largest of all, beside a small matrix: so at most these are on their way.
     """
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     if PHASE == TAKE:
-        ask_for_qkv(program, programs, 0, weights, S)
-        ask_for_out(program, programs, 0, weights, S)
-        ask_for_gate_up(program, programs, 0, weights, S)
+        prefetch_qkv(program, programs, 0, weights, S)
+        prefetch_out(program, programs, 0, weights, S)
+        prefetch_gate_up(program, programs, 0, weights, S)
     elif PHASE == QKV:
         if layer > 0:
-            ask_for_gate_up(program, programs, layer, weights, S)
+            prefetch_gate_up(program, programs, layer, weights, S)
     elif PHASE == GATE_UP:
         place = down_weight + layer * (S.dim * S.ffn)
-        ask_for(program, programs, place, S.weight_bytes * S.ffn * S.dim)
+        prefetch(program, programs, place, S.weight_bytes * S.ffn * S.dim)
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
-            ask_for_qkv(program, programs, layer + 1, weights, S)
-            ask_for_out(program, programs, layer + 1, weights, S)
+            prefetch_qkv(program, programs, layer + 1, weights, S)
+            prefetch_out(program, programs, layer + 1, weights, S)
         else:
             place = head_weight + (codebook - 1) * (S.head_rows * S.dim)
-            ask_for(program, programs, place, S.value_bytes * S.dim * S.codebook_size)
+            prefetch(program, programs, place, S.value_bytes * S.dim * S.codebook_size)
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
-            ask_for_out(program, programs, 0, weights, S)
+            prefetch_out(program, programs, 0, weights, S)
     elif PHASE == DRAW:
         if codebook + 1 < S.codebooks:
-            ask_for_gate_up(program, programs, 0, weights, S)
+            prefetch_gate_up(program, programs, 0, weights, S)
 
 
 @triton.jit(do_not_specialize=["codebook", "layer", "position", "rows"])
 def depth_phase_kernel(
     first, fed,
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
-    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor,
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, row_scale,
     slot, frame, seed, temperature, top_k, codes,
     codebook, layer, position, rows, PHASE: tl.constexpr, S: tl.constexpr,
 ):  # fmt: skip
@@ -162,7 +162,7 @@ def depth_phase_kernel(
     phase(
         PHASE, tl.program_id(0), tl.num_programs(0), codebook, layer, position, rows, (first, fed),
         (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope),
-        (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor),
+        (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, row_scale),
         (slot, frame, seed, temperature, top_k, codes), S,
     )  # fmt: skip
 
@@ -172,12 +172,12 @@ def step(
     PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, counter,
     patience, S: tl.constexpr,
 ):  # fmt: skip
-    """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
+    """A phase, the prefetch of what comes next, and the barrier behind it. Returns the patience that is left."""
     # Zero, which the compiler does not know: it would compute places for every phase before the loops, and spill them.
     program += patience >> 31
     phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
-    if S.asks:
-        ask_ahead(PHASE, program, programs, codebook, layer, weights, S)
+    if S.prefetches:
+        prefetch_next(PHASE, program, programs, codebook, layer, weights, S)
     return wait_for_all(counter, program, programs, patience)
 
 
@@ -185,7 +185,7 @@ def step(
 def depth_frame_kernel(
     first, fed,
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
-    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor,
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, row_scale,
     slot, frame, seed, temperature, top_k, codes,
     counter, rows, S: tl.constexpr,
 ):  # fmt: skip
@@ -199,7 +199,7 @@ def depth_frame_kernel(
     program, programs = tl.program_id(0), tl.num_programs(0)
     inputs = (first, fed)
     weights = (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope)
-    buffers = (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor)
+    buffers = (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, row_scale)
     draw = (slot, frame, seed, temperature, top_k, codes)
     left = program * 0 + S.patience
     left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from csm_engine.execution.ops.depth.depth_attention_kernel import attend
-from csm_engine.execution.ops.eight_bits import FACTORS, in_eight_bits
+from csm_engine.execution.ops.eight_bits import ROW_SCALES, in_eight_bits
 from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumbel_noise
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
@@ -18,38 +18,40 @@ from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumb
 
 @triton.jit
 def take_rows(
-    program, programs, source_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, first, rows,
+    program, programs, source_ptr, x_ptr, square_ptr, eight_ptr, x_scale_ptr, first, rows,
     WIDTH: tl.constexpr, PARTS: tl.constexpr, ROUNDED: tl.constexpr,
 ):  # fmt: skip
     """Copies source (rows, WIDTH) to x from row `first` on, and adds the squares of each row."""
     for row in range(program, rows, programs):
-        take_row(source_ptr + row * WIDTH, x_ptr, square_ptr, eight_ptr, factor_ptr, first + row, WIDTH, PARTS, ROUNDED)
+        take_row(
+            source_ptr + row * WIDTH, x_ptr, square_ptr, eight_ptr, x_scale_ptr, first + row, WIDTH, PARTS, ROUNDED
+        )
 
 
 @triton.jit
 def take_row(
-    source_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row,
+    source_ptr, x_ptr, square_ptr, eight_ptr, x_scale_ptr, row,
     WIDTH: tl.constexpr, PARTS: tl.constexpr, ROUNDED: tl.constexpr,
 ):  # fmt: skip
     """One row, WIDTH values at source, to x, and the squares of each of its PARTS to square.
 
-    ROUNDED: to eight as well, with a factor for each part.
+    ROUNDED: to eight as well, with a scale for each part.
     """
     part = tl.arange(0, PARTS)
     index = part[:, None] * (WIDTH // PARTS) + tl.arange(0, WIDTH // PARTS)[None, :]
     values = tl.load(source_ptr + index)
     tl.store(x_ptr + row * WIDTH + index, values)
     if ROUNDED:
-        eight, factor = in_eight_bits(values.to(tl.float32))
+        eight, x_scale = in_eight_bits(values.to(tl.float32))
         tl.store(eight_ptr + row * WIDTH + index, eight)
-        tl.store(factor_ptr + part * FACTORS + row, factor)
+        tl.store(x_scale_ptr + part * ROW_SCALES + row, x_scale)
     wide = values.to(tl.float64)
     tl.store(square_ptr + row * PARTS + part, tl.sum(wide * wide, axis=1))
 
 
 @triton.jit
 def attend_rows(
-    program, programs, qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, factor_ptr, position, rows, scale,
+    program, programs, qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, out_scale_ptr, position, rows, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
     BLOCK: tl.constexpr, MEMBERS: tl.constexpr,
 ):  # fmt: skip
@@ -57,7 +59,7 @@ def attend_rows(
     GROUPS: tl.constexpr = HEADS // MEMBERS
     for task in range(program, rows * GROUPS, programs):
         attend(
-            qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, factor_ptr, task // GROUPS, task % GROUPS * MEMBERS,
+            qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, out_scale_ptr, task // GROUPS, task % GROUPS * MEMBERS,
             position, scale, HEADS, KV_HEADS, HEAD_DIM, LENGTH, BLOCK, MEMBERS,
         )  # fmt: skip
 
@@ -65,7 +67,7 @@ def attend_rows(
 @triton.jit
 def draw_row(
     row, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, x_ptr,
-    square_ptr, eight_ptr, factor_ptr, qkv_ptr, codebook, vocab_size,
+    square_ptr, eight_ptr, x_scale_ptr, qkv_ptr, codebook, vocab_size,
     CODEBOOKS: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, KEY_BITS: tl.constexpr, WIDTH: tl.constexpr,
     PARTS: tl.constexpr, ROUNDED: tl.constexpr, QUERIES: tl.constexpr, KEYS_AND_VALUES: tl.constexpr,
 ):  # fmt: skip
@@ -87,6 +89,6 @@ def draw_row(
         query, other = tl.arange(0, QUERIES), QUERIES + tl.arange(0, KEYS_AND_VALUES)
         own = table_ptr + (CODEBOOKS - 1) * vocab_size * WIDTH + place * (QUERIES + KEYS_AND_VALUES)
         queries, others = tl.load(own + query), tl.load(own + other)  # on their way while x is taken
-        take_row(table_ptr + place * WIDTH, x_ptr, square_ptr, eight_ptr, factor_ptr, row, WIDTH, PARTS, ROUNDED)
+        take_row(table_ptr + place * WIDTH, x_ptr, square_ptr, eight_ptr, x_scale_ptr, row, WIDTH, PARTS, ROUNDED)
         tl.store(qkv_ptr + row * (QUERIES + KEYS_AND_VALUES) + query, queries)
         tl.store(qkv_ptr + row * (QUERIES + KEYS_AND_VALUES) + other, others)

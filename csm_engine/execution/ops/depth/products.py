@@ -5,9 +5,9 @@ added in which order does not depend on that number. Nor does it depend on the b
 tensor core instruction (at most 32 rows a product, so `mma.sync`), their splits are fixed, and a row's squares are
 added in float64, in which the order cannot be seen in the float32 that is made of them.
 
-Rows of eight bits have a factor for each part of a row; products inside of a part are added in int32 (arXiv 2211.10438
-multiplies so, with a factor for each row). Rows from `rows` on are neither read nor written; but a tile reads the
-factors of all of its rows, which are zero, or of a row that was there, and multiplies zeros by them.
+Rows of eight bits have a scale for each part of a row; products inside of a part are added in int32 (arXiv 2211.10438
+multiplies so, with a scale for each row). Rows from `rows` on are neither read nor written; but a tile reads the
+scales of all of its rows, which are zero, or of a row that was there, and multiplies zeros by them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from csm_engine.execution.ops.eight_bits import FACTORS, in_eight_bits, widened
+from csm_engine.execution.ops.eight_bits import ROW_SCALES, in_eight_bits, widened
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
@@ -24,7 +24,7 @@ MOST_ROWS = tl.constexpr(32)  # of one product
 
 @triton.jit
 def product_tile(
-    x_ptr, factor_ptr, weight_ptr, first_row, rows, output, first_input,
+    x_ptr, x_scale_ptr, weight_ptr, first_row, rows, output, first_input,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
     STAGES: tl.constexpr, WIDE: tl.constexpr, TWO: tl.constexpr = False,
 ):  # fmt: skip
@@ -32,7 +32,7 @@ def product_tile(
     twice: of the tile of rows from first_row on, and where TWO of the one behind it, by one reading of the weights.
 
     output: rows of weight. A step has STEP inputs, of which SHARED at a time are multiplied; x of eight bits has a
-    factor for each row of them. WIDE: multiplies in float32, for Triton's interpreter.
+    scale for each row of them. WIDE: multiplies in float32, for Triton's interpreter.
     """
     product = tl.zeros((ROWS, output.shape[0]), tl.float32)
     behind = product
@@ -41,11 +41,11 @@ def product_tile(
             index = start + first + tl.arange(0, SHARED)
             weight = tl.load(weight_ptr + output[:, None] * WIDTH + index[None, :], eviction_policy="evict_first")
             block = (start + first) // SHARED
-            x, factor = load_rows(x_ptr, factor_ptr, first_row, rows, index, block, ROWS, WIDTH)
-            product = add_product(x, factor, weight, product, WIDE)
+            x, x_scale = load_rows(x_ptr, x_scale_ptr, first_row, rows, index, block, ROWS, WIDTH)
+            product = add_product(x, x_scale, weight, product, WIDE)
             if TWO:
-                x, factor = load_rows(x_ptr, factor_ptr, first_row + ROWS, rows, index, block, ROWS, WIDTH)
-                behind = add_product(x, factor, weight, behind, WIDE)
+                x, x_scale = load_rows(x_ptr, x_scale_ptr, first_row + ROWS, rows, index, block, ROWS, WIDTH)
+                behind = add_product(x, x_scale, weight, behind, WIDE)
     return product, behind
 
 
@@ -53,35 +53,35 @@ def product_tile(
 def rows_of_tile(first_row, ROWS: tl.constexpr):
     """The rows of a tile, ROWS from first_row on, in the order that its product has them.
 
-    A thread holds every eighth row of a product: so these are neighbours, whose factors lie side by side.
+    A thread holds every eighth row of a product: so these are neighbours, whose scales lie side by side.
     """
     place = tl.arange(0, ROWS)
     return first_row + place % 8 * (ROWS // 8) + place // 8
 
 
 @triton.jit
-def load_rows(x_ptr, factor_ptr, first_row, rows, index, block, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """x (row, index) of a tile, zero for a row that is not there; and a factor for each row if x has eight bits.
+def load_rows(x_ptr, x_scale_ptr, first_row, rows, index, block, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """x (row, index) of a tile, zero for a row that is not there; and a scale for each row if x has eight bits.
 
-    Triton 3.6 lets each thread copy the factors of all rows that it holds. So these are read as (8, ROWS / 8), of
+    Triton 3.6 lets each thread copy the scales of all rows that it holds. So these are read as (8, ROWS / 8), of
     which a thread's are a line: one instruction in place of four. A mask would not be the same along it.
     """
     row = rows_of_tile(first_row, ROWS)
     place = x_ptr + row[:, None] * WIDTH + index[None, :]
     x = tl.load(place, mask=(row < rows)[:, None], other=0, eviction_policy="evict_last")
-    factor = 1.0
+    x_scale = 1.0
     if x_ptr.dtype.element_ty == tl.int8:
         line = tl.arange(0, 8)[:, None] * (ROWS // 8) + tl.arange(0, ROWS // 8)[None, :]
-        factor = tl.trans(tl.load(factor_ptr + block * FACTORS + first_row + line))
-        factor = tl.reshape(factor, (ROWS,))[:, None]
-    return x, factor
+        x_scale = tl.trans(tl.load(x_scale_ptr + block * ROW_SCALES + first_row + line))
+        x_scale = tl.reshape(x_scale, (ROWS,))[:, None]
+    return x, x_scale
 
 
 @triton.jit
-def add_product(x, factor, weight, product, WIDE: tl.constexpr):
-    """product (row, output) + x (row, index) by weight (output, index). x of eight bits: in int32, then by factor."""
+def add_product(x, x_scale, weight, product, WIDE: tl.constexpr):
+    """product (row, output) + x (row, index) by weight (output, index). x of eight bits: in int32, then by x_scale."""
     if x.dtype == tl.int8:
-        return product + tl.dot(x, tl.trans(weight), out_dtype=tl.int32).to(tl.float32) * factor
+        return product + tl.dot(x, tl.trans(weight), out_dtype=tl.int32).to(tl.float32) * x_scale
     else:
         if WIDE:
             x = x.to(tl.float32)
@@ -89,7 +89,7 @@ def add_product(x, factor, weight, product, WIDE: tl.constexpr):
 
 
 @triton.jit
-def row_scale(square_ptr, row, rows, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+def norm_scale(square_ptr, row, rows, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
     """One over the root mean square of each row. square: (rows, PARTS) float64, sums of squares."""
     place = square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
     squares = tl.load(place, mask=(row < rows)[:, None], other=0.0)
@@ -98,14 +98,14 @@ def row_scale(square_ptr, row, rows, eps, WIDTH: tl.constexpr, PARTS: tl.constex
 
 @triton.jit
 def normed_product(
-    program, programs, x_ptr, factor_ptr, square_ptr, weight_ptr, scale_ptr, out_ptr, rows, eps,
+    program, programs, x_ptr, x_scale_ptr, square_ptr, weight_ptr, scale_ptr, out_ptr, rows, eps,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SCALED: tl.constexpr, PARTS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
     STAGES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """out (rows, OUTPUTS) = x (rows, WIDTH), each row over its root mean square, by weight (OUTPUTS, WIDTH).
 
-    SCALED: scale holds a factor for each output.
+    SCALED: scale holds one for each output.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
     for tile in range(program, OUTPUTS // OUTPUT_BLOCK * row_blocks, programs):
@@ -115,11 +115,11 @@ def normed_product(
         if SCALED:
             scale = tl.load(scale_ptr + output)[None, :]
         sums, _ = product_tile(
-            x_ptr, factor_ptr, weight_ptr, first_row, rows, output, 0,
+            x_ptr, x_scale_ptr, weight_ptr, first_row, rows, output, 0,
             ROW_BLOCK, WIDTH, WIDTH, STEP, SHARED, STAGES, WIDE,
         )  # fmt: skip
         # Only here: registers that hold it while products are added are missed there.
-        sums *= row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
+        sums *= norm_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
         if SCALED:
             sums *= scale
         place = out_ptr + row[:, None] * OUTPUTS + output[None, :]
@@ -128,14 +128,14 @@ def normed_product(
 
 @triton.jit
 def gated_product(
-    program, programs, x_ptr, factor_ptr, square_ptr, weight_ptr, scale_ptr, out_ptr, out_factor_ptr, rows, eps,
+    program, programs, x_ptr, x_scale_ptr, square_ptr, weight_ptr, scale_ptr, out_ptr, out_scale_ptr, rows, eps,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SCALED: tl.constexpr, PARTS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
     STAGES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """As normed_product, with SiLU. weight: (2 OUTPUTS, WIDTH), gates before values.
 
-    out of eight bits has a factor for each row of OUTPUT_BLOCK. A tile of more than MOST_ROWS is two, by one reading of
+    out of eight bits has a scale for each row of OUTPUT_BLOCK. A tile of more than MOST_ROWS is two, by one reading of
     the weights.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
@@ -153,16 +153,17 @@ def gated_product(
                 place = weight_ptr + output[:, None] * WIDTH + index[None, :]
                 of_gate = tl.load(place, eviction_policy="evict_first")
                 of_value = tl.load(place + OUTPUTS * WIDTH, eviction_policy="evict_first")
-                x, factor = load_rows(x_ptr, factor_ptr, first_row, rows, index, block, HERE, WIDTH)
-                gate, value = add_product(x, factor, of_gate, gate, WIDE), add_product(x, factor, of_value, value, WIDE)
+                x, x_scale = load_rows(x_ptr, x_scale_ptr, first_row, rows, index, block, HERE, WIDTH)
+                gate = add_product(x, x_scale, of_gate, gate, WIDE)
+                value = add_product(x, x_scale, of_value, value, WIDE)
                 if TWO:
-                    x, factor = load_rows(x_ptr, factor_ptr, first_row + HERE, rows, index, block, HERE, WIDTH)
-                    gate_behind = add_product(x, factor, of_gate, gate_behind, WIDE)
-                    value_behind = add_product(x, factor, of_value, value_behind, WIDE)
+                    x, x_scale = load_rows(x_ptr, x_scale_ptr, first_row + HERE, rows, index, block, HERE, WIDTH)
+                    gate_behind = add_product(x, x_scale, of_gate, gate_behind, WIDE)
+                    value_behind = add_product(x, x_scale, of_value, value_behind, WIDE)
         for half in tl.static_range(ROW_BLOCK // HERE):
             if half:
                 gate, value, row = gate_behind, value_behind, row + HERE
-            scale = row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
+            scale = norm_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
             gate, value = gate * scale, value * scale
             if SCALED:
                 gate *= tl.load(scale_ptr + output)[None, :]
@@ -170,9 +171,9 @@ def gated_product(
             sums = gate * sigmoid(gate, WIDE) * value
             place = out_ptr + row[:, None] * OUTPUTS + output[None, :]
             if out_ptr.dtype.element_ty == tl.int8:
-                eight, out_factor = in_eight_bits(sums)
+                eight, out_scale = in_eight_bits(sums)
                 tl.store(place, eight, mask=(row < rows)[:, None])
-                tl.store(out_factor_ptr + tile // row_blocks * FACTORS + row, out_factor, mask=row < rows)
+                tl.store(out_scale_ptr + tile // row_blocks * ROW_SCALES + row, out_scale, mask=row < rows)
             else:
                 tl.store(place, sums.to(out_ptr.dtype.element_ty), mask=(row < rows)[:, None])
 
@@ -192,7 +193,7 @@ def sigmoid(x, WIDE: tl.constexpr):
 
 @triton.jit
 def added_product(
-    program, programs, y_ptr, y_factor_ptr, weight_ptr, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr,
+    program, programs, y_ptr, y_scale_ptr, weight_ptr, scale_ptr, x_ptr, square_ptr, eight_ptr, x_scale_ptr,
     part_ptr, arrivals_ptr, rows,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SCALED: tl.constexpr, ROUNDED: tl.constexpr, SPLITS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr,
@@ -202,7 +203,7 @@ def added_product(
 
     The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK), to whose type all parts are
     rounded. arrivals: (tiles,) int32, zero before and after; whoever arrives last at a tile adds its parts in their
-    order. SCALED: scale holds a factor for each output. A tile of more than MOST_ROWS is two, by one reading of the
+    order. SCALED: scale holds one for each output. A tile of more than MOST_ROWS is two, by one reading of the
     weights.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
@@ -218,7 +219,7 @@ def added_product(
         block = task // row_blocks // SPLITS
         output = block * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         total, behind = product_tile(
-            y_ptr, y_factor_ptr, weight_ptr, first_row, rows, output, split * SPLIT_WIDTH,
+            y_ptr, y_scale_ptr, weight_ptr, first_row, rows, output, split * SPLIT_WIDTH,
             HERE, WIDTH, SPLIT_WIDTH, STEP, SHARED, STAGES, WIDE, HALVES > 1,
         )  # fmt: skip
         last = True
@@ -243,19 +244,19 @@ def added_product(
                     for one in tl.static_range(SPLITS):
                         total += tl.load(parts + one * PART, mask=there, other=0.0, cache_modifier=".cg").to(tl.float32)
                 add_sums(
-                    total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,
+                    total, scale_ptr, x_ptr, square_ptr, eight_ptr, x_scale_ptr, row, rows, output, block,
                     OUTPUTS, SCALED, ROUNDED, PARTS,
                 )  # fmt: skip
 
 
 @triton.jit
 def add_sums(
-    total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,
+    total, scale_ptr, x_ptr, square_ptr, eight_ptr, x_scale_ptr, row, rows, output, block,
     OUTPUTS: tl.constexpr, SCALED: tl.constexpr, ROUNDED: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """x (rows, OUTPUTS) += total (row, output), whose block is `block`; and the squares of x there.
 
-    ROUNDED: x in eight bits as well, with a factor of each row of the block.
+    ROUNDED: x in eight bits as well, with a scale of each row of the block.
     """
     if SCALED:
         total *= tl.load(scale_ptr + output)[None, :]
@@ -266,6 +267,6 @@ def add_sums(
     wide = sums.to(tl.float64)
     tl.store(square_ptr + row * PARTS + block, tl.sum(wide * wide, axis=1), mask=row < rows)
     if ROUNDED:
-        eight, factor = in_eight_bits(sums.to(tl.float32))
+        eight, x_scale = in_eight_bits(sums.to(tl.float32))
         tl.store(eight_ptr + row[:, None] * OUTPUTS + output[None, :], eight, mask=there)
-        tl.store(factor_ptr + block * FACTORS + row, factor, mask=row < rows)
+        tl.store(x_scale_ptr + block * ROW_SCALES + row, x_scale, mask=row < rows)

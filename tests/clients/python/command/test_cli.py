@@ -18,7 +18,7 @@ from tests.support.fake_stages import NOTICE
 from tests.support.wav import wav_of
 
 
-def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_named_with_its_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
         target = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -42,7 +42,7 @@ def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.Captu
         ("?!", [], "the text has nothing to say"),
     ],
 )
-def test_wrong_value_is_told_by_its_option(
+def test_a_wrong_value_is_named_by_its_option(
     server: Any,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -64,7 +64,7 @@ def test_parts_of_a_field_and_fields_without_an_option_keep_their_names() -> Non
     assert option_of("texture") == "texture"
 
 
-def test_wrong_context_file_is_told(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_context_file_is_named(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "no.json")
     assert main(["say", "Hello.", "--context", missing, "--target", server.target]) == 1
     assert "no.json cannot be read" in capsys.readouterr().err
@@ -103,11 +103,11 @@ def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys
     assert "must be" in capsys.readouterr().err
 
 
-def test_longest_deadline_is_one_that_works(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_longest_allowed_deadline_works(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["voices", "--target", server.target, "--deadline", "1e9"]) == 0
 
 
-def test_serve_info_and_voices(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_voices_and_server_info_are_printed(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve-info", "--target", server.target]) == 0
     printed = capsys.readouterr().out
     assert NOTICE in printed and "PCM, WAV" in printed and "80 s in one message" in printed

@@ -28,20 +28,22 @@ def csm(server: Any, folder: Path, arguments: str, **more: str) -> subprocess.Co
         ("say Hello. --out - >&-", "error: Standard output is closed.\n"),
     ],
 )
-def test_a_closed_stream_that_is_needed_is_told(server: Any, tmp_path: Path, arguments: str, sentence: str) -> None:
+def test_a_closed_standard_stream_that_is_needed_is_an_error(
+    server: Any, tmp_path: Path, arguments: str, sentence: str
+) -> None:
     done = csm(server, tmp_path, arguments)
     assert (done.returncode, done.stderr.splitlines(keepends=True)[-1]) == (1, sentence)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_that_is_not_needed_does_not_matter(server: Any, tmp_path: Path, closed: str) -> None:
+def test_a_closed_standard_stream_that_is_not_needed_is_ignored(server: Any, tmp_path: Path, closed: str) -> None:
     done = csm(server, tmp_path, f"say Hello. --out a.wav {closed}")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_what_an_encoding_does_not_have_is_printed_all_the_same(server: Any, tmp_path: Path) -> None:
+def test_a_file_name_outside_the_terminal_s_encoding_is_escaped(server: Any, tmp_path: Path) -> None:
     done = csm(server, tmp_path, "say Hello. --out ü.wav", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("file                 \\xfc.wav\n")

@@ -48,7 +48,7 @@ def test_a_fifo_stays_and_its_reader_gets_the_audio(server: Any, tmp_path: Path)
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
-def test_a_fifo_without_a_reader_is_given_up_before_anything_is_said(
+def test_a_fifo_without_a_reader_is_an_error_before_any_synthesis(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
@@ -107,7 +107,7 @@ def test_standard_output_gets_the_audio_and_nothing_else(server: Any, tmp_path: 
         ("circle.wav", None, "a link that leads nowhere"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_anything_is_said(
+def test_an_unwritable_output_is_an_error_before_any_synthesis(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, encoding: str | None, sentence: str
 ) -> None:
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "none" / "a.wav")
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_said(
     assert server.deployment.engine.calls == []
 
 
-def test_a_speaker_of_the_context_may_say_more(server: Any, tmp_path: Path) -> None:
+def test_a_speaker_of_the_context_may_speak_again(server: Any, tmp_path: Path) -> None:
     (tmp_path / "context.json").write_text('[{"speaker": 7, "text": "Before."}]')
     assert say(server, tmp_path / "a.wav", "--speaker", "7", "--context", str(tmp_path / "context.json")) == 0
 
@@ -130,7 +130,7 @@ def test_a_speaker_of_the_context_may_say_more(server: Any, tmp_path: Path) -> N
         (["--speaker", "1", "--voice", "ada"], "The voice ada has no speaker 1; it has 0 (ada)."),
     ],
 )
-def test_a_speaker_that_the_voice_does_not_have_is_told_before_anything_is_said(
+def test_an_unknown_speaker_is_an_error_before_any_synthesis(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
 ) -> None:
     assert say(server, tmp_path / "a.wav", *more) == 1

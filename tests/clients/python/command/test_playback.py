@@ -91,7 +91,7 @@ def test_a_player_that_takes_nothing_more_is_not_waited_for(monkeypatch: pytest.
     assert sink.taken == [b"12", b"34"] and sink.is_stopped.is_set()
 
 
-def test_no_player_is_said_before_anything_is_made(
+def test_a_missing_player_is_an_error_before_any_synthesis(
     server: Any, programs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["say", "Hello.", "--play", "--target", server.target]) == 1
@@ -100,7 +100,7 @@ def test_no_player_is_said_before_anything_is_made(
     assert server.deployment.engine.calls == []
 
 
-def test_play_goes_with_neither_a_file_nor_an_encoding(capsys: pytest.CaptureFixture[str], server: Any) -> None:
+def test_play_excludes_a_file_and_an_encoding(capsys: pytest.CaptureFixture[str], server: Any) -> None:
     with pytest.raises(SystemExit):
         main(["say", "Hello.", "--play", "--out", "a.wav"])
     assert main(["say", "Hello.", "--play", "--encoding", "opus", "--target", server.target]) == 1
@@ -175,7 +175,7 @@ def test_a_device_that_fails_at_the_end_is_an_error(
     assert "error: The sound device failed: unplugged" in capsys.readouterr().err
 
 
-def test_shells_can_complete_what_the_command_takes() -> None:
+def test_shells_can_complete_the_command_s_options() -> None:
     shtab = pytest.importorskip("shtab")
     script = shtab.complete(command_line(), "bash")
     assert "--as-one-utterance" in script and "--version" in script and "serve-info" in script

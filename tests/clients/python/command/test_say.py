@@ -76,7 +76,9 @@ def test_say_writes_the_encoding_at_the_rate(
 @pytest.mark.parametrize(
     ("name", "starts"), [("a.mp3", (b"\xff\xf3",)), ("a.aac", (b"\xff\xf1",)), ("a.flac", (b"fLaC",))]
 )
-def test_say_writes_what_the_name_says(server: Any, tmp_path: Path, name: str, starts: tuple[bytes, ...]) -> None:
+def test_say_takes_the_encoding_from_the_file_name(
+    server: Any, tmp_path: Path, name: str, starts: tuple[bytes, ...]
+) -> None:
     path = tmp_path / name
     assert main(["say", "Hello.", "--out", str(path), "--target", server.target]) == 0
     assert path.read_bytes().startswith(starts)
@@ -116,7 +118,7 @@ def test_say_refuses_a_name_that_cannot_hold_the_encoding(
     assert server.deployment.engine.calls == [] and list(tmp_path.iterdir()) == []
 
 
-def test_say_tells_the_rates_of_an_encoding(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_names_the_rates_of_an_encoding(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "a.ogg")
     assert main(["say", "Hello.", "--out", out, "--rate", "44100", "--target", server.target]) == 1
     assert "--rate is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
@@ -158,7 +160,7 @@ def test_a_conversation_is_named(server: Any, tmp_path: Path) -> None:
     assert server.deployment.engine.calls[0].metadata["csm-conversation"] == key
 
 
-def test_server_killed_in_the_middle_leaves_no_file_and_fails(
+def test_a_server_killed_during_the_stream_leaves_no_file(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.deployment.engine.script.pause_at = 5
@@ -182,7 +184,7 @@ async def kill_when_paused(deployment: FakeDeployment) -> None:
 
 @pytest.mark.parametrize("option", ["--out", "--return-codes"])
 @pytest.mark.parametrize("out", ["", "/", "."])
-def test_folder_is_refused_before_anything_is_made(
+def test_a_folder_as_output_is_refused_before_any_synthesis(
     server: Any, option: str, out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["say", "Hello.", option, out, "--target", server.target]) == 1

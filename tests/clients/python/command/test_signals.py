@@ -67,7 +67,7 @@ def test_a_closed_terminal_leaves_no_file_and_frees_the_engine(server: Any, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_closed_terminal_does_not_end_a_program_that_ignores_it_as_under_nohup(server: Any, tmp_path: Path) -> None:
+def test_sighup_is_ignored_under_nohup(server: Any, tmp_path: Path) -> None:
     with saying(server, tmp_path, hangup="SIG_IGN") as process:
         process.send_signal(signal.SIGHUP)
         server.do(server.deployment.engine.script.resume.set)

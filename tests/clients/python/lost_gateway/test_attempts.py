@@ -33,7 +33,7 @@ async def lost() -> AsyncIterator[tuple[Lost, str]]:
 
 
 @pytest.mark.slow
-async def test_grpc_s_throttling_bounds_what_its_tries_and_the_client_s_multiply_to(lost: tuple[Lost, str]) -> None:
+async def test_grpc_s_retry_throttling_bounds_all_attempts_of_a_client(lost: tuple[Lost, str]) -> None:
     """Four calls of three tries each would be twelve. gRPC stops after five failures that no success follows."""
     servicer, target = lost
     attempts = []

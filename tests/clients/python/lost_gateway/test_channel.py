@@ -12,7 +12,7 @@ LONGEST_S = 5.0 * 1.2 + 1.0  # with gRPC's jitter, on a busy machine
 
 
 @pytest.mark.slow
-async def test_a_server_that_is_away_is_tried_again_every_few_seconds() -> None:
+async def test_an_unreachable_server_is_retried_every_few_seconds() -> None:
     tried_at_s: list[float] = []
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -22,6 +22,7 @@ from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, stage_targets, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
+from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 
 FRAMES = 60
@@ -66,10 +67,10 @@ class Gateways:
         self.kill_maker_of(engine.calls[0])
         engine.may_start.set()
 
-    async def start(self, log: Path) -> None:
+    async def start(self, log: Path, port: int) -> None:
         settings = {
             "host": "127.0.0.1",
-            "port": 0,
+            "port": port,
             "health_port": 0,
             "metrics_port": -1,
             "stage_silence_seconds": 60,
@@ -105,7 +106,8 @@ async def running_gateways(tmp_path: Path, *, seals: bool = False, count: int = 
         deployment.engine.frame_count = FRAMES
         running = Gateways(deployment, tmp_path / "seals.json" if seals else None)
         stack.callback(running.kill_all)
-        await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(count)))
+        ports = stack.enter_context(free_ports(count))  # where no other test's server is found by callers of lost ones
+        await asyncio.gather(*(running.start(tmp_path / f"{port}.log", port) for port in ports))
         yield running
 
 
@@ -180,7 +182,7 @@ async def warm_up(deployment: FakeDeployment, say: Callable[[], Awaitable[object
     ],
     ids=["seed got", "seed set", "other chunks"],
 )
-async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateways, options: Any) -> None:
+async def test_a_stream_resumes_at_another_gateway_bit_for_bit(gateways: Gateways, options: Any) -> None:
     deployment = gateways.deployment
     async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         await warm_up(deployment, lambda: client.synthesize("Hello.", max_seconds=0.08))
@@ -197,7 +199,7 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateway
 
 
 @pytest.mark.parametrize("method", ["synthesize", pytest.param("stream", marks=pytest.mark.slow)])
-async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gateways: Gateways, method: str) -> None:
+async def test_a_large_request_lost_before_its_header_is_retried(gateways: Gateways, method: str) -> None:
     """gRPC itself repeats none of over 256 KiB."""
     engine = gateways.deployment.engine
     engine.may_start.clear()
@@ -212,7 +214,7 @@ async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gate
     assert len(engine.calls) == 2
 
 
-async def test_a_search_for_the_watermark_that_is_lost_is_made_again(gateways: Gateways) -> None:
+async def test_a_lost_watermark_search_is_retried(gateways: Gateways) -> None:
     codec = gateways.deployment.codec
     codec.search_script.pause_at = 0
     async with asyncio.timeout(100), csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
@@ -224,7 +226,7 @@ async def test_a_search_for_the_watermark_that_is_lost_is_made_again(gateways: G
     assert len(codec.searches) == 2
 
 
-async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+async def test_the_synchronous_client_resumes_a_stream(gateways: Gateways) -> None:
     deployment = gateways.deployment
     deployment.codec.script.pause_at = HELD_AT
     with csm_client.Client(gateways.target, timeout_s=100) as client:
@@ -240,7 +242,7 @@ async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
     assert list(heard) == [AUDIO] * 2
 
 
-async def test_a_caller_may_do_without(gateways: Gateways) -> None:
+async def test_resuming_can_be_turned_off(gateways: Gateways) -> None:
     deployment = gateways.deployment
     deployment.codec.script.pause_at = HELD_AT
     async with csm_client.AsyncClient(gateways.target, timeout_s=100, resumes=0) as client:

@@ -104,7 +104,7 @@ def requests_of(gateways: Gateways) -> list[Any]:
         pytest.param(2, 5, {"encoding": "flac"}, id="last sentence, all written, flac", marks=pytest.mark.slow),
     ],
 )
-async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+async def test_a_text_resumes_at_another_gateway_bit_for_bit(
     gateways: Gateways, held: int, written: int, options: Any
 ) -> None:
     """written: pieces before the loss"""
@@ -124,9 +124,7 @@ async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
     ("held", "encoding"),
     [(0, "pcm"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "pcm"), (2, "flac"), (1, "opus")))],
 )
-async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
-    gateways: Gateways, held: int, encoding: Any
-) -> None:
+async def test_a_text_resumes_inside_the_lost_sentence(gateways: Gateways, held: int, encoding: Any) -> None:
     async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         listener = Listener(client.stream_synthesize_text(PIECES, seed=7, encoding=encoding))
         await lose_late(gateways, held, lambda: sum(chunk.sample_count for chunk in listener.chunks))
@@ -141,7 +139,7 @@ async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
 
 
 @pytest.mark.slow
-async def test_a_text_begins_again_at_a_gateway_without_keys(gateways_without_keys: Gateways) -> None:
+async def test_a_text_restarts_at_a_gateway_without_keys(gateways_without_keys: Gateways) -> None:
     lost_ones, resumed = await lose_and_go_on(gateways_without_keys, 1, 3, {})
     assert len(resumed) == 3 and lost_ones == resumed[: len(lost_ones)]
     assert not gateways_without_keys.deployment.engine.calls[len(lost_ones)].request.live  # it has been heard
@@ -177,7 +175,7 @@ async def lose_and_go_on(gateways: Gateways, held: int, written: int, options: A
     return requests[:num_lost], requests[num_lost:-3]
 
 
-async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+async def test_the_synchronous_client_resumes_a_text(gateways: Gateways) -> None:
     lost = threading.Event()
 
     def pieces() -> Iterator[str]:
@@ -196,7 +194,7 @@ async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) 
     assert [sentence.text for sentence in stream.sentences] == SENTENCES
 
 
-async def test_the_synchronous_client_goes_on_inside_of_the_sentence(gateways: Gateways) -> None:
+async def test_the_synchronous_client_resumes_inside_the_lost_sentence(gateways: Gateways) -> None:
     heard = bytearray()
 
     def listen(stream: csm_client.SpeechStream) -> None:
@@ -212,7 +210,7 @@ async def test_the_synchronous_client_goes_on_inside_of_the_sentence(gateways: G
 
 
 @pytest.mark.slow
-async def test_a_text_from_standard_input_goes_on_too(gateways: Gateways, tmp_path: Path) -> None:
+async def test_a_text_from_standard_input_resumes(gateways: Gateways, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "csm_client", "say", "-", "--target", gateways.target, "--out", "-"]
     program = await asyncio.create_subprocess_exec(
         *command, "--encoding", "pcm", stdin=PIPE, stdout=PIPE, env=environment(), limit=2 * len(AUDIO)
@@ -229,7 +227,7 @@ async def test_a_text_from_standard_input_goes_on_too(gateways: Gateways, tmp_pa
 
 
 @pytest.mark.slow
-async def test_a_text_that_is_too_long_to_go_on_says_so(gateways: Gateways) -> None:
+async def test_a_text_too_long_to_resume_raises_with_the_reason(gateways: Gateways) -> None:
     async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         listener = Listener(client.stream_synthesize_text([*[" " * 999] * 300, *PIECES]))
         await lose(gateways, 0, lambda: listener.chunks)
@@ -239,7 +237,7 @@ async def test_a_text_that_is_too_long_to_go_on_says_so(gateways: Gateways) -> N
 
 
 @pytest.mark.slow
-async def test_a_text_may_be_interrupted_while_it_goes_on(gateways: Gateways) -> None:
+async def test_a_text_can_be_cancelled_while_it_resumes(gateways: Gateways) -> None:
     async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         listener = Listener(client.stream_synthesize_text(PIECES, seed=7))
         await lose(gateways, 1, lambda: listener.chunks)

@@ -75,7 +75,7 @@ async def check(gateways: Gateways, losses: tuple[int, ...], **options: Any) -> 
     assert heard == undisturbed.samples and (options or heard == AUDIO)
 
 
-async def test_an_utterance_goes_on_at_another_gateway_and_at_a_third_one(gateways: Gateways) -> None:
+async def test_an_utterance_resumes_at_a_second_and_a_third_gateway(gateways: Gateways) -> None:
     await check(gateways, (15, 45))
     decoded = [call.frame_count for call in gateways.deployment.codec.calls[:-1]]
     again = [call.request.checkpoint for call in gateways.deployment.codec.calls[:-1]]
@@ -83,7 +83,7 @@ async def test_an_utterance_goes_on_at_another_gateway_and_at_a_third_one(gatewa
 
 
 @pytest.mark.parametrize("encoding", ["pcm", "opus"])
-async def test_a_text_that_came_whole_goes_on_in_a_later_sentence(gateways: Gateways, encoding: Any) -> None:
+async def test_a_whole_text_resumes_in_a_later_sentence(gateways: Gateways, encoding: Any) -> None:
     """The client keeps one list of checkpoints, and knows of no sentence."""
     engine, num_first = gateways.deployment.engine, 10
     engine.frame_counts, engine.script = [num_first], Script(pause_at=15)
@@ -103,18 +103,20 @@ async def test_a_text_that_came_whole_goes_on_in_a_later_sentence(gateways: Gate
 @pytest.mark.slow
 @pytest.mark.parametrize("held_at", THIRDS)
 @pytest.mark.parametrize("encoding", ["pcm", "wav", "mulaw", "alaw", "flac", "opus", "mp3", "aac"])
-async def test_each_encoding_goes_on_in_each_third(gateways: Gateways, encoding: str, held_at: int) -> None:
+async def test_each_encoding_resumes_in_each_third_of_the_stream(
+    gateways: Gateways, encoding: str, held_at: int
+) -> None:
     await check(gateways, (held_at,), encoding=encoding)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"sample_rate_hz": 8_000}, {"chunk_seconds": 0.2}], ids=["other rate", "chunks"])
-async def test_other_rates_and_chunks_go_on_twice(gateways: Gateways, options: Any) -> None:
+async def test_other_rates_and_chunk_lengths_resume_twice(gateways: Gateways, options: Any) -> None:
     await check(gateways, (15, 30), **options)
 
 
 @pytest.mark.slow
-async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+async def test_the_synchronous_client_resumes_an_utterance(gateways: Gateways) -> None:
     engine, heard = gateways.deployment.engine, bytearray()
     engine.script = Script(pause_at=30)
 

@@ -87,7 +87,7 @@ async def client(names: NameServer, gateways: Gateways) -> AsyncIterator[csm_cli
         yield opened
 
 
-async def test_a_stream_goes_on_at_the_new_address(
+async def test_a_stream_resumes_at_the_new_address(
     client: csm_client.AsyncClient, names: NameServer, gateways: Gateways
 ) -> None:
     async with asyncio.timeout(SECONDS), client.stream_synthesize("Hello.") as stream:

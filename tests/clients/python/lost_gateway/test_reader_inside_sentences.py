@@ -17,7 +17,7 @@ INSIDE = (*BEGUN, place(b"a"), encoded(4, 2, b"ef"))  # two samples behind a pla
 
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
-def test_a_text_goes_on_inside_of_a_sentence_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
+def test_a_text_resumes_inside_a_sentence_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     """Nor is that sentence announced again. Its end takes the place of all within it."""
     calls = LostCalls(encoding)
     calls.hear(*INSIDE)
@@ -32,7 +32,7 @@ def test_a_text_goes_on_inside_of_a_sentence_call_after_call(encoding: tts_pb2.A
 
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
-def test_a_text_goes_on_inside_of_its_first_sentence(encoding: tts_pb2.AudioEncoding) -> None:
+def test_a_text_resumes_inside_its_first_sentence(encoding: tts_pb2.AudioEncoding) -> None:
     calls = LostCalls(encoding)
     calls.hear(said("One."), encoded(0, 2, b"ab"), place(b"a"), encoded(2, 2, b"cd"))
     assert (calls.reader.checkpoints, calls.reader.speech_checkpoints) == ([], [b"a"])
@@ -43,7 +43,7 @@ def test_a_text_goes_on_inside_of_its_first_sentence(encoding: tts_pb2.AudioEnco
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
 @pytest.mark.parametrize("frames", [0, 3], ids=["an older server", "at another speed"])
-def test_a_text_may_go_on_before_the_sentence_that_was_lost(encoding: tts_pb2.AudioEncoding, frames: int) -> None:
+def test_a_text_may_resume_before_the_lost_sentence(encoding: tts_pb2.AudioEncoding, frames: int) -> None:
     """A server that made the sentence again has places of its own in it, which take the place of the others."""
     calls = LostCalls(encoding)
     calls.hear(*INSIDE)
@@ -54,7 +54,7 @@ def test_a_text_may_go_on_before_the_sentence_that_was_lost(encoding: tts_pb2.Au
     assert calls.reader.speech_checkpoints == [*kept, b"n"] and calls.heard == b"abcdefgh"
 
 
-def test_a_text_whose_encoder_begins_anew_keeps_the_places_in_its_sentence() -> None:
+def test_a_text_whose_encoder_restarts_keeps_its_speech_checkpoints() -> None:
     calls = LostCalls(MP3)
     calls.hear(*INSIDE)
     calls.hear(*INSIDE[:2], INSIDE[3], resumed=1, frames=3)
@@ -63,7 +63,7 @@ def test_a_text_whose_encoder_begins_anew_keeps_the_places_in_its_sentence() -> 
     assert (calls.reader.checkpoints, calls.reader.speech_checkpoints) == ([], [])
 
 
-def test_places_in_a_sentence_are_not_sent_without_the_sentences_before_it() -> None:
+def test_speech_checkpoints_are_not_sent_without_the_sentences_before() -> None:
     """FLAC, made from the start by a server without the key: what lies behind the first sentence cannot be checked."""
     calls = LostCalls(FLAC)
     calls.hear(*INSIDE)
@@ -75,7 +75,7 @@ def test_places_in_a_sentence_are_not_sent_without_the_sentences_before_it() -> 
     assert (calls.reader.checkpoints, calls.reader.speech_checkpoints) == ([b"new"], [b"n"])
 
 
-def test_a_place_in_what_was_heard_cannot_be_checked_where_audio_is_compressed() -> None:
+def test_speech_checkpoints_within_received_compressed_audio_are_dropped() -> None:
     calls = LostCalls(FLAC)
     calls.hear(*INSIDE)
     calls.hear(said("Two.", 2), encoded(2, 2, b"cd"), place(b"n"), encoded(4, 1, b"e"), resumed=1, first=1)
@@ -84,7 +84,7 @@ def test_a_place_in_what_was_heard_cannot_be_checked_where_audio_is_compressed()
         calls.hear(encoded(4, 2, b"ef"), resumed=1, first=1, frames=3, sample=4)
 
 
-def test_a_text_that_goes_on_elsewhere_in_its_sentence_is_incomplete() -> None:
+def test_a_text_that_resumes_differently_inside_its_sentence_is_incomplete() -> None:
     for again, content, why in (
         ({"resumed": 1, "first": 1, "frames": 3, "sample": 4}, b"eX", "another way"),
         ({"resumed": 1, "first": 1, "frames": 3, "sample": 2}, b"ef", "other checkpoints"),

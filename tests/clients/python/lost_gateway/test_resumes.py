@@ -44,7 +44,7 @@ def request() -> tts_pb2.StreamSynthesizeRequest:
     return tts_pb2.StreamSynthesizeRequest()
 
 
-def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock) -> None:
+def test_resumes_are_limited_and_back_off_within_one_deadline(clock: Clock) -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, timeout_s=10.0), reader_of()
     calls = []
@@ -63,7 +63,7 @@ def test_a_stream_waits_as_long_as_a_server_asks_for_and_no_longer_than_two_seco
         assert after is not None and after.delay_s == pytest.approx(waits_s)
 
 
-def test_losses_that_are_minutes_apart_do_not_add_up(clock: Clock) -> None:
+def test_losses_minutes_apart_do_not_use_up_the_resumes(clock: Clock) -> None:
     resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
     for _ in range(10):
         clock.now_s += resumes_module.RECENT_S
@@ -76,7 +76,7 @@ def test_losses_that_are_minutes_apart_do_not_add_up(clock: Clock) -> None:
     assert resumes.after(LOSS, reader) is None
 
 
-def test_a_request_that_ends_each_server_after_long_is_given_up(clock: Clock) -> None:
+def test_a_request_that_crashes_each_server_is_given_up(clock: Clock) -> None:
     resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
     for _ in range(3):
         assert resumes.after(LOSS, reader) is not None
@@ -84,7 +84,7 @@ def test_a_request_that_ends_each_server_after_long_is_given_up(clock: Clock) ->
     assert resumes.after(LOSS, reader) is None
 
 
-def test_the_end_is_told_by_the_first_loss_since_new_audio_came(clock: Clock) -> None:
+def test_the_error_is_that_of_the_first_loss_since_the_last_new_audio(clock: Clock) -> None:
     resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of(0)
     end = ServerError(CODES.INTERNAL, "end", ErrorDetails())
     losses = [ServerError(CODES.UNAVAILABLE, word, ErrorDetails()) for word in ("one", "two")]
@@ -97,7 +97,7 @@ def test_the_end_is_told_by_the_first_loss_since_new_audio_came(clock: Clock) ->
     assert resumes.cause(end, reader) is end
 
 
-def test_a_quota_that_the_lost_call_still_takes_is_waited_for() -> None:
+def test_a_quota_still_held_by_the_lost_call_is_waited_for() -> None:
     full = ServerError(CODES.RESOURCE_EXHAUSTED, "full", ErrorDetails("QUOTA_EXCEEDED", retry_delay_s=1.0))
     resumes, reader = Resumes(request(), 3, 10.0), reader_of()
     assert resumes.after(full, reader) is None
@@ -109,7 +109,7 @@ def test_a_quota_that_the_lost_call_still_takes_is_waited_for() -> None:
 @pytest.mark.parametrize(
     "loss", [LOSS, ServerError(CODES.CANCELLED, "CANCELLED", ErrorDetails())], ids=["lost", "cut off"]
 )
-def test_before_its_header_a_call_is_made_again_as_it_was(loss: ServerError) -> None:
+def test_a_call_lost_before_its_header_is_retried_unchanged(loss: ServerError) -> None:
     asked = tts_pb2.StreamSynthesizeRequest(input=tts_pb2.SynthesisInput(text="Hello."))
     asked.sampling_params.seed = 3
     as_it_was = asked.SerializeToString()
@@ -117,7 +117,7 @@ def test_before_its_header_a_call_is_made_again_as_it_was(loss: ServerError) -> 
     assert after is not None and after.request.SerializeToString() == as_it_was
 
 
-def test_a_request_that_grpc_does_not_repeat_is_made_again_when_its_server_says_later() -> None:
+def test_a_large_request_is_retried_when_its_server_asks_for_a_later_attempt() -> None:
     asked, later = request(), ServerError(CODES.UNAVAILABLE, "lost", ErrorDetails("CODEC_UNREACHABLE", retry_delay_s=1))
     recording = asked.context.turns.add().audio.recording
     recording.audio_content = bytes(LARGE_BYTES)
@@ -136,11 +136,11 @@ def test_a_request_that_grpc_does_not_repeat_is_made_again_when_its_server_says_
     ],
     ids=lambda answer: str(answer)[:20],
 )
-def test_a_refusal_and_a_server_that_is_not_there_are_no_losses(answer: ServerError) -> None:
+def test_a_refusal_or_an_unreachable_server_is_not_a_loss(answer: ServerError) -> None:
     assert Resumes(request(), 3, 10.0).after(answer, SpeechReader()) is None
 
 
-def test_nothing_is_asked_for_after_the_deadline_or_after_a_refusal(clock: Clock) -> None:
+def test_no_call_is_made_after_the_deadline_or_a_refusal(clock: Clock) -> None:
     resumes = Resumes(request(), 3, timeout_s=10.0)
     assert resumes.after(ServerError(CODES.INVALID_ARGUMENT, "wrong", ErrorDetails()), reader_of()) is None
     clock.now_s += 10.0
@@ -154,13 +154,13 @@ def test_a_status_that_a_write_has_replaced_may_be_a_loss_of_a_text_alone() -> N
     assert Resumes(request(), 3, 10.0).after(CUT_OFF_WRITE, reader_of()) is None
 
 
-def test_a_text_that_was_not_kept_says_so() -> None:
+def test_a_text_that_was_not_kept_is_named_as_the_reason() -> None:
     resumes = Resumes(request(), 3, 10.0, TextWriter(["a"], request(), keep=False))
     assert resumes.after(LOSS, reader_of()) is None
     assert resumes.hindrance == "A text of over 256 KiB does not go on at another server."
 
 
-def test_an_utterance_is_asked_for_with_the_checkpoints_that_came() -> None:
+def test_an_utterance_resumes_with_the_received_checkpoints() -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, 10.0), reader_of()
     reader.accept(tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=b"1")))
@@ -169,7 +169,7 @@ def test_an_utterance_is_asked_for_with_the_checkpoints_that_came() -> None:
         assert list(asked.stream_config.checkpoints) == [b"1"]
 
 
-def test_a_text_is_asked_for_with_its_places_in_the_sentence() -> None:
+def test_a_text_resumes_with_its_speech_checkpoints() -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()
     place = tts_pb2.SpeechCheckpoint(state=b"a")
@@ -178,7 +178,7 @@ def test_a_text_is_asked_for_with_its_places_in_the_sentence() -> None:
     assert list(asked.stream_config.speech_checkpoints) == [b"a"] and not asked.stream_config.checkpoints
 
 
-def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:
+def test_a_text_resumes_with_a_snapshot_of_its_checkpoints() -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()
     for states in ([b"1"], [b"1", b"2"]):

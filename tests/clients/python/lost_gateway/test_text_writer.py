@@ -99,7 +99,7 @@ def resumed(writer: TextWriter) -> bool:
 LONG = "b" * MOST_KEPT_BYTES
 
 
-def test_a_text_that_outgrows_the_limit_before_its_next_call_is_written_whole() -> None:
+def test_a_text_that_exceeds_the_limit_before_its_next_call_is_written_whole() -> None:
     """A thread of the lost call takes a piece meanwhile."""
     writer = writer_of(["a", LONG])
     lost = writer.messages()
@@ -110,7 +110,7 @@ def test_a_text_that_outgrows_the_limit_before_its_next_call_is_written_whole() 
     assert not resumed(writer)
 
 
-async def test_a_text_that_outgrows_the_limit_before_its_next_call_is_written_whole_on_a_loop_too() -> None:
+async def test_a_text_over_the_limit_is_written_whole_on_an_event_loop_too() -> None:
     writer = writer_of(typed("a", LONG))
     lost = writer.messages_async()
     assert [text_of(await anext(lost)) for _ in range(2)] == ["", "a"]
@@ -159,7 +159,7 @@ async def test_pieces_are_not_taken_ahead_of_the_call_and_end_with_it() -> None:
     assert await waiting is None and taken == ["a", "b", "cancelled"] and writer.error is None
 
 
-async def test_what_the_pieces_raise_is_raised_in_every_call() -> None:
+async def test_an_exception_of_the_pieces_is_raised_in_every_call() -> None:
     async def broken() -> AsyncIterator[str]:
         yield "a"
         raise LookupError("gone")

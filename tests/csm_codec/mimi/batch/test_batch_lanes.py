@@ -72,9 +72,7 @@ def test_buckets_differ_by_rounding_alone(mimi: Mimi) -> None:
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_stream_that_begins_in_the_middle_is_the_same_after_what_the_network_looks_back(
-    mimi: Mimi, constant: bool
-) -> None:
+def test_a_stream_started_in_the_middle_is_the_same_after_the_receptive_field(mimi: Mimi, constant: bool) -> None:
     codes = _codes(1, 40)
     whole = _stream(_decoder(mimi, constant=constant), codes)
     decoder = _decoder(mimi, constant=constant)
@@ -93,7 +91,7 @@ def test_stream_that_begins_in_the_middle_is_the_same_after_what_the_network_loo
 
 
 @torch.inference_mode()
-def test_a_row_that_is_not_finite_spoils_no_other_and_is_as_new_when_forgotten(mimi: Mimi) -> None:
+def test_a_row_that_is_not_finite_changes_no_other_and_recovers_on_reset(mimi: Mimi) -> None:
     decoder = _decoder(mimi)
     assert isinstance(decoder._half, BatchLanes)
     expected = _stream(_decoder(mimi), _codes(), row=3)

@@ -70,7 +70,7 @@ def test_network_of_another_build_is_left_to_the_modules(mimi_folder: Path) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_not_finite_stays_so_to_the_samples(mimi_folder: Path, dtype: torch.dtype) -> None:
+def test_values_that_are_not_finite_reach_the_samples(mimi_folder: Path, dtype: torch.dtype) -> None:
     """A clamped exponential would turn it into sound."""
     mimi = load_mimi(mimi_folder)
     with torch.no_grad():

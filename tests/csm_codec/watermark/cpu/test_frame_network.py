@@ -34,7 +34,7 @@ def _run(network: FrameNetwork, frames: list[Frame], carriers: np.ndarray) -> di
 
 
 @torch.inference_mode()
-def test_company_changes_nothing(silentcipher: SilentCipher, carriers: np.ndarray) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(silentcipher: SilentCipher, carriers: np.ndarray) -> None:
     """Two clips of different length, one after the other, against turns at random; bit for bit."""
     ends = (13, 20)
     clips = [[Frame(row, index, end, SYMBOLS[row]) for index in range(end + LAG)] for row, end in enumerate(ends)]
@@ -68,7 +68,7 @@ def test_the_networks_are_those_of_the_lanes(silentcipher: SilentCipher, carrier
 
 @pytest.mark.parametrize("last", [0, 2, 13])
 @torch.inference_mode()
-def test_without_future_every_frame_is_marked_as_if_the_clip_ended(
+def test_with_no_look_ahead_every_frame_is_marked_as_the_last_one(
     silentcipher: SilentCipher, carriers: np.ndarray, last: int
 ) -> None:
     early, ended = FrameNetwork(silentcipher), FrameNetwork(silentcipher)

@@ -53,7 +53,7 @@ def test_a_frame_alone_is_that_of_its_neighbours_in_the_clip(silentcipher: Silen
 
 
 @torch.inference_mode()
-def test_bfloat16_is_near(silentcipher: SilentCipher) -> None:
+def test_bfloat16_is_close_to_float32(silentcipher: SilentCipher) -> None:
     package = silentcipher.carrier_encoder.main[1]
     frames, expected = _clip(package, NUM_BINS)
     bins = TiledBins(NUM_BINS)

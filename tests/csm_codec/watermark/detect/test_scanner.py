@@ -89,7 +89,7 @@ def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(tone_scheme:
 
 
 @pytest.mark.parametrize("cut", [0, HOP // 2])
-def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(tone_scheme: SilentCipher, cut: int) -> None:
+def test_a_stretch_on_the_grid_has_exact_ends(tone_scheme: SilentCipher, cut: int) -> None:
     start, length = RATE_HZ - cut, 100 * HOP
     pcm = np.concatenate((np.zeros(start, np.float32), tones(OURS, 100), np.zeros(RATE_HZ, np.float32)))
     (stretch,) = scan(tone_scheme, KEYS, pcm, RATE_HZ).stretches
@@ -99,7 +99,7 @@ def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(tone_scheme: Sil
 
 
 @pytest.mark.parametrize(("agreeing", "doubtful"), [(20, False), (17, True), (12, False)])
-def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
+def test_intermediate_phases_are_read_in_blocks_with_a_likely_mark(
     tone_scheme: SilentCipher, agreeing: int, doubtful: bool
 ) -> None:
     """Two messages of twenty symbols each, of which that many are right, and silence after them."""
@@ -112,7 +112,7 @@ def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
     assert Scanner(tone_scheme, [OURS], RATE_HZ)._is_doubtful(readings) is doubtful
 
 
-def test_how_a_recording_comes_in_changes_nothing(tone_scheme: SilentCipher) -> None:
+def test_chunking_of_a_recording_changes_nothing(tone_scheme: SilentCipher) -> None:
     recording = np.concatenate((noise(3.0), tones(OURS, 2000), noise(1.0)))
     whole = scan(tone_scheme, KEYS, recording, RATE_HZ)
     for sizes in ([100], [7, 24_001], [50_000]):
@@ -162,7 +162,7 @@ def test_unmarked_sound_of_any_kind_gives_no_stretch(tone_scheme: SilentCipher) 
     assert scan(tone_scheme, keys, recording, RATE_HZ).stretches == ()
 
 
-def test_a_mark_is_found_among_more_keys_than_can_be_told_from_chance(tone_scheme: SilentCipher) -> None:
+def test_a_mark_is_found_although_many_keys_raise_the_threshold(tone_scheme: SilentCipher) -> None:
     """In a search at the stated rate no reading would pass."""
     random = np.random.default_rng(4)
     most = most_keys(PERIOD * HOP / RATE_HZ)

@@ -78,7 +78,7 @@ def test_only_the_start_differs_from_the_full_look_ahead(silentcipher: SilentCip
 
 @LANE_WIDTHS
 @pytest.mark.parametrize("look_ahead", [pytest.param(FULL, marks=pytest.mark.slow), ADAPTIVE], ids=["full", "adaptive"])
-def test_row_is_bitwise_the_same_whoever_sits_beside_it(
+def test_bits_of_a_row_do_not_depend_on_its_neighbours(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, lane_width: int
 ) -> None:
     def run(rows: dict[int, int]) -> dict[int, np.ndarray]:
@@ -109,7 +109,7 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
 
 
 @LANE_WIDTHS
-def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: np.ndarray, lane_width: int) -> None:
+def test_a_reused_row_starts_afresh(silentcipher: SilentCipher, speechlike: np.ndarray, lane_width: int) -> None:
     expected = _marked_in_pieces(silentcipher, speechlike, [], RunningLevel(256), lane_width=lane_width)
     embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=3, lane_width=lane_width)
     embedder.join(0, SYMBOLS, RunningLevel(256))
@@ -120,7 +120,7 @@ def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: 
 
 
 @LANE_WIDTHS
-def test_a_slot_whose_mark_was_not_finite_is_as_good_as_new_for_its_next_stream(
+def test_a_slot_recovers_after_a_mark_that_was_not_finite(
     silentcipher: SilentCipher, speechlike: np.ndarray, lane_width: int
 ) -> None:
     """A slot outside of the lane goes on as if nothing had been."""
@@ -197,7 +197,7 @@ def test_a_stream_is_embedded_as_a_clip_with_silence_before_it(
     assert np.abs(marked - oracle.embed(clip, PAYLOAD)[lead:]).max() < 1e-6
 
 
-def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, speechlike: np.ndarray) -> None:
+def test_a_network_of_another_rate_does_not_resample_the_signal(tmp_path: Path, speechlike: np.ndarray) -> None:
     """The published networks work at 44.1 kHz: only the mark is resampled, the signal is not."""
     write_tiny_silentcipher(tmp_path, 0, n_fft=256, sample_rate_hz=44100)
     silentcipher, oracle = load_silentcipher(tmp_path), PackageOracle.load(tmp_path)

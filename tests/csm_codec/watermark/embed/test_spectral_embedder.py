@@ -80,7 +80,9 @@ def test_streams_that_end_take_no_steps_of_the_others(
     assert steps.count(2) == 3 * 8  # three pairs; frames 31 and 32, and six that push the last marks out
 
 
-def test_the_same_steps_are_the_end_whenever_it_is_known(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
+def test_the_last_steps_do_not_depend_on_when_the_end_is_known(
+    silentcipher: SilentCipher, speechlike: np.ndarray
+) -> None:
     def ends(borders: list[int]) -> list[bool]:
         stream = Embedder(silentcipher, sample_rate_hz=24000, num_slots=1, lane_width=1).join(
             0, SYMBOLS, RunningLevel(256)

@@ -25,7 +25,7 @@ def _on_air(network: EmbedNetwork, symbols: torch.Tensor, frame: int) -> torch.T
 
 
 @pytest.mark.parametrize("last", [0, 2, 13])
-def test_without_future_every_frame_is_marked_as_if_the_clip_ended(silentcipher: SilentCipher, last: int) -> None:
+def test_with_no_look_ahead_every_frame_is_marked_as_the_last_one(silentcipher: SilentCipher, last: int) -> None:
     random = torch.Generator().manual_seed(last)
     symbols = torch.randint(5, (21, WIDTH), generator=random)
     early, ended = EmbedNetwork(silentcipher, WIDTH), EmbedNetwork(silentcipher, WIDTH)

@@ -25,7 +25,7 @@ def test_tones_below_nine_tenths_of_the_band_stay(rate_hz: int, wanted_hz: int, 
     assert np.abs(error).max() < 1e-4
 
 
-def test_what_the_lower_rate_cannot_hold_is_gone() -> None:
+def test_frequencies_above_the_lower_rate_are_removed() -> None:
     found = block_resample(_tone(13_500, 44100, 11025), 44100, 24000)
     assert np.abs(found[500:-500]).max() < 1e-4
 
@@ -44,7 +44,7 @@ def test_pieces_are_the_whole_bit_for_bit(rate_hz: int, wanted_hz: int, length: 
 
 
 @PAIRS
-def test_the_lag_is_what_it_says(rate_hz: int, wanted_hz: int) -> None:
+def test_the_lag_equals_the_stated_one(rate_hz: int, wanted_hz: int) -> None:
     resampler = BlockResampler(rate_hz, wanted_hz)
     came, lags = 0, []
     for received in range(1, 1500):

@@ -106,7 +106,7 @@ def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int, mon
         assert (drawings[0].codes == frame.expected).float().mean() > 0.9  # rounding may turn one
 
 
-def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
+def test_a_frame_has_the_designed_number_of_phases() -> None:
     assert len(list(phases_of(layers=4, codebooks=32))) == 1 + 31 * (4 * 5 + 2) + 4 - 30
 
 
@@ -130,9 +130,9 @@ def test_the_sums_of_down_have_the_same_splits_at_any_batch(kinds: list[Cuts]) -
     assert len({cuts.splits for cuts in kinds}) == 1
 
 
-def test_more_rows_than_factors_are_kept_for_are_refused() -> None:
+def test_more_rows_than_scales_are_kept_for_are_refused() -> None:
     kernel = kernel_of(weights_of(SHORT, torch.float32, "int8"), 1)
-    assert kernel.buffers(64).factor.shape[1] == 128
+    assert kernel.buffers(64).row_scale.shape[1] == 128
     with pytest.raises(ValueError, match="at most 64 rows; given are 65"):
         kernel.buffers(65)
 
@@ -145,7 +145,7 @@ SIZES: dict[str, tuple[Callable[[], ModelConfig], str]] = {
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sizes_that_it_cannot_take_are_named(size: str) -> None:
+def test_unsupported_sizes_are_named(size: str) -> None:
     make, told = SIZES[size]
     with pytest.raises(ValueError, match=f"depth kernel needs a.*{told}"):
         weights_of(make(), torch.float32)

@@ -19,7 +19,7 @@ HALF = 8  # of the counter of 4 bits that the machine has by default
 
 @pytest.mark.parametrize("programs", [1, 2, 3, 4, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("start", [0, HALF])
-def test_nobody_passes_early_and_nobody_is_stuck_in_any_order(programs: int, start: int) -> None:
+def test_no_order_of_programs_passes_early_or_deadlocks(programs: int, start: int) -> None:
     """From both values that a finished launch leaves. Four barriers turn the highest bit twice each way."""
     outcome = explore(programs, 4, start)
     assert outcome.early is None and outcome.stuck is None and outcome.states > 4 * programs
@@ -27,17 +27,17 @@ def test_nobody_passes_early_and_nobody_is_stuck_in_any_order(programs: int, sta
     assert explore(programs, 3, start).counters == {start ^ HALF}
 
 
-def test_a_launch_in_which_programs_gave_up_leaves_the_counter_as_any_other() -> None:
+def test_a_launch_that_gave_up_leaves_the_counter_reusable() -> None:
     assert explore(3, 3, 0, gives_up=True).counters == {HALF}
     assert explore(3, 3, 0, gives_up=True).early is not None
 
 
-def test_a_counter_that_no_launch_has_left_lets_programs_pass_early() -> None:
+def test_an_invalid_counter_lets_programs_pass_early() -> None:
     """So it must begin at zero, and one launch at a time may use it."""
     assert all((explore(2, 2, start).early is None) == (start % HALF == 0) for start in range(2 * HALF))
 
 
-def test_the_machine_sees_a_barrier_that_is_wrong() -> None:
+def test_the_model_checker_detects_a_wrong_barrier() -> None:
     assert explore(3, 2, 0, added=lambda *given: added_by(*given) - (given[0] == 0)).stuck is not None
     assert explore(3, 2, 0, added=lambda *given: HALF).early is not None
 
@@ -54,7 +54,7 @@ def run(kernel: object, programs: int, choose: Choose, start: int = 0, **constan
 
 @pytest.mark.parametrize("start", [0, -(2**31)])
 @pytest.mark.parametrize("barriers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_code_holds_two_programs_together_in_every_order(barriers: int, start: int) -> None:
+def test_the_compiled_barrier_synchronizes_two_programs_in_every_order(barriers: int, start: int) -> None:
     """From both values that a launch can leave: the highest bit turns both ways, and the 32 bits wrap around."""
     orders, taken = 0, [0]
     while taken:

@@ -65,7 +65,7 @@ SHAPES = {
     ("rows", "width", "outputs"),
     [pytest.param(1, 64, 40, marks=pytest.mark.slow), (17, 300, 48), pytest.param(70, 32, 16, marks=pytest.mark.slow)],
 )
-def test_product_and_what_stands_around_it(
+def test_product_with_norm_gates_and_residual(
     dtype: torch.dtype, quantization: Quantization, shape: TileShape | None, rows: int, width: int, outputs: int
 ) -> None:
     x = random(rows, width, dtype=dtype)

@@ -57,7 +57,7 @@ def pass_of(prompts: dict[int, tuple[int, int]]) -> tuple[torch.Tensor, torch.Te
 
 
 @DTYPES
-def test_embed_skips_what_is_masked(dtype: torch.dtype) -> None:
+def test_embed_skips_masked_ids(dtype: torch.dtype) -> None:
     codebooks, vocab, width, rows = 4, 11, 100, 7
     audio, text = random(codebooks * vocab, width, dtype=dtype), random(30, width, seed=1, dtype=dtype)
     ids = torch.randint(-1, vocab, (codebooks + 1, rows), generator=torch.Generator().manual_seed(2))

@@ -45,7 +45,7 @@ def test_a_kernel_without_a_fault_has_no_race() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_seen_by_its_rule(fault: str) -> None:
+def test_a_fault_is_reported_by_its_rule(fault: str) -> None:
     assert FAULTS[fault] in {race.rule for race in races(fault)}
 
 
@@ -64,7 +64,7 @@ def test_a_run_leaves_the_interpreter_as_it_was(fault: str) -> None:
     assert seen() == before
 
 
-def test_a_program_that_leaves_out_a_barrier_is_seen_as_a_deadlock() -> None:
+def test_a_skipped_barrier_is_reported_as_a_deadlock() -> None:
     with pytest.raises(Deadlock):
         races("not for all")
 
@@ -92,11 +92,11 @@ def test_parts_that_are_added_by_the_last_are_in_order() -> None:
 
 
 @pytest.mark.parametrize("fault", COUNTING_FAULTS)
-def test_a_fault_of_counting_is_seen_by_its_rule(fault: str) -> None:
+def test_a_fault_of_counting_is_reported_by_its_rule(fault: str) -> None:
     assert COUNTING_FAULTS[fault] in {race.rule for race in counting_races(fault)}
 
 
-def test_what_is_not_to_be_written_is_not() -> None:
+def test_a_write_to_an_input_is_reported() -> None:
     buffers = {name: torch.zeros(PROGRAMS, dtype=torch.int32) for name in ("data", "given", "counter")}
     accesses = Accesses(PROGRAMS, buffers, written=("data",))
     run_in_turns(writing_kernel, PROGRAMS, buffers, accesses, forward)
@@ -104,7 +104,7 @@ def test_what_is_not_to_be_written_is_not() -> None:
 
 
 @pytest.mark.parametrize(("interval", "to_read", "found"), [(1, False, [1]), (1, True, []), (2, True, [2])])
-def test_what_is_not_there_in_an_interval_is_not_touched(interval: int, to_read: bool, found: list[int]) -> None:
+def test_access_to_an_absent_element_of_an_interval_is_reported(interval: int, to_read: bool, found: list[int]) -> None:
     """The kernel touches all of its data in each of three intervals: it writes, reads and writes it. In one of them the
     last value is not there, or only to be read. found: which program touches it.
     """

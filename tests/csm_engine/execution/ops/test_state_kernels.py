@@ -36,7 +36,7 @@ def state(request: pytest.FixtureRequest) -> SlotState:
 
 
 @pytest.mark.parametrize("slots", [[4], [6, 0, 2, PAD, PAD, 1, 3]])
-def test_gathered_is_what_the_slots_hold(state: SlotState, slots: list[int]) -> None:
+def test_gather_reads_the_state_of_the_slots(state: SlotState, slots: list[int]) -> None:
     index = torch.tensor(slots)
     ours, expected = state_launches.gather(state, index), state.gather(index)
     for field in fields(expected):
@@ -44,7 +44,7 @@ def test_gathered_is_what_the_slots_hold(state: SlotState, slots: list[int]) -> 
 
 
 @pytest.mark.parametrize("slots", [[4], [6, 0, 2, PAD, PAD, 1, 3]])
-def test_every_outcome_and_what_is_left_in_the_slots(state: SlotState, slots: list[int]) -> None:
+def test_every_outcome_and_the_remaining_slot_state(state: SlotState, slots: list[int]) -> None:
     live = state.live(torch.tensor(slots))
     codes = torch.randint(0, VOCAB, (len(slots), CODEBOOKS), generator=torch.Generator().manual_seed(1))
     codes[:, 0] = 3

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ async def traced_stage(codec: Any, endpoint: str) -> AsyncIterator[tuple[StageSe
 
 
 @pytest.fixture
-def free_port() -> int:
-    return free_ports(1)[0]
+def free_port() -> Iterator[int]:
+    with free_ports(1) as (port,):
+        yield port
 
 
 @pytest.fixture

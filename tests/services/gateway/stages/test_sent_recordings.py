@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -25,7 +26,7 @@ from services.gateway.stages.errors import StageError
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.fake_deployment import failure, fake_deployment
 from tests.support.fake_stages import FakeCodec, fake_frames
-from tests.support.network.freezing_line import FreezingLine
+from tests.support.network.tcp_relay import TcpRelay
 
 Code = grpc.StatusCode
 S16 = codec_pb2.SAMPLE_FORMAT_S16LE
@@ -40,22 +41,22 @@ class OldCodec(FakeCodec):
 
 
 @asynccontextmanager
-async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, FreezingLine]]:
-    """The gateway's client, the codec's server, and the line between the two."""
+async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, TcpRelay]]:
+    """The gateway's client, the codec's server, and the relay between the two."""
     add = codec_pb2_grpc.add_CodecServiceServicer_to_server
     services = [StageService(add, codec, "csm.codec.v1.CodecService")] if codec is not None else []
     server = StageServer(StageSettings(host="127.0.0.1"), services, for_gateways=True)
     await server.start()
-    line = FreezingLine()
-    await line.open(server.port)
-    channel = ReloadingChannel(f"127.0.0.1:{line.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
+    relay = TcpRelay(server.port)
+    await relay.start()
+    channel = ReloadingChannel(f"127.0.0.1:{relay.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
     try:
         metrics = GatewayMetrics(CollectorRegistry())
-        yield GrpcCodec(channel, metrics=metrics, max_full=2, silence_s=3.0), server, line
+        yield GrpcCodec(channel, metrics=metrics, max_full=2, silence_s=3.0), server, relay
     finally:
         await channel.close()
         await server.drain(0)
-        await line.close()
+        await relay.stop()
 
 
 def pieces() -> AsyncGenerator[bytes, None]:
@@ -193,12 +194,12 @@ async def test_a_codec_that_freezes_is_lost_while_it_takes_samples_and_while_it_
             return await super().encode(recording)
 
     freezes: list[Callable[[], None]] = []
-    async with client(Codec(), 1.0) as (sends, _, line), client(FakeCodec(), 1.0) as (sends_on, _, other_line):
-        freezes.append(line.freeze)
+    async with client(Codec(), 1.0) as (sends, _, relay), client(FakeCodec(), 1.0) as (sends_on, _, other):
+        freezes.append(partial(relay.set_black_hole, True))
 
         async def samples() -> AsyncGenerator[bytes, None]:
             yield bytes(1000)
-            other_line.freeze()
+            other.set_black_hole(True)
             while True:
                 yield bytes(PIECE_BYTES)
 

@@ -102,13 +102,13 @@ def copy(name: str, operands: Sequence[str], guarded: Reader) -> Step:
     if name.startswith("cp.async.bulk.prefetch"):
         address, length = address_of(operands[0], np.uint64), reader(operands[1], np.uint32)
 
-        def ask(warp: Warp, registers: Registers) -> Outcome:
+        def prefetch(warp: Warp, registers: Registers) -> Outcome:
             active = guarded(registers)
             for size in np.unique(length(registers)[active]):
                 warp.memory.check(address(registers), int(size), active & (length(registers) == size))
             return None
 
-        return ask
+        return prefetch
     if not name.startswith(("cp.async.ca.shared.global", "cp.async.cg.shared.global")):
         raise NotImplementedError(name)
     to, source = address_of(operands[0], np.uint32), address_of(operands[1], np.uint64)

@@ -114,7 +114,7 @@ class Accesses:
         self._threads_apart = [False] * programs  # something was touched since they met
         self._met_since = [True] * programs  # the last look
         self.idle: list[int] = []
-        self.asked: dict[str, int] = defaultdict(int)  # bytes, by buffer
+        self.prefetched: dict[str, int] = defaultdict(int)  # bytes, by buffer
 
     @property
     def races(self) -> list[Race]:
@@ -132,17 +132,17 @@ class Accesses:
         self._threads_apart[program] = False
         self._met_since[program] = True
 
-    def asks(self, program: int, addresses: Addresses, sizes: npt.NDArray[np.int32]) -> None:
+    def prefetches(self, program: int, addresses: Addresses, sizes: npt.NDArray[np.int32]) -> None:
         buffer, _ = self._place(program, addresses)
         if buffer is None:
             return
         if buffer.name in self._written:
-            self._found("asks for what is written", buffer.name, program)
+            self._found("prefetches what is written", buffer.name, program)
         if (addresses + sizes.astype(np.uint64)).max() > buffer.last:
-            self._found("asks beyond the buffer", buffer.name, program)
+            self._found("prefetches beyond the buffer", buffer.name, program)
         if (addresses % 16).any() or (sizes % 16).any():
-            self._found("asks for parts of 16 bytes", buffer.name, program)
-        self.asked[buffer.name] += int(sizes.sum())
+            self._found("prefetches parts of 16 bytes", buffer.name, program)
+        self.prefetched[buffer.name] += int(sizes.sum())
 
     def atomic(self, program: int, address: int, *, acquires: bool, releases: bool, of_gpu: bool, looks: bool) -> None:
         buffer, indices = self._place(program, np.array([address], np.uint64))

@@ -11,7 +11,7 @@ from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
-from csm_engine.execution.ops.eight_bits import FACTORS
+from csm_engine.execution.ops.eight_bits import ROW_SCALES
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.model.shapes import ModelConfig
 from tests.support.kernels.races.accesses import Accesses, Indices
@@ -28,7 +28,7 @@ WRITTEN = (
     "arrivals",
     "cache",
     "eight",
-    "factor",
+    "row_scale",
     "codes",
     "counter",
 )
@@ -72,14 +72,14 @@ def as_on_a_gpu(shape: DepthShape) -> DepthShape:
     cuts = shape.cuts
     names = ("qkv", "out", "gate_up", "down", "heads")
     whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in names}
-    return replace(shape, wide=False, asks=True, cuts=replace(cuts, **whole))
+    return replace(shape, wide=False, prefetches=True, cuts=replace(cuts, **whole))
 
 
 class RowsThere:
     """Which rows of the buffers between phases exist in a phase, and so may be touched, in a frame of B rows.
 
     Those of the phase's positions: the head has the last one's, attention its own. All else has B rows by its size.
-    Products read the factors of whole tiles, and so of whole row blocks.
+    Products read the scales of whole tiles, and so of whole row blocks.
     """
 
     def __init__(self, shape: DepthShape, rows: int) -> None:
@@ -99,8 +99,8 @@ class RowsThere:
         first, last = self._of_phase(interval)
         if name == "part":
             row = self._rows_of_parts(indices, last)
-        elif name == "factor":
-            row = indices % FACTORS.value
+        elif name == "row_scale":
+            row = indices % ROW_SCALES.value
             last = last if writes else -(-last // self._shape.row_block) * self._shape.row_block
         elif name in self._widths:
             row = indices // self._widths[name]

@@ -42,7 +42,7 @@ class Watcher(Protocol):
     def threads_meet(self, program: int) -> None:
         """All threads of the program have reached `tl.debug_barrier`."""
 
-    def asks(self, program: int, addresses: Addresses, sizes: npt.NDArray[np.int32]) -> None:
+    def prefetches(self, program: int, addresses: Addresses, sizes: npt.NDArray[np.int32]) -> None:
         """A prefetch of that many bytes at each address into the L2 cache."""
 
 
@@ -248,7 +248,7 @@ def _hooks(turns: _Turns, values: bool) -> dict[str, Callable[..., Any]]:
 
     def inline_asm(asm: str, constraints: str, given: list[Any], types: list[Any], pure: bool, pack: int) -> Any:
         if "cp.async.bulk.prefetch.L2.global" in asm:
-            watcher.asks(turns.current, given[0].data.astype(np.uint64).ravel(), given[1].data.ravel())
+            watcher.prefetches(turns.current, given[0].data.astype(np.uint64).ravel(), given[1].data.ravel())
         elif "ex2.approx" in asm and not values:
             return _Results(given[0])
         elif not asm.startswith("mov.b32 $0, $1;"):

@@ -14,7 +14,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc.status import StatusError
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import ENCODINGS, sealing_gateway, without_times
-from tests.services.gateway.rpc.checkpoints.texts import Config, receive
+from tests.services.gateway.rpc.checkpoints.texts import Config, CountsByText, receive
 from tests.services.gateway.rpc.checkpoints.utterances import forget
 from tests.support.fake_stages import CallRecord, FakeCodec, FakeEngine, Script
 
@@ -36,15 +36,9 @@ class LostAtRandom(Script):
             raise StatusError(grpc.StatusCode.UNAVAILABLE, "LEAVING", "Another one goes on.")
 
 
-class CountsByText:
-    """How many frames each sentence has."""
-
-    def __init__(self, engine: FakeEngine, rng: random.Random) -> None:
-        self._engine = engine
-        self._frames = {text: rng.choice([0, 1, 2, 7, 12, 23, 30]) for text in SENTENCES}
-
-    def pop(self, index: int) -> int:
-        return self._frames[self._engine.calls[-1].request.segments[-1].text]
+def any_counts(engine: FakeEngine, rng: random.Random) -> CountsByText:
+    """A random number of frames for each sentence."""
+    return CountsByText(engine, {text: rng.choice([0, 1, 2, 7, 12, 23, 30]) for text in SENTENCES})
 
 
 class StretchingCodec(FakeCodec):
@@ -109,7 +103,7 @@ async def test_a_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) ->
     settings["max_remembered_sentences"] = rng.choice([0, 1, 3])
     async with sealing_gateway(tmp_path / "seals.json", codec=StretchingCodec, **settings) as (deployment, tts):
         engine, codec = deployment.engine, deployment.codec
-        engine.frame_counts = CountsByText(engine, rng)  # type: ignore[assignment]
+        engine.frame_counts = any_counts(engine, rng)  # type: ignore[assignment]
         codec.checkpoint_lag, codec.info.latency_sample_count = rng.choice([0, 7, 100]), rng.choice([0, 3000])
         whole = await receive(tts, config, text)
         asked = asked_of_engines(engine)

@@ -13,9 +13,8 @@ from services.gateway.rpc.checkpoints import texts as texts_module
 from services.gateway.rpc.checkpoints import whole_texts as whole_texts_module
 from tests.services.gateway.rpc.checkpoints import texts, utterances
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import refusal, sealing_gateway
-from tests.services.gateway.rpc.checkpoints.texts import Config
+from tests.services.gateway.rpc.checkpoints.texts import Config, CountsByText
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FakeEngine
 from tests.support.text_streams import messages_of
 
 FRAMES = {f"{name}.": 1 + number % 7 for number, name in enumerate(["Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus"])}
@@ -23,18 +22,8 @@ FRAMES |= {"No sound.": 0, "Hal.": 6, "Ivy.": 2, "Jo.": 5, "Kim.": 7, "Lea.": 6}
 TEXT = " ".join(FRAMES)
 
 
-class CountsByText:
-    """In place of a fake engine's `frame_counts`: the number of frames of the sentence that is asked for."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
-
-    def pop(self, index: int) -> int:
-        return FRAMES[self._engine.calls[-1].request.segments[-1].text]
-
-
 def prepare(deployment: FakeDeployment) -> None:
-    deployment.engine.frame_counts = CountsByText(deployment.engine)  # type: ignore[assignment]
+    deployment.engine.frame_counts = CountsByText(deployment.engine, FRAMES)  # type: ignore[assignment]
 
 
 def segments_by_sentence(deployment: FakeDeployment) -> dict[str, list[engine_pb2.Segment]]:

@@ -17,10 +17,10 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     sealing_gateway,
     without_times,
 )
-from tests.services.gateway.rpc.checkpoints.texts import Config, ResumePoint, receive, with_states
+from tests.services.gateway.rpc.checkpoints.texts import Config, CountsByText, ResumePoint, receive, with_states
 from tests.services.gateway.rpc.checkpoints.utterances import InStep, decoded_by, forget, made_by
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FakeEngine, Script
+from tests.support.fake_stages import Script
 from tests.support.text_streams import messages_of
 
 Running = tuple[FakeDeployment, Any]
@@ -28,16 +28,6 @@ FRAMES = {"One is first.": 23, "No sound.": 0, "Three is long.": 17, "Four.": 2}
 NUMBERS = list(FRAMES.values())
 TEXT = ["One is first. ", "No sound. Three is lo", "ng. Four."]
 FIELD = "config.stream_config.speech_checkpoints"
-
-
-class CountsByText:
-    """In place of a fake engine's `frame_counts`: the number of frames of the sentence that is asked for."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
-
-    def pop(self, index: int) -> int:
-        return FRAMES[self._engine.calls[-1].request.segments[-1].text]
 
 
 async def refused(
@@ -55,7 +45,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 def be_in_step(deployment: FakeDeployment) -> None:
-    deployment.engine.frame_counts = CountsByText(deployment.engine)  # type: ignore[assignment]
+    deployment.engine.frame_counts = CountsByText(deployment.engine, FRAMES)  # type: ignore[assignment]
     deployment.engine.script = InStep(deployment.codec)
     deployment.codec.checkpoint_lag = 7  # so that checkpoints are between two samples of another rate
 

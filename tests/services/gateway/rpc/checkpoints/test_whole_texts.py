@@ -20,10 +20,10 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
 )
 from tests.services.gateway.rpc.checkpoints.test_any_text import (
     SENTENCES,
-    CountsByText,
     LostAtRandom,
     StretchingCodec,
     any_config,
+    any_counts,
     asked_of_engines,
 )
 from tests.services.gateway.rpc.checkpoints.test_inside_sentences import FRAMES, Running, be_in_step
@@ -216,6 +216,6 @@ async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) 
 
 
 def be_of_any_length(deployment: FakeDeployment, rng: random.Random) -> None:
-    deployment.engine.frame_counts = CountsByText(deployment.engine, rng)  # type: ignore[assignment]
+    deployment.engine.frame_counts = any_counts(deployment.engine, rng)  # type: ignore[assignment]
     deployment.codec.checkpoint_lag = rng.choice([0, 7, 100])
     deployment.codec.info.latency_sample_count = rng.choice([0, 3000])

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from csm.v1 import tts_pb2
 
+from tests.support.fake_stages import FakeEngine
 from tests.support.text_streams import messages_of
 
 Config = tts_pb2.StreamSynthesizeRequest
+
+
+class CountsByText:
+    """In place of a fake engine's `frame_counts`: the number of frames of the sentence that is asked for."""
+
+    def __init__(self, engine: FakeEngine, frames: Mapping[str, int]) -> None:
+        self._engine, self._frames = engine, frames
+
+    def pop(self, index: int) -> int:
+        return self._frames[self._engine.calls[-1].request.segments[-1].text]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 MOST_KEY_BYTES = 2**25  # keys and values together; an H100's L2 cache has 50 MB, and weights are prefetched too
 _LEAST = 16  # granularity of a prefetch, in bytes
 
-asks_ahead = True  # whether new frame steps prefetch at all; benchmarks switch it off to compare
+enabled = True  # whether new frame steps prefetch at all; benchmarks switch it off to compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class CachedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class Prefetch:
     """matrix: weights of the next large product; rows: keys and values of the next attention."""
 
     matrix: Tensor | None = None
@@ -47,13 +47,13 @@ class Ahead:
         return (self.matrix, *((rows.keys, rows.values, rows.slots, rows.positions) if rows else (None,) * 4))
 
     def constants(self) -> dict[str, int]:
-        """The kernel's constants, named as in `ask_at_end`."""
+        """The kernel's constants, named as in `prefetch_at_end`."""
         rows = self.rows
         return {
-            "AHEAD_MATRIX": self.matrix_bytes,
-            "AHEAD_POSITIONS": rows.most_positions if rows else 0,
-            "AHEAD_SLOT": rows.keys.shape[1] if rows else 0,
-            "AHEAD_POSITION": rows.position_bytes if rows else 0,
+            "PREFETCH_MATRIX": self.matrix_bytes,
+            "PREFETCH_POSITIONS": rows.most_positions if rows else 0,
+            "PREFETCH_SLOT": rows.keys.shape[1] if rows else 0,
+            "PREFETCH_POSITION": rows.position_bytes if rows else 0,
         }
 
     @property
@@ -62,4 +62,4 @@ class Ahead:
         return 0 if self.matrix is None else self.matrix.numel() * self.matrix.element_size() // _LEAST * _LEAST
 
 
-NOTHING = Ahead()
+NO_PREFETCH = Prefetch()

@@ -1,8 +1,8 @@
-"""Functions of Triton by which programs ask memory for what is read later, so that the L2 cache has it by then.
+"""Functions of Triton by which programs prefetch what is read later, so that the L2 cache has it by then.
 Importing needs triton.
 
-Nothing is waited for, and no result depends on it. One thread asks for a long piece at a time: where each thread of a
-warp asks for its own, the instruction runs once for each of them, one after the other.
+Nothing is waited for, and no result depends on it. One thread requests a long piece at a time: where each thread of a
+warp requests its own, the instruction runs once for each of them, one after the other.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ PIECE = tl.constexpr(2**16)  # bytes
 
 
 @triton.jit
-def ask_for(program, programs, start_ptr, BYTES: tl.constexpr):
-    """Asks for the program's pieces of BYTES bytes, a multiple of 16."""
+def prefetch(program, programs, start_ptr, BYTES: tl.constexpr):
+    """Prefetches the program's pieces of BYTES bytes, a multiple of 16."""
     whole = tl.full((), BYTES, tl.int32)
     for piece in range(program, (BYTES + PIECE - 1) // PIECE, programs):
-        ask_for_piece(start_ptr.to(tl.int64) + piece * PIECE, tl.minimum(whole - piece * PIECE, PIECE))
+        prefetch_piece(start_ptr.to(tl.int64) + piece * PIECE, tl.minimum(whole - piece * PIECE, PIECE))
 
 
 @triton.jit
-def ask_for_piece(address, size):
-    """address: int64; size: bytes, int32. The first thread of the program asks."""
+def prefetch_piece(address, size):
+    """address: int64; size: bytes, int32. The first thread of the program requests it."""
     tl.inline_asm_elementwise(
         "{ .reg .b32 thread; .reg .pred first; mov.u32 thread, %tid.x; setp.eq.u32 first, thread, 0;"
         " @first cp.async.bulk.prefetch.L2.global [$1], $2; } // $0",
@@ -34,21 +34,21 @@ def ask_for_piece(address, size):
 
 
 @triton.jit
-def ask_at_end(
+def prefetch_at_end(
     matrix_ptr, keys_ptr, values_ptr, slots_ptr, positions_ptr, rows,
     MATRIX: tl.constexpr, MOST_POSITIONS: tl.constexpr, SLOT: tl.constexpr, POSITION: tl.constexpr,
 ):  # fmt: skip
-    """What a program of an ordinary launch asks for where it ends, when its own loads are there.
+    """What a program of an ordinary launch prefetches where it ends, when its own loads are there.
 
     matrix: MATRIX bytes, 0 for none. keys, values: slots of SLOT positions of POSITION bytes; slots, positions (rows,)
-    int64. Of each row, the positions before its own are asked for, the first MOST_POSITIONS of them; 0 for none.
-    Programs that started last ask first.
+    int64. Of each row, the positions before its own are prefetched, the first MOST_POSITIONS of them; 0 for none.
+    Programs that started last come first.
     """
     programs = tl.num_programs(0) * tl.num_programs(1) * tl.num_programs(2)
     program = tl.program_id(0) + tl.num_programs(0) * (tl.program_id(1) + tl.num_programs(1) * tl.program_id(2))
     program = programs - 1 - program
     if MATRIX:
-        ask_for(program, programs, matrix_ptr, MATRIX)
+        prefetch(program, programs, matrix_ptr, MATRIX)
     if MOST_POSITIONS:
         PIECES: tl.constexpr = (MOST_POSITIONS * POSITION + PIECE - 1) // PIECE  # of a row
         for piece in range(program, rows * PIECES, programs):
@@ -58,5 +58,5 @@ def ask_at_end(
             size = tl.minimum(tl.minimum(size, MOST_POSITIONS) * POSITION - first, PIECE)
             if size > 0:
                 place = tl.load(slots_ptr + row) * (SLOT * POSITION) + first
-                ask_for_piece(keys_ptr.to(tl.int64) + place, size)
-                ask_for_piece(values_ptr.to(tl.int64) + place, size)
+                prefetch_piece(keys_ptr.to(tl.int64) + place, size)
+                prefetch_piece(values_ptr.to(tl.int64) + place, size)

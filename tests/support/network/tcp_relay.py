@@ -1,4 +1,4 @@
-"""A TCP relay to a process whose connections can be cut, stopped, delayed and corrupted. It knows no protocol."""
+"""A TCP relay to a process whose connections can be cut, stopped, silenced, delayed and corrupted."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import asyncio
 import random
 import socket
 import struct
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 PIECE_BYTES = 64 * 1024
 RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: close sends RST
 
 
-class Link:
+class TcpRelay:
     """Relays connections on its own `port` to `target_port`, which may change between connections."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, target_port: int = 0, seed: int = 0) -> None:
         self.port = 0
-        self.target_port = 0
+        self.target_port = target_port
         self.delay_s = 0.0  # added to every piece, in both directions
         self.pieces_to_corrupt = 0  # in each of that many next pieces one bit is flipped
         self.num_corrupted = 0
         self._random = random.Random(seed)
         self._passes = asyncio.Event()
         self._passes.set()
+        self._silences = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -35,9 +37,12 @@ class Link:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0)  # a connection that the system has just accepted becomes a task
         for task in self._running:
             task.cancel()
         self.cut()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close
 
     def cut(self) -> None:
         """Resets every connection. New connections are possible."""
@@ -53,12 +58,25 @@ class Link:
         else:
             self._passes.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.add(task)
+    def silence(self) -> None:
+        """Connections that pass bytes now stay open, and their later bytes are lost. New connections pass bytes."""
+        self._silences += 1
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        with suppress(OSError, asyncio.CancelledError):
+        task = asyncio.ensure_future(self._relay(reader, writer))
+        self._running.add(task)
+        task.add_done_callback(
+            lambda done: self._end(done, writer)
+        )  # even where the task is cancelled before it begins
+
+    def _end(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+        self._writers.discard(writer)
+        self._running.discard(task)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
             await self._passes.wait()
             there, to_there = await asyncio.open_connection("127.0.0.1", self.target_port)
             self._writers.add(to_there)
@@ -67,9 +85,6 @@ class Link:
             finally:
                 to_there.transport.abort()
                 self._writers.discard(to_there)
-        writer.transport.abort()
-        self._writers.discard(writer)
-        self._running.discard(task)
 
     async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
         """Passes bytes both ways until one side ends."""
@@ -82,11 +97,14 @@ class Link:
             await asyncio.gather(*passing, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silences = self._silences
         with suppress(OSError):
             while piece := await reader.read(PIECE_BYTES):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await self._passes.wait()
+                if self._silences > silences:
+                    continue
                 writer.write(self._corrupted(piece))
                 await writer.drain()
 
@@ -98,3 +116,13 @@ class Link:
         wrong = bytearray(piece)
         wrong[self._random.randrange(len(wrong))] ^= 1 << self._random.randrange(8)
         return bytes(wrong)
+
+
+@asynccontextmanager
+async def tcp_relay(target_port: int) -> AsyncIterator[TcpRelay]:
+    relay = TcpRelay(target_port)
+    await relay.start()
+    try:
+        yield relay
+    finally:
+        await relay.stop()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.kernel_proof.ahead_model import CACHE_BYTES_PER_US, TAIL_US, saved_us
 from bench.kernel_proof.operations import Traffic
+from bench.kernel_proof.prefetch_model import CACHE_BYTES_PER_US, TAIL_US, saved_us
 
 FRAMES = """
 from functools import partial
@@ -28,21 +28,21 @@ for form, batches in (("int8-depth-kernel", (1, 64, 256)), ("depth-kernel", (64,
         names[storage_of(cache.keys)], names[storage_of(cache.values)] = ("keys", number), ("values", number)
     for batch in batches:
         traffic = count(partial(frame, step, batch)).traffic
-        asked = [(names[storage], launch) for launch, one in enumerate(traffic) for storage in one.asked]
+        prefetched = [(names[storage], launch) for launch, one in enumerate(traffic) for storage in one.prefetched]
         read = [(names[s], launch) for launch, one in enumerate(traffic) for s in one.touched if s in names]
-        apart = [dict(read)[name] - launch for name, launch in asked]
-        assert len(dict(asked)) == len(asked) and len(dict(read)) == len(read)
-        missing = sorted(dict(read).keys() - dict(asked).keys())
-        print(form, batch, len(asked), sorted(set(apart)), missing if asked else "")
+        apart = [dict(read)[name] - launch for name, launch in prefetched]
+        assert len(dict(prefetched)) == len(prefetched) and len(dict(read)) == len(read)
+        missing = sorted(dict(read).keys() - dict(prefetched).keys())
+        print(form, batch, len(prefetched), sorted(set(apart)), missing if prefetched else "")
 """
 
 
-def test_a_frame_asks_for_each_layer_s_weights_and_keys_once_before_it_reads_them(
+def test_a_frame_prefetches_each_layer_s_weights_and_keys_once_before_it_reads_them(
     compiling: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """With the depth decoder's kernel over eight bits, in its batches. Of layer 0, what is read first is not asked for.
+    """With the depth decoder's kernel over eight bits, in its batches. What is read first of layer 0 is not.
 
-    Each is asked for one launch ahead or two: more would not fit into the L2 cache.
+    Each is prefetched one launch ahead or two: more would not fit into the L2 cache.
     """
     done = compiling("-c", FRAMES)
     first = "[('keys', 0), ('qkv', 0), ('values', 0)]"
@@ -60,17 +60,17 @@ def saved(*traffic: Traffic, beside: float = 4.0) -> float:
     return saved_us(launches, traffic, lambda name: beside, 1e6)
 
 
-def test_what_was_asked_for_early_takes_the_cache_s_time_in_place_of_memory_s() -> None:
+def test_prefetched_bytes_take_the_cache_s_time_in_place_of_memory_s() -> None:
     size = 10_000_000
-    asks, idle, reads = Traffic({}, {7: size}), Traffic({}, {}), Traffic({7: size}, {})
-    assert saved(asks, idle, idle, idle, reads) == pytest.approx(10 - size / CACHE_BYTES_PER_US)
+    prefetches, idle, reads = Traffic({}, {7: size}), Traffic({}, {}), Traffic({7: size}, {})
+    assert saved(prefetches, idle, idle, idle, reads) == pytest.approx(10 - size / CACHE_BYTES_PER_US)
 
 
-def test_a_launch_does_not_end_before_what_was_asked_for_has_come() -> None:
+def test_a_launch_does_not_end_before_its_prefetched_bytes_have_come() -> None:
     size = 10_000_000
     assert saved(Traffic({}, {7: size}), Traffic({7: size}, {})) == pytest.approx(4.0 - TAIL_US)
     assert saved(Traffic({}, {7: size, 8: size}), Traffic({8: size}, {})) == pytest.approx(4.0 - TAIL_US - 10)
 
 
-def test_launches_that_ask_for_nothing_take_their_time() -> None:
+def test_launches_save_nothing_without_a_prefetch() -> None:
     assert saved(Traffic({1: 100}, {}), Traffic({1: 100}, {})) == 0.0
