@@ -1,6 +1,8 @@
-"""Part of a lease: the two programs that decide about one kernel for the depth decoder (docs/depth-decoder-kernel.md).
+"""Part of a lease: the two programs that decide about one kernel for the depth decoder.
 
     python3 -m bench.lease.barriers
+
+docs/decisions/depth-decoder-kernel.md says what they decide.
 
 First the barriers of a frame in one cooperative launch, alone and in a captured graph. Then as many rounds as a frame
 has passes, which read 227 MB each in parts: without barriers, with one behind each part, and with each program's next
