@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.services.http.test_websocket import talking
+from tests.support.clock import Clock
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
+from tests.support.waits import settle
 
 
 async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
@@ -156,16 +158,19 @@ async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monk
         assert (await talk.until("session.done"))[-1]["total_sentences"] == 4
 
 
-async def test_a_session_is_not_idle_while_it_speaks() -> None:
-    async with fake_door(websocket_idle_seconds=0.3) as door, talking(door, {}) as talk:
+async def test_a_session_is_not_idle_while_it_speaks(clock: Clock) -> None:
+    idle_s = 8.0  # twice that is less than a ping may take
+    async with fake_door(websocket_idle_seconds=idle_s) as door, talking(door, {}) as talk:
         script = door.behind.engine.script
         script.pause_at = 1
         await talk.say(type="input.text", text="One.")
         await talk.say(type="input.done")
         await script.paused.wait()
-        await asyncio.sleep(0.6)
+        clock.put_forward(idle_s)
+        await settle()
         script.resume.set()
         await talk.until("session.done")
+        clock.put_forward(idle_s)
         assert await talk.closed() == 1001
 
 
