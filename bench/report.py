@@ -1,7 +1,7 @@
 """Tables and plots from bench/results/*.json, and how benchmarks write these.
 
     python -m bench.report                  # markdown
-    python -m bench.report --write          # puts it into bench/README.md, between the marks
+    python -m bench.report --write          # writes it into bench/tables.md
     python -m bench.report --plot FOLDER    # frame_time.png, ttfa.png; needs matplotlib
 
 It measures nothing, and knows of the benchmarks only the keys of their JSON.
@@ -18,8 +18,12 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PAGE = HERE / "README.md"
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PAGE = HERE / "tables.md"
+HEAD = """# Results of the benchmarks
+
+Made by `python -m bench.report --write` from `bench/results`; do not edit it. [README.md](README.md) says what each
+benchmark measures. Do not quote a figure without its machine.
+"""
 
 Json = dict[str, Any]
 Column = tuple[str, Callable[[Json], object]]  # heading, value of a row
@@ -37,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into bench/{PAGE.name}")
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw into this folder")
     options = parser.parse_args(arguments)
     results = read_results(options.results)
     if options.write:
-        PAGE.write_text(with_tables(PAGE.read_text(), markdown(results)))
+        PAGE.write_text(page(results), encoding="utf-8")
     else:
         print(markdown(results))
     if options.plot is not None:
@@ -66,19 +70,15 @@ def markdown(results: dict[str, Json]) -> str:
     return "\n\n".join(section(name, result) for name, result in results.items())
 
 
-def with_tables(page: str, tables: str) -> str:
-    """The page with the tables between its two marks replaced. Raises ValueError without the marks."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"The page needs the lines {BEGIN} and {END}.")
-    return f"{head}{BEGIN}\n{tables}\n{END}{tail}"
+def page(results: dict[str, Json]) -> str:
+    """All of bench/tables.md."""
+    return f"{HEAD}\n{markdown(results)}\n"
 
 
 def section(name: str, result: Json) -> str:
     columns = COLUMNS.get(result["benchmark"]) or generic_columns(result["rows"])
     facts = [f"{result['device']}; commit {result['commit']}; [`{name}`](results/{name})", *conditions(result)]
-    return f"### {result['benchmark']}: {result['device']}\n\n" + ". ".join(facts) + ".\n\n" + table(columns, result)
+    return f"## {result['benchmark']}: {result['device']}\n\n" + ". ".join(facts) + ".\n\n" + table(columns, result)
 
 
 def conditions(result: Json) -> Iterable[str]:

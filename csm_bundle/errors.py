@@ -9,6 +9,7 @@
     - PromptTooLongError        the prompt leaves no room in the context window
   + EngineBusyError             slots and queue are full
   + EngineStoppedError          the engine is stopping or has failed
+  + ReadingStalledError         the texts of the request could not be read in time
   + CodecError                  the codec could not do its work
     - CodecBusyError            every decode slot is taken
     - CodecStoppedError         the codec is stopping or has failed
@@ -59,6 +60,10 @@ class EngineBusyError(CsmError):
 
 class EngineStoppedError(CsmError):
     """The engine is stopping or has failed; it takes no more requests."""
+
+
+class ReadingStalledError(CsmError):
+    """The texts of the request could not be read in time. They may be why, so no other replica should try."""
 
 
 class CodecError(CsmError):

@@ -19,7 +19,7 @@ from csm_text.pronunciation.letters import LetterModel
 from csm_text.pronunciation.network import Network
 from csm_text.pronunciation.pronounce import Pronouncer
 from csm_text.pronunciation.whole_words import WholeWordModel
-from csm_text.symbols import BOUNDARY, PRIVATE, STRENGTH, add_mark
+from csm_text.symbols import BOUNDARY, END, PRIVATE, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
 _VERSIONS = {"english-phonemes-1": 1, "english-phonemes-2": 2, "english-phonemes-3": 3}
@@ -73,7 +73,16 @@ class FrontEnd:
                     add_mark(symbols, token)
             else:
                 phrase.append(token)
-        return " ".join(symbols) or "."
+        return " ".join(symbols) or END
+
+    def utterance(self, text: str, lexicon: Lexicon | None = None) -> str:
+        """As `phonemize`, with a full stop behind a text that ends without a mark ("- Milk", "Done ✅").
+
+        Voices learn from texts that end with a mark. Without one the built-in voice omitted such words or went on
+        speaking behind them.
+        """
+        symbols = self.phonemize(text, lexicon)
+        return symbols if symbols.rpartition(" ")[2] in STRENGTH else f"{symbols} {END}"
 
     def _add_phrase(self, symbols: list[str], phrase: list[str], lexicon: Lexicon | None) -> None:
         """Appends the symbols of a phrase: the words between two marks."""

@@ -18,6 +18,7 @@ PHONES = (*(f"{vowel}{stress}" for vowel in VOWELS for stress in (0, 1, 2)), *CO
 BOUNDARY = "|"
 # From weak to strong. The strongest of consecutive marks is kept; of equal marks, the first.
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
+END = "."  # of an utterance
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
 PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # Unicode's private use plane: each stands for a lexicon's phones

@@ -3,7 +3,7 @@
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # pip's own configuration decides where packages come from. To name an index: --build-arg PIP_INDEX=URL, and for torch
-# alone --build-arg TORCH_INDEX=URL (docs/deploy.md).
+# alone --build-arg TORCH_INDEX=URL (docs/images.md).
 ARG PIP_INDEX=
 ARG TORCH_INDEX=
 

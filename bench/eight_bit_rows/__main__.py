@@ -160,7 +160,7 @@ def voice_frames(bundle: Path, num_texts: int) -> Frames:
     texts, opened = evaluation_texts("everyday", num_texts), open_bundle(str(bundle))
     model = load_model(opened.path("model"))
     tokenizer = TextTokenizer(opened.path("tokenizer"), model.config.text_vocab_size)
-    read = load(opened.text_frontend).phonemize if opened.text_frontend else str
+    read = load(opened.text_frontend).utterance if opened.text_frontend else str
     ids = [torch.tensor(tokenizer.encode(at % SPEAKERS, read(text.text))) for at, text in enumerate(texts)]
     sayings = RoundedVoice(bundle, Arm()).say(texts, greedy=True)
     return Frames(

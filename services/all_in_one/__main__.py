@@ -18,7 +18,7 @@ def main() -> int:
     let_waiting_threads_sleep()
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one
-    from services.all_in_one.usage import usage
+    from services.all_in_one.usage import show, usage
     from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
@@ -29,7 +29,7 @@ def main() -> int:
     async def start() -> AllInOneStage:
         stage = await start_all_in_one(settings, log.info)
         url = stage.http.url if stage.http is not None else ""
-        print(usage(settings.host, stage.server.port, stage.server.health_port, url), flush=True)
+        show(usage(settings.host, stage.server.port, stage.server.health_port, url))
         return stage
 
     return run_stage(start)

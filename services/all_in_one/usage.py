@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 
 from services.common.settings import host_and_port, reachable_host
+
+log = logging.getLogger("csm.all_in_one")
 
 _USAGE = """
 Ready on {target}. Ctrl-C stops it.
@@ -34,6 +38,15 @@ _HTTP = """  HTTP        curl {url}/v1/audio/speech -H 'Content-Type: applicatio
 _ACTIVATE = """
 In another terminal, csm and csm_client are there after:  . {script}
 """
+
+
+def show(text: str) -> None:
+    """Prints the text. A standard output that cannot be written (full disk, closed pipe) is no reason not to serve."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        log.warning("standard output cannot be written: %s", error)
+        sys.stdout = open(os.devnull, "w")  # Python writes what is left when it ends, and would fail too
 
 
 def usage(host: str, port: int, health_port: int, http_url: str = "") -> str:

@@ -19,9 +19,8 @@ from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
-from services.common.outcomes import retrieve_exception
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
-from services.engine.reading_order import ReadingOrder
+from services.engine.text_reader import TextReader
 
 _RATE_WINDOW_S = 5.0
 
@@ -37,18 +36,17 @@ class AsyncEngine:
         on_failure: Callable[[BaseException], None] = lambda error: None,
         on_stall: OnStall | None = None,
         stall_s: float = 2.5,
+        reading_stall_s: float = 60.0,
         background: Background | None = None,
     ) -> None:
         """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
-        the loop.
+        the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
         """
+        background = background or Background()
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
         # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
-        # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
-        # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
-        self._reading_order = ReadingOrder()
         self._on_step = on_step
         self._on_failure = on_failure
         self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
@@ -59,7 +57,10 @@ class AsyncEngine:
         )
         self.thread.start()
         self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
+        self._pulse_task = background.start("pulse of the engine", self.pulse.run)
+        self._reader = TextReader(
+            on_failure=self._fail, on_stall=on_stall, stall_s=reading_stall_s, background=background
+        )
 
     async def open(self, request: GenerationRequest, read: Read = as_written) -> SequenceStream:
         """Reads the request's texts in another thread, then queues it.
@@ -69,11 +70,11 @@ class AsyncEngine:
         fits into the window is read. A request that was let in keeps its place, whoever overtakes it meanwhile.
 
         Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
-        EngineBusyError; EngineStoppedError.
+        EngineBusyError; ReadingStalledError if the thread hangs at the texts; EngineStoppedError.
         """
         self.thread.check(request)
         with self._pending_place(request) as uncount:
-            sequence = await self._prepare(request, read)
+            sequence = await self._reader.read(request, lambda: self.thread.prepare(request, read))
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
                 await asyncio.wrap_future(self.thread.add(sequence, uncount))
@@ -81,17 +82,6 @@ class AsyncEngine:
                 stream.close()
                 raise
         return stream
-
-    async def _prepare(self, request: GenerationRequest, read: Read) -> Sequence:
-        """Reads the texts in a thread, when it is the request's turn.
-
-        A thread cannot be cancelled. So the next request's turn begins when the thread ends, not when the call does.
-        """
-        await self._reading_order.acquire(request)
-        preparing = asyncio.ensure_future(asyncio.to_thread(self.thread.prepare, request, read))
-        preparing.add_done_callback(lambda _: self._reading_order.release())
-        preparing.add_done_callback(retrieve_exception)
-        return await asyncio.shield(preparing)
 
     @contextmanager
     def _pending_place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
@@ -120,9 +110,9 @@ class AsyncEngine:
         return sum(frames for _, frames in self._recent) / _RATE_WINDOW_S
 
     async def stop(self) -> None:
-        """Ends the thread; streams that are still open get EngineStoppedError."""
+        """Ends the threads; streams that are still open get EngineStoppedError."""
         self._pulse_task.cancel()
-        await asyncio.to_thread(self.thread.stop)
+        await asyncio.gather(asyncio.to_thread(self.thread.stop), self._reader.stop())
         self._end_streams("the engine has stopped")
 
     def _post(self, function: Callable[..., None], argument: object) -> None:
@@ -148,7 +138,7 @@ class AsyncEngine:
         self._on_failure(error)
 
     def _end_streams(self, message: str) -> None:
-        self._reading_order.end(message)
+        self._reader.end(message)
         for stream in self._streams.values():
             stream.outputs.put_nowait(EngineStoppedError(message))
 

@@ -28,13 +28,17 @@ class ReadingOrder:
         self._clock = clock
         self._locked = False
         self._end = ""  # why no turn comes any more
+        self._pause = ""  # why none comes at present
         self._arrivals = itertools.count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap of (due, arrival, turn)
 
     async def acquire(self, request: GenerationRequest) -> None:
-        """Waits for the request's turn. Whoever gets it must call `release`. Raises: EngineStoppedError after `end`."""
-        if self._end:
-            raise EngineStoppedError(self._end)
+        """Waits for the request's turn. Whoever gets it must call `release`.
+
+        Raises: EngineStoppedError after `end`, and between `pause` and `go_on`.
+        """
+        if refusal := self._end or self._pause:
+            raise EngineStoppedError(refusal)
         if not self._locked:
             self._locked = True
             return
@@ -59,6 +63,17 @@ class ReadingOrder:
     def end(self, message: str) -> None:
         """All that wait fail at once, and so does each later one."""
         self._end = message
+        self._refuse_waiting(message)
+
+    def pause(self, message: str) -> None:
+        """All that wait fail at once, and so does each later one until `go_on`. The running turn stays."""
+        self._pause = message
+        self._refuse_waiting(message)
+
+    def go_on(self) -> None:
+        self._pause = ""
+
+    def _refuse_waiting(self, message: str) -> None:
         for _, _, turn in self._waiting:
             if not turn.done():
                 turn.set_exception(EngineStoppedError(message))

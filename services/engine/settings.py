@@ -65,6 +65,14 @@ class EngineSettings(BundleSettings, EngineConfig):
         description="File of words and their pronunciation, one per line (docs/text.md), in addition to the bundle's"
         " own. It is read again when it changes.",
     )
+    reading_stall_seconds: float = Field(
+        60.0,
+        ge=0.5,
+        le=3600,
+        description="Seconds that the thread that reads texts may work on one request. After that the request fails,"
+        " others are sent to other engines, and the stage reports that it is neither ready nor live. The longest texts"
+        " take 1.3 s of a core.",
+    )
     max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames in one message after the first.")
     constant_shape: bool = Field(
         False,

@@ -60,7 +60,7 @@ class SpokenText:
         lexicon = lexicons.get(speaker, lexicons[None])
         if self.front_end is None:
             return lexicon.respell(text)
-        return self.front_end.phonemize(text, lexicon)
+        return self.front_end.utterance(text, lexicon)
 
     def of_a_request(self) -> Read:
         """A converter for the segments of one request, which uses one version of the lexicons. Not thread-safe."""

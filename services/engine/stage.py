@@ -54,6 +54,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         on_failure=lambda error: server.fail(error),
         on_stall=lambda thread, stalled: server.set_stalled(thread, stalled),
         stall_s=settings.stall_seconds,
+        reading_stall_s=settings.reading_stall_seconds,
         background=metrics.background,
     )
     engine_metrics.active_slots.set_function(lambda: async_engine.thread.load()[0])

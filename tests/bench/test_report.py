@@ -70,15 +70,9 @@ def test_a_file_that_is_no_result_is_named(results: Path) -> None:
         report.read_results(results)
 
 
-def test_only_text_between_the_markers_is_replaced() -> None:
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    assert report.with_tables(page, "new") == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
-    with pytest.raises(ValueError, match="needs the lines"):
-        report.with_tables("no marks", "new")
-
-
-def test_the_page_has_its_markers_and_the_results_can_be_read() -> None:
-    assert report.with_tables(report.PAGE.read_text(), report.markdown(report.read_results(report.RESULTS)))
+def test_the_page_of_tables_is_made_of_the_kept_results() -> None:
+    made = report.page(report.read_results(report.RESULTS))
+    assert report.PAGE.read_text(encoding="utf-8") == made, "run `python -m bench.report --write`"
 
 
 def test_plots_are_drawn(results: Path, tmp_path: Path) -> None:

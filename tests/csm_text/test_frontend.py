@@ -50,6 +50,22 @@ def test_words_are_parted_by_boundaries_or_marks(front_end: FrontEnd, text: str,
 
 
 @pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("- Milk", "M IH1 L K ."),
+        ("Done ✅", "D AH1 N ."),
+        ("Milk.", "M IH1 L K ."),
+        ("Milk?", "M IH1 L K ?"),
+        ("Milk,", "M IH1 L K ,"),
+        ("Milk...", "M IH1 L K ..."),
+        ("🙂", "."),
+    ],
+)
+def test_an_utterance_ends_with_a_mark(front_end: FrontEnd, text: str, symbols: str) -> None:
+    assert front_end.utterance(text) == symbols
+
+
+@pytest.mark.parametrize(
     ("text", "word", "phones"),
     [
         ("the end", 0, "DH IY0"),

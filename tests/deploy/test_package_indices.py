@@ -85,8 +85,8 @@ def test_compose_hands_on_the_arguments_that_a_dockerfile_has(dockerfile: Path, 
         assert args == re.findall(r"^ARG (\w+_INDEX)=", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_deployment_page_explains_the_arguments(repository: Path) -> None:
-    page = (repository / "docs" / "deploy.md").read_text(encoding="utf-8")
+def test_the_page_of_images_explains_the_arguments(repository: Path) -> None:
+    page = (repository / "docs" / "images.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+_INDEX)` \|", page, re.MULTILINE) == ["PIP_INDEX", "TORCH_INDEX"]
 
 

@@ -69,7 +69,7 @@ async def test_stages_accept_the_gateway_s_certificate_and_refuse_callers_withou
         async with open_channel(f"dns:///localhost:{server.port}", tls.get().credentials) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 stub: Any = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
-                await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)
+                await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=60)
         codes.append(failed.value.code().name)
     await server.drain(0)
     assert codes == ["UNIMPLEMENTED", "UNAVAILABLE"]  # it serves nothing, but says so only to who gets in

@@ -79,7 +79,8 @@ class Deployment:
 @pytest.fixture(scope="session")
 def deployment(tool: ContainerTool) -> Iterator[Deployment]:
     """compose.yaml as it is, started once and ready."""
-    running = Deployment(tool, *free_ports(3))
+    with free_ports(3) as ports:  # a container tool may want them for itself
+        running = Deployment(tool, *ports)
     running.compose("down", "--volumes")
     try:
         began = time.monotonic()

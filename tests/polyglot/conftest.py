@@ -99,12 +99,12 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @contextmanager
 def real_stage(name: str, *arguments: str) -> Iterator[Server]:
-    port, health_port = free_ports(2)
-    ports = [f"--port={port}", f"--health-port={health_port}", "--metrics-port=-1", "--host=127.0.0.1"]
-    with running(["-m", f"services.{name}", *ports, *arguments]) as process:
-        server = Server(process, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
-        wait_until_ready(name, server)
-        yield server
+    with free_ports(2) as (port, health_port):
+        ports = [f"--port={port}", f"--health-port={health_port}", "--metrics-port=-1", "--host=127.0.0.1"]
+        with running(["-m", f"services.{name}", *ports, *arguments]) as process:
+            server = Server(process, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
+            wait_until_ready(name, server)
+            yield server
 
 
 @contextmanager

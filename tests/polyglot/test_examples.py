@@ -100,12 +100,13 @@ async def test_speech_of_a_text_begins_before_its_end(commands: Commands) -> Non
 @contextmanager
 def backend(command: list[str], target: str) -> Iterator[str]:
     """A Go backend that starts; its address."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    with subprocess.Popen([*command, target, address]) as process:
-        try:
-            yield f"http://{address}/speak"
-        finally:
-            process.kill()
+    with free_ports(1) as (port,):
+        address = f"127.0.0.1:{port}"
+        with subprocess.Popen([*command, target, address]) as process:
+            try:
+                yield f"http://{address}/speak"
+            finally:
+                process.kill()
 
 
 async def get(client: httpx.AsyncClient, address: str, text: str) -> httpx.Response:

@@ -80,7 +80,7 @@ async def decode(
     samples, complete, position = b"", None, 0
     async for response in stub.StreamDecode(iter(requests)):
         assert complete is None
-        if response.WhichOneof("event") == "started":
+        if response.WhichOneof("event") in ("started", "progress"):
             continue
         if response.WhichOneof("event") == "complete":
             complete = response.complete

@@ -23,8 +23,14 @@ def generate_request(frames: int = 6, **changes: Any) -> engine_pb2.GenerateRequ
     return engine_pb2.GenerateRequest(**(values | changes))
 
 
+def long_request() -> engine_pb2.GenerateRequest:
+    """A request that a stage which holds live streams back, as that of tests/services/engine, takes 40 s for."""
+    return generate_request(500, live=True)
+
+
 async def collect(stub: Stub, request: engine_pb2.GenerateRequest) -> list[engine_pb2.GenerateResponse]:
-    return [response async for response in stub.Generate(request)]
+    """All responses but `progress`, which a busy stage may send at any place."""
+    return [response async for response in stub.Generate(request) if not response.HasField("progress")]
 
 
 def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:

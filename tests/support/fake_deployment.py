@@ -6,9 +6,10 @@ All of them are real servers that speak the real protos on free ports.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -23,12 +24,14 @@ from services.common.telemetry.tracing import open_tracer
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 
 _ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
     "engine": engine_pb2_grpc.add_EngineServiceServicer_to_server,
     "codec": codec_pb2_grpc.add_CodecServiceServicer_to_server,
 }
+_ANY_PORTS = repeat(0)
 
 
 @dataclass
@@ -75,30 +78,33 @@ async def fake_deployment(
     replica_count: of the engine and of the codec. used_bytes: the gateway's view of its own memory, or why it has none.
     """
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
-    engines = [FakeEngine() for _ in range(replica_count)]
-    codecs = [codec() for _ in range(replica_count)]
-    engine_servers = [await serve_stand_in("engine", engine, traces) for engine in engines]
-    codec_servers = [await serve_stand_in("codec", each, traces) for each in codecs]
-    settings: dict[str, Any] = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "health_port": 0,
-        "metrics_port": -1,
-        **stage_targets(engine_servers, codec_servers),
-        "drain_seconds": 0.0,
-        "failover_wait_seconds": 0.5,
-        "stage_silence_seconds": 60.0,  # fakes report no progress, and tests run on busy machines
-        "code_sealing": "open",
-        "max_full_replicas": 0,  # the gateway asks one replica only before it refuses
-        "voices_database": "",
-    }
-    gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)
-    try:
-        yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
-    finally:
-        await gateway.stop()
-        for server in (*codec_servers, *engine_servers):
-            await server.drain(0)
+    # No other test's server gets the port of a stage that ends while the gateway still looks for it.
+    with free_ports(4 * replica_count) as ports:
+        free = iter(ports)
+        engines = [FakeEngine() for _ in range(replica_count)]
+        codecs = [codec() for _ in range(replica_count)]
+        engine_servers = [await serve_stand_in("engine", engine, traces, free) for engine in engines]
+        codec_servers = [await serve_stand_in("codec", each, traces, free) for each in codecs]
+        settings: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "health_port": 0,
+            "metrics_port": -1,
+            **stage_targets(engine_servers, codec_servers),
+            "drain_seconds": 0.0,
+            "failover_wait_seconds": 0.5,
+            "stage_silence_seconds": 60.0,  # fakes report no progress, and tests run on busy machines
+            "code_sealing": "open",
+            "max_full_replicas": 0,  # the gateway asks one replica only before it refuses
+            "voices_database": "",
+        }
+        gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)
+        try:
+            yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
+        finally:
+            await gateway.stop()
+            for server in (*codec_servers, *engine_servers):
+                await server.drain(0)
 
 
 def target_of(ports: list[int]) -> str:
@@ -126,9 +132,11 @@ def stage_targets(engines: Sequence[Listens], codecs: Sequence[Listens]) -> dict
     }
 
 
-async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({})) -> StageServer:
-    """Serves a fake on free ports, and reports it as ready. stage: "engine" or "codec"."""
-    settings = StageSettings(host="127.0.0.1", **traces)
+async def serve_stand_in(
+    stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({}), ports: Iterator[int] = _ANY_PORTS
+) -> StageServer:
+    """Serves a fake and reports it as ready. stage: "engine" or "codec"; ports: of the API and of its health, next."""
+    settings = StageSettings(host="127.0.0.1", port=next(ports), health_port=next(ports), **traces)
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
     server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
     await server.start()

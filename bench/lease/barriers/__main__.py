@@ -1,10 +1,12 @@
-"""Part of a lease: the two programs that decide about one kernel for the depth decoder (docs/depth-decoder-kernel.md).
+"""Part of a lease: the two programs that decide about one kernel for the depth decoder.
 
     python3 -m bench.lease.barriers
 
+docs/decisions/depth-decoder-kernel.md says what they decide.
+
 First the barriers of a frame in one cooperative launch, alone and in a captured graph. Then as many rounds as a frame
-has passes, which read 227 MB each in parts: without barriers, with one behind each part, and with each program's next
-part asked for ahead. A pass has 226 MB of weights. `sizes.py` takes the numbers from the kernel. A barrier looks a
+has passes, which read 227 MB each in parts: without barriers, with one after each part, and with each program's next
+part prefetched. A pass has 226 MB of weights. `sizes.py` takes the numbers from the kernel. A barrier looks a
 bounded number of times and then gives up: a launch that would hang ends, and its line says so in place of a time.
 """
 

@@ -92,7 +92,7 @@ class Voice:
 
     def _spoken(self, segment: Segment) -> Segment:
         """The segment with its text as the model reads it."""
-        return replace(segment, text=self._front_end.phonemize(segment.text)) if self._front_end else segment
+        return replace(segment, text=self._front_end.utterance(segment.text)) if self._front_end else segment
 
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Pcm:

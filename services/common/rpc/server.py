@@ -39,9 +39,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ChannelOption = tuple[str, int]
 
 KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
-    # Clients may ping often, to notice a dead peer early: gateways do every second, the Python client
-    # every other second, Node clients every 10 s. gRPC's
-    # default closes the connection for that.
+    # Clients may ping often, to notice a dead peer early: gateways do every second, the Python and Node clients every
+    # other second. gRPC's default closes the connection for that.
     ("grpc.http2.min_ping_interval_without_data_ms", 300),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),

@@ -12,7 +12,7 @@ MAX_UNARY_AUDIO_BYTES = 3_840_000
 def unary_seconds(bytes_per_second: int, max_stream_seconds: float) -> float:
     """Longest audio of Synthesize, in seconds: 80 for PCM at 24 kHz, 40 at 48 kHz.
 
-    mu-law, A-law, Opus and MP3 may be as long as a stream.
+    By default mu-law and A-law at up to 12 kHz, Opus, and MP3 at up to 24 kHz may be as long as a stream.
     """
     return min(MAX_UNARY_AUDIO_BYTES / bytes_per_second, max_stream_seconds)
 

@@ -57,21 +57,21 @@ async def answer(ask: Any, key: tuple[tuple[str, str]]) -> bytes:
 
 async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() -> None:
     """By the age of connections."""
-    (port,) = free_ports(1)
-    async with AsyncExitStack() as stack:
-        for address in ADDRESSES:
-            await stack.enter_async_context(serving(address, port))
-        names = stack.enter_context(name_server([]))
-        for policy in (ROUND_ROBIN, BY_CONVERSATION):
-            names.addresses = ADDRESSES[:2]
-            async with open_channel(names.target(port), policy=policy) as channel:
-                ask = channel.unary_unary("/test.Replica/Ask", None, None)
+    with free_ports(1) as (port,):
+        async with AsyncExitStack() as stack:
+            for address in ADDRESSES:
+                await stack.enter_async_context(serving(address, port))
+            names = stack.enter_context(name_server([]))
+            for policy in (ROUND_ROBIN, BY_CONVERSATION):
+                names.addresses = ADDRESSES[:2]
+                async with open_channel(names.target(port), policy=policy) as channel:
+                    ask = channel.unary_unary("/test.Replica/Ask", None, None)
 
-                assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
-                names.addresses = ADDRESSES
-                async with asyncio.timeout(30):
-                    while await found(ask) != {address.encode() for address in ADDRESSES}:
-                        await asyncio.sleep(0.1)
+                    assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
+                    names.addresses = ADDRESSES
+                    async with asyncio.timeout(30):
+                        while await found(ask) != {address.encode() for address in ADDRESSES}:
+                            await asyncio.sleep(0.1)
 
 
 async def test_turns_build_on_each_other_and_alternate_between_gateways() -> None:

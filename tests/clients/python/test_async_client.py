@@ -13,6 +13,7 @@ from csm_client import AsyncClient, Turn
 
 from csm_bundle.errors import EngineBusyError
 from services.gateway.stages.conversations import conversation_key
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
 from tests.support.text_streams import fake_answer
@@ -122,16 +123,22 @@ async def test_server_lost_in_the_middle_is_incomplete_audio(deployment: FakeDep
     assert cause.reason == "ENGINE_LOST"
 
 
-@pytest.mark.parametrize(
-    ("pause_at", "error"), [(0, csm_client.DeadlineExceededError), (5, csm_client.IncompleteAudioError)]
-)
-async def test_a_passed_deadline_has_a_typed_error_with_a_message(
-    deployment: FakeDeployment, pause_at: int, error: type[csm_client.CsmClientError]
-) -> None:
-    deployment.engine.script.pause_at = pause_at
+async def test_a_deadline_passed_before_the_first_audio_has_a_typed_error_with_a_message(deployment: FakeDeployment) -> None:
+    deployment.engine.script.pause_at = 0
     async with csm_client.AsyncClient(deployment.target, timeout_s=2) as client:
-        with pytest.raises(error, match="deadline.*; set a longer one"):
+        with pytest.raises(csm_client.DeadlineExceededError, match="deadline.*; set a longer one"):
             await client.stream_synthesize("Hello.").read_all()
+
+
+async def test_a_deadline_after_the_first_audio_is_incomplete_audio_and_told_in_a_sentence(
+    deployment: FakeDeployment, clock: Clock
+) -> None:
+    deployment.engine.script.pause_at = 5
+    timeout_s = 50.0  # less than the limit of silent stages
+    async with csm_client.AsyncClient(deployment.target, timeout_s=timeout_s) as client:
+        with pytest.raises(csm_client.IncompleteAudioError, match="deadline.*; set a longer one"):
+            async for _ in client.stream_synthesize("Hello."):
+                clock.put_forward(timeout_s)
 
 
 async def test_leaving_the_stream_cancels_it(deployment: FakeDeployment, client: AsyncClient) -> None:

@@ -20,7 +20,7 @@ from tests.support.network.tts_server import tts_server
 
 
 class EndlessList(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """Has another page of voices behind each, and takes a moment for it."""
+    """Has another page of voices behind each, and takes a moment for it. Of a language it has one page."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {}  # of the last call
@@ -28,7 +28,7 @@ class EndlessList(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         self.metadata = dict(context.invocation_metadata() or ())
         await asyncio.sleep(0.1)
-        return tts_pb2.ListVoicesResponse(next_page_token="another")
+        return tts_pb2.ListVoicesResponse(next_page_token="" if request.language_code else "another")
 
 
 @pytest.fixture
@@ -41,10 +41,17 @@ async def endless() -> AsyncIterator[tuple[EndlessList, str]]:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
 async def test_one_deadline_covers_all_pages_of_voices(endless: tuple[EndlessList, str], kind: Any) -> None:
-    service, target = endless
-    client = kind(target, timeout_s=0.5, metadata=(("x-who", "ada"),))
+    client = kind(endless[1], timeout_s=0.5)
     with pytest.raises(DeadlineExceededError):
         await (client.list_voices() if kind is AsyncClient else asyncio.to_thread(client.list_voices))
+    await asyncio.gather(*filter(None, [client.close()]))
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+async def test_the_list_of_voices_is_asked_for_with_the_metadata(endless: tuple[EndlessList, str], kind: Any) -> None:
+    service, target = endless
+    client = kind(target, timeout_s=60, metadata=(("x-who", "ada"),))
+    await (client.list_voices("en") if kind is AsyncClient else asyncio.to_thread(client.list_voices, "en"))
     assert service.metadata["x-who"] == "ada"
     await asyncio.gather(*filter(None, [client.close()]))
 

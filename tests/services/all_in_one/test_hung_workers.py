@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.codec.stage import CodecStage
 from services.common.rpc.server import LIVENESS
 from services.engine.stage import EngineStage
-from tests.services.all_in_one.test_survival import Deployment, collect, request, two_of_each
+from tests.services.all_in_one.test_survival import Deployment, collect, hold, request, two_of_each
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -68,8 +68,10 @@ async def test_a_hung_worker_costs_its_stream_no_sample_and_is_not_live(bundle: 
 
         async def begin() -> None:
             await hang.begin(busy_one(deployment, kind))
+            goes_on.set()
 
         try:
+            goes_on = hold(deployment.engines, 8)
             async with asyncio.timeout(60):
                 assert await collect(deployment.stub.StreamSynthesize(request()), {1: begin}) == undisturbed
                 assert hang.stage is not None

@@ -65,7 +65,7 @@ def running(voiced_bundle: Path, keyring: Path, tmp_path_factory: pytest.TempPat
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     starting = start(stack, voiced_bundle, keyring, tmp_path_factory.mktemp("kept"))
-    engine, port = asyncio.run_coroutine_threadsafe(starting, loop).result(110)
+    engine, port = asyncio.run_coroutine_threadsafe(starting, loop).result()  # bounded by the test's own limit
     with Client(f"127.0.0.1:{port}", timeout_s=100) as client:
         yield Running(engine, client)
     asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(60)

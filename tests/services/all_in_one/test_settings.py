@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,3 +72,12 @@ def test_the_engine_takes_the_lexicon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_ENGINE_LEXICON", "engine.tsv")
     assert AllInOneSettings(bundle="unused").engine().lexicon == Path("engine.tsv")
     assert AllInOneSettings(bundle="unused", lexicon=Path("mine.tsv")).engine().lexicon == Path("mine.tsv")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has this device")
+def test_a_full_disk_behind_standard_output_is_no_reason_not_to_serve() -> None:
+    program = "from services.all_in_one.usage import show; show('Ready.')"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == "standard output cannot be written: [Errno 28] No space left on device\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from csm_engine.loop.engine import Output
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from services.engine.settings import EngineSettings
@@ -74,16 +76,38 @@ def request(speed: float = 0.0) -> tts_pb2.StreamSynthesizeRequest:
     return asked
 
 
-async def collect(call: Any, after_chunks: dict[int, Callable[..., Any]]) -> tuple[bytes, bytes]:
-    """(samples, codes). after_chunks: what to await after the audio message with that number."""
-    samples, count, summary = bytearray(), 0, None
+def hold(engines: Iterable[EngineStage], num_frames: int) -> threading.Event:
+    """Lets the engines make that many frames in all, and more once the event is set. Otherwise they, and the codecs
+    too, could have made all that a stream still needs before its caller has read anything.
+    """
+    goes_on, num_made = threading.Event(), 0
+
+    def held(step: Callable[[], list[Output]]) -> Callable[[], list[Output]]:
+        def step_unless_held() -> list[Output]:
+            nonlocal num_made
+            if num_made >= num_frames and not goes_on.wait(0.002):
+                return []
+            outputs = step()
+            num_made += sum(output.frame is not None for output in outputs)
+            return outputs
+
+        return step_unless_held
+
+    for stage in engines:
+        engine: Any = stage.async_engine.thread._engine
+        engine.step = held(engine.step)
+    return goes_on
+
+
+async def collect(call: Any, after_frames: dict[int, Callable[..., Any]]) -> tuple[bytes, bytes]:
+    """(samples, codes). after_frames: what to await once the audio of that many frames has come."""
+    samples, summary = bytearray(), None
     while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         if message.WhichOneof("event") == "audio_chunk":
             assert message.audio_chunk.sample_offset == len(samples) // 2
             samples += message.audio_chunk.audio_content
-            count += 1
-            if count in after_chunks:
-                await after_chunks[count]()
+            for num_frames in [count for count in after_frames if len(samples) >= 2 * 1920 * count]:
+                await after_frames.pop(num_frames)()
         summary = message.summary
     assert summary is not None
     return bytes(samples), summary.codes.codes
@@ -98,13 +122,16 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
     async def kill_engine() -> None:
         busy = next(stage for stage in deployment.engines if sum(stage.async_engine.thread.load()))
         await busy.server.drain(0)
+        first.set()
 
     async def kill_codec() -> None:
         busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
         await busy.server.drain(0)
+        second.set()
 
+    first, second = (hold(deployment.engines, num_frames) for num_frames in (8, 24))
     call = deployment.stub.StreamSynthesize(request(speed))
-    disturbed = await asyncio.wait_for(collect(call, {1: kill_engine, 4: kill_codec}), 60)
+    disturbed = await asyncio.wait_for(collect(call, {1: kill_engine, 8: kill_codec}), 60)
     assert len(undisturbed[0]) == 2 * round(SECONDS * 24_000)
     assert disturbed[1] == undisturbed[1]
     assert disturbed[0] == undisturbed[0]
@@ -136,6 +163,7 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
                     busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
                     survivors.extend((stage, frames_of(stage)) for stage in deployment.codecs if stage is not busy)
                     await busy.server.drain(0)
+                    goes_on.set()
                     killed = True
             return samples, offsets
 
@@ -143,6 +171,9 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
             return int(stage.server.metrics.registry.get_sample_value("codec_frames_total") or 0)
 
         undisturbed = await collect(0)
+        goes_on = hold(
+            deployment.engines, undisturbed[1][2] // 1920 + 3
+        )  # in the third sentence, which has no checkpoint
         disturbed = await collect(3)
         assert disturbed == undisturbed
         ((survivor, before),) = survivors

@@ -26,7 +26,7 @@ from tests.support.codec_stage import (
     running_codec,
     stream_of,
 )
-from tests.support.waits import eventually, settle
+from tests.support.waits import eventually, read_event, settle
 
 
 async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(
@@ -82,8 +82,8 @@ async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
 async def test_a_stopping_stage_ends_its_streams_with_a_status(stub: Any, stage: CodecStage) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
-    assert (await call.read()).HasField("started")
-    reading = asyncio.ensure_future(call.read())
+    assert (await read_event(call)).HasField("started")
+    reading = asyncio.ensure_future(read_event(call))
     await stage.async_codec.stop()
     status = await refusal(reading)
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
@@ -271,10 +271,10 @@ async def test_a_refused_stream_reports_the_load_and_waits_for_no_frames(
     async with running_codec(settings, slots=1, max_waiting_streams=0) as (_, stub):
         first = stub.StreamDecode()
         await first.write(AWAITS)
-        assert (await first.read()).HasField("started")
+        assert (await read_event(first)).HasField("started")
         second = stub.StreamDecode()
         await second.write(AWAITS)
-        status = await refusal(second.read())
+        status = await refusal(read_event(second))
         first.cancel()
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert loads == [(1, 1)]
@@ -284,7 +284,7 @@ async def test_a_refused_stream_reports_the_load_and_waits_for_no_frames(
 async def test_a_failure_after_the_start_lingers_for_frames_in_flight(stub: Any, waits_at_end: list[bool]) -> None:
     call = stub.StreamDecode()
     await call.write(AWAITS)
-    assert (await call.read()).HasField("started")
+    assert (await read_event(call)).HasField("started")
     await call.write(frames_message(np.full((1, 4), 64)))
-    assert (await refusal(call.read())).code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await refusal(read_event(call))).code is grpc.StatusCode.INVALID_ARGUMENT
     assert waits_at_end == [False]

@@ -21,7 +21,7 @@ async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
     handle = await stage.async_codec.open("")
     total = 2 * MAX_AHEAD_FRAMES
     pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
-    await eventually(lambda: handle.stream.num_frames >= MAX_AHEAD_FRAMES, 30)
+    await eventually(lambda: handle.stream.num_frames >= MAX_AHEAD_FRAMES)
     await asyncio.sleep(0.1)
     assert handle.stream.num_frames == MAX_AHEAD_FRAMES and not pushing.done()
     decoded = 0
@@ -50,13 +50,13 @@ async def test_an_opening_cancelled_halfway_admits_the_next_stream(
 
     def slow_open(*asked: Any) -> Any:
         sitting_down.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return opened(*asked)
 
     first = await stage.async_codec.open("")
     monkeypatch.setattr(codec, "open", slow_open)
     second = asyncio.ensure_future(stage.async_codec.open(""))
-    await asyncio.to_thread(sitting_down.wait, 10)
+    await asyncio.to_thread(sitting_down.wait, 60)
     third = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.sleep(0)
     second.cancel()

@@ -22,6 +22,7 @@ from tests.support.codec_stage import (
     running_codec,
     stream_of,
 )
+from tests.support.waits import read_event
 
 
 async def test_chunking_and_concurrent_streams_do_not_change_the_audio(stub: Any) -> None:
@@ -38,19 +39,19 @@ async def test_first_audio_comes_with_the_first_frame_unless_look_ahead_delays_i
 ) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
-    assert (await call.read()).HasField("started")
+    assert (await read_event(call)).HasField("started")
     await call.write(frames_message(random_codes(1), 0))
-    first = await call.read()
+    first = await read_event(call)
     assert 1920 - first.audio.sample_count <= 2 * 256  # two hops
     call.cancel()
 
     async with running_codec(settings, watermark_first_look_ahead=6) as (_, patient):
         call = patient.StreamDecode()
         await call.write(config_message())
-        assert (await call.read()).HasField("started")
+        assert (await read_event(call)).HasField("started")
         for index in range(2):
             await call.write(frames_message(random_codes(1), index))
-        first = await call.read()
+        first = await read_event(call)
         assert 2 * 1920 - first.audio.sample_count > 6 * 256
         call.cancel()
 
@@ -58,10 +59,10 @@ async def test_first_audio_comes_with_the_first_frame_unless_look_ahead_delays_i
 async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
-    assert (await call.read()).HasField("started")
+    assert (await read_event(call)).HasField("started")
     for index in range(10):
         await call.write(frames_message(random_codes(1), index))
-    first = await call.read()
+    first = await read_event(call)
     assert first.audio.sample_count > 0
     await call.done_writing()
     last = first

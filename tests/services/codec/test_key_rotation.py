@@ -14,6 +14,7 @@ from csm.codec.v1 import codec_pb2
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage
 from tests.support.codec_stage import config_message, decode, frames_message, random_codes, refusal, stream_of
+from tests.support.waits import read_event
 
 OLD, NEW, NEWER = "0102030405", "fe01fe01fe", "1122334455"
 
@@ -44,7 +45,7 @@ async def test_a_new_active_key_marks_new_clips_only(stage: CodecStage, stub: An
     codes = random_codes(4)
     call = stub.StreamDecode()
     await call.write(config_message(watermark_key_id="new"))
-    assert (await call.read()).WhichOneof("event") == "started"
+    assert (await read_event(call)).WhichOneof("event") == "started"
     _, state = await key_of(stub, watermark_key_id="new")
     expected, _ = await decode(stub, stream_of(codes, [4], watermark_key_id="new"))
 

@@ -54,7 +54,7 @@ async def test_wrong_requests_name_the_field_and_free_the_slot(
 
 async def test_a_call_without_a_config_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servicer, "CONFIG_SECONDS", 0.1)
-    status = await refusal(asyncio.wait_for(stub.StreamDecode().read(), 10))
+    status = await refusal(asyncio.wait_for(stub.StreamDecode().read(), 60))
     assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "CONFIG_STALLED")
 
 

@@ -13,7 +13,9 @@ from csm.codec.v1 import codec_pb2
 from services.codec.recordings import sample_stream
 from services.codec.settings import CodecSettings
 from services.common.rpc.lingering import IncomingMessages
+from tests.support.clock import Clock
 from tests.support.codec_stage import F32, S16, recording_messages, refusal, running_codec
+from tests.support.waits import eventually
 
 METHODS = ["StreamEncode", "StreamDetectWatermark"]
 NOISE = np.random.default_rng(0).integers(-9000, 9000, 24000).astype("<i2")
@@ -126,7 +128,7 @@ async def test_a_sender_of_no_or_few_samples_is_ended(stub: Any, monkeypatch: py
         call = await opened(stub, method)
         message = getattr(codec_pb2, f"{method}Request")
         await call.write(message(samples=bytes(first)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not refused.is_set():  # a write at the end of the call loses the status: see lingering.py
                 await call.write(message(samples=bytes(size)))
                 await asyncio.sleep(0.1)
@@ -134,12 +136,19 @@ async def test_a_sender_of_no_or_few_samples_is_ended(stub: Any, monkeypatch: py
         assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED")
 
 
-async def test_a_slow_sender_is_waited_for(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
+async def test_a_slow_sender_is_waited_for(stub: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    received, count = list[float](), sample_stream._Patience.received
+
+    def recorded(patience: sample_stream._Patience, seconds: float) -> None:
+        received.append(seconds)
+        count(patience, seconds)
+
+    monkeypatch.setattr(sample_stream._Patience, "received", recorded)
     call = await opened(stub)
-    for _ in range(10):  # ten times slower than it lasts
-        await call.write(codec_pb2.StreamEncodeRequest(samples=bytes(4 * 240)))
-        await asyncio.sleep(0.1)
+    for number in range(1, 11):  # eighty times slower than it lasts
+        await call.write(codec_pb2.StreamEncodeRequest(samples=bytes(4 * 6000)))
+        await eventually(lambda number=number: len(received) == number)  # type: ignore[misc]
+        clock.put_forward(20.0)
     await call.done_writing()
     assert (await call.read()).WhichOneof("event") == "complete"
 

@@ -61,7 +61,7 @@ def settings(bundle: Path) -> EngineSettings:
 
 @pytest.fixture
 async def stage(settings: EngineSettings) -> AsyncIterator[EngineStage]:
-    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0}))
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_playout_lead_seconds": 1.0}))
     yield stage
     await stage.stop()
 

@@ -17,7 +17,16 @@ from csm_engine.model.tokenizer import TextTokenizer
 from services.common.rpc import status
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
-from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
+from tests.support.engine_stage import (
+    Stub,
+    codes_of,
+    collect,
+    generate_request,
+    long_request,
+    wait_for_load,
+    wait_until_idle,
+)
+from tests.support.waits import read_event
 
 
 async def test_stream_is_started_frames_complete(stub: Stub) -> None:
@@ -71,7 +80,7 @@ async def test_no_stream_waits_while_the_text_of_another_is_tokenized(
 
 
 async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]  # two run, one waits
+    calls = [stub.Generate(long_request()) for _ in range(3)]  # two run, one waits
     await wait_for_load(stage, 2, 1)
     for call in calls:
         call.cancel()
@@ -90,7 +99,7 @@ async def test_gauges_are_right_after_cancelled_calls(
         time.sleep(0.002)
         return []
 
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]  # two run, one waits
+    calls = [stub.Generate(long_request()) for _ in range(3)]  # two run, one waits
     await wait_for_load(stage, 2, 1)
     monkeypatch.setattr(stage.async_engine.thread._engine, "step", step_of_a_long_prompt)
     await asyncio.sleep(0.05)
@@ -103,7 +112,7 @@ async def test_gauges_are_right_after_cancelled_calls(
 
 async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        async for _ in stub.Generate(generate_request(500), timeout=0.05):
+        async for _ in stub.Generate(long_request(), timeout=0.05):
             pass
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await wait_until_idle(stage)
@@ -111,7 +120,7 @@ async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
 
 async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}")
-    call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(500))
+    call = engine_pb2_grpc.EngineServiceStub(channel).Generate(long_request())
     await call.read()
     await channel.close(None)
     await wait_until_idle(stage)
@@ -171,7 +180,7 @@ async def test_only_live_streams_are_paced(settings: EngineSettings) -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
             stub: Stub = engine_pb2_grpc.EngineServiceStub(channel)
             live = stub.Generate(generate_request(400, live=True, max_batch_frame_count=2))
-            assert (await live.read()).HasField("started")
+            assert (await read_event(live)).HasField("started")
             other = await collect(stub, generate_request(400, max_batch_frame_count=2))
             assert len(codes_of(other)) == 400
             assert not live.done()  # though it began first: 400 frames of 80 ms without the lead take 31 s

@@ -15,12 +15,23 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence
+from csm_engine.types import GenerationRequest
 from services.common.rpc import status
+from services.engine.reading_order import ReadingOrder
+from services.engine.servicer import _PROGRESS_S
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from tests.services.engine.test_engine_service import WRONG
-from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
-from tests.support.waits import eventually
+from tests.support.engine_stage import (
+    Stub,
+    codes_of,
+    collect,
+    generate_request,
+    long_request,
+    wait_for_load,
+    wait_until_idle,
+)
+from tests.support.waits import eventually, read_event
 
 UNBLOCKED = "Quick."  # the text that a BlockedTokenizer does not block
 
@@ -36,7 +47,7 @@ class BlockedTokenizer:
     def encode(self, tokenizer: TextTokenizer, speaker: int, text: str) -> list[int]:
         self.started.append(text)
         if text != UNBLOCKED:
-            self.may_go_on.wait(10)
+            self.may_go_on.wait(60)
         return self._encode(tokenizer, speaker, text)
 
 
@@ -48,10 +59,23 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockedTokenizer]:
     blocked.may_go_on.set()
 
 
+@pytest.fixture
+def came(monkeypatch: pytest.MonkeyPatch) -> list[GenerationRequest]:
+    """The requests that have come for their turn to be read."""
+    acquire, requests = ReadingOrder.acquire, list[GenerationRequest]()
+
+    async def recorded(order: ReadingOrder, request: GenerationRequest) -> None:
+        requests.append(request)
+        await acquire(order, request)
+
+    monkeypatch.setattr(ReadingOrder, "acquire", recorded)
+    return requests
+
+
 async def test_full_engine_is_unavailable_with_retry_info(
     stage: EngineStage, stub: Stub, loads: list[tuple[int, int]]
 ) -> None:
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    calls = [stub.Generate(long_request()) for _ in range(3)]
     await wait_for_load(stage, 2, 1)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await collect(stub, generate_request())
@@ -71,12 +95,12 @@ async def test_a_queued_request_is_not_counted_twice(
     add, added = stage.async_engine.thread.add, list[tuple[Future[Sequence], Sequence]]()
 
     def add_and_report_later(*arguments: Any) -> Future[Sequence]:
-        sequence, report = add(*arguments).result(10), Future[Sequence]()
+        sequence, report = add(*arguments).result(60), Future[Sequence]()
         added.append((report, sequence))
         return report
 
     monkeypatch.setattr(stage.async_engine.thread, "add", add_and_report_later)
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    calls = [stub.Generate(long_request()) for _ in range(3)]
     await eventually(lambda: len(added) == 3)
     for report, sequence in added:
         report.set_result(sequence)
@@ -89,7 +113,7 @@ async def test_a_full_engine_reads_no_text(
     stage: EngineStage, stub: Stub, blocked: BlockedTokenizer, loads: list[tuple[int, int]]
 ) -> None:
     blocked.may_go_on.set()
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    calls = [stub.Generate(long_request()) for _ in range(3)]
     await wait_for_load(stage, 2, 1)
     blocked.started.clear()
     too_long = [engine_pb2.Segment(text="x" * 600)]
@@ -108,7 +132,7 @@ async def test_texts_that_are_being_read_have_places_of_the_queue(
     async with _serving_blocked(settings, blocked, max_waiting=4) as stub:
         # One more than the two slots and the four places of the queue.
         calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}
-        (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        (refused,), others = await asyncio.wait(calls, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
             refused.result()
         with_listener = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
@@ -121,26 +145,30 @@ async def test_texts_that_are_being_read_have_places_of_the_queue(
 
 
 async def test_a_call_whose_text_is_being_read_keeps_its_place_when_listeners_overtake_it(
-    settings: EngineSettings, blocked: BlockedTokenizer
+    settings: EngineSettings, blocked: BlockedTokenizer, came: list[GenerationRequest]
 ) -> None:
     unblocked = [engine_pb2.Segment(text=UNBLOCKED)]
-    async with _serving(settings, max_playout_lead_seconds=1.0) as stub:  # so that live calls keep their slots for long
+    # Live calls keep their slots for long.
+    async with _serving_blocked(settings, blocked, max_playout_lead_seconds=1.0) as stub:
         running = [stub.Generate(generate_request(400, segments=unblocked, live=True)) for _ in range(2)]
         for call in running:
-            assert (await call.read()).HasField("started")
-        blocked.started.clear()
-        accepted = asyncio.create_task(collect(stub, generate_request()))
-        await eventually(lambda: bool(blocked.started))
-        with_listener = stub.Generate(generate_request(segments=unblocked, has_listener=True))
-        while (load := await stub.GetLoad(engine_pb2.GetLoadRequest())).waiting_sequence_count < 1:
-            await asyncio.sleep(0.01)
-        assert load.running_sequence_count == 2, "so the call with a listener waits, in the only place of the queue"
+            assert (await read_event(call)).HasField("started")
+        came.clear()
+        calls = list[asyncio.Task[Any]]()
+        for text, has_listener in (("heard", True), ("accepted", False), ("heard later", True)):
+            calls.append(asyncio.create_task(collect(stub, _of_text(text, has_listener=has_listener))))
+            await eventually(lambda: len(came) == len(calls))
+        await eventually(lambda: blocked.started[2:] == ["heard"])
         blocked.may_go_on.set()
-        while not accepted.done() and load.waiting_sequence_count < 2:
-            load = await stub.GetLoad(engine_pb2.GetLoadRequest())
+        while (load := await stub.GetLoad(engine_pb2.GetLoadRequest())).waiting_sequence_count < 3:
+            assert not any(call.done() for call in calls)
+        assert load.running_sequence_count == 2, (
+            "so they wait, and the queue has one place for calls without a listener"
+        )
+        assert blocked.started[2:] == ["heard", "heard later", "accepted"]
         for call in running:
             call.cancel()
-        assert len(codes_of([response async for response in with_listener])) == len(codes_of(await accepted)) == 6
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*calls)] == [6] * 3
 
 
 async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
@@ -160,15 +188,15 @@ async def test_the_text_of_a_cancelled_call_counts_until_it_has_been_read(
 
 
 async def test_a_short_text_is_read_before_long_ones_that_came_first(
-    settings: EngineSettings, blocked: BlockedTokenizer
+    settings: EngineSettings, blocked: BlockedTokenizer, came: list[GenerationRequest]
 ) -> None:
+    calls = list[asyncio.Task[Any]]()
     async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
-        calls = [asyncio.create_task(collect(stub, _of_text("a first one")))]
+        came.clear()
+        for text in ("a first one", *(f"{index} " + "long " * 20 for index in range(3)), "short"):
+            calls.append(asyncio.create_task(collect(stub, _of_text(text))))
+            await eventually(lambda: len(came) == len(calls))
         await eventually(lambda: bool(blocked.started))
-        calls += [asyncio.create_task(collect(stub, _of_text(f"{index} " + "long " * 20))) for index in range(3)]
-        await asyncio.sleep(0.2)
-        calls.append(asyncio.create_task(collect(stub, _of_text("short"))))
-        await asyncio.sleep(0.2)
         blocked.may_go_on.set()
         assert [len(codes_of(responses)) for responses in await asyncio.gather(*calls)] == [6] * 5
         assert [text.split()[0] for text in blocked.started] == ["a", "short", "0", "1", "2"]
@@ -181,7 +209,8 @@ async def test_calls_report_progress_while_their_texts_wait_to_be_read(
     async with _serving_blocked(settings, blocked, max_waiting=8) as stub:
         calls = [stub.Generate(generate_request()) for _ in range(3)]
         for call in calls:
-            assert (await asyncio.wait_for(call.read(), 2.5)).HasField("progress")
+            assert (await call.read()).HasField("progress")
+        assert _PROGRESS_S < 3
         assert len(blocked.started) == 1
         calls.pop().cancel()
         blocked.may_go_on.set()
@@ -205,9 +234,10 @@ async def test_calls_whose_texts_wait_end_when_the_engine_fails(
         waiting = [asyncio.create_task(_refusal(stub)) for _ in range(3)]
         await eventually(lambda: len(stage.async_engine._pending[False]) == 3 and bool(blocked.started))
         stage.async_engine.thread.worker.submit(_lose_the_device)
-        ended, being_read = await asyncio.wait(waiting, timeout=2)
+        await eventually(lambda: sum(task.done() for task in waiting) == 2)
+        ended, being_read = ([task for task in waiting if task.done() is done] for done in (True, False))
         assert [task.result().code for task in ended] == [grpc.StatusCode.UNAVAILABLE] * 2
-        assert (await asyncio.wait_for(_refusal(stub), 2)).code is grpc.StatusCode.UNAVAILABLE
+        assert (await _refusal(stub)).code is grpc.StatusCode.UNAVAILABLE
         assert len(blocked.started) == 1
         blocked.may_go_on.set()  # a thread cannot be cancelled
         assert (await being_read.pop()).code is grpc.StatusCode.UNAVAILABLE
@@ -221,7 +251,7 @@ def _lose_the_device() -> None:
 async def test_a_wrong_field_is_named_although_the_engine_is_full(settings: EngineSettings) -> None:
     async with _serving(settings, max_waiting=0, slots=1, max_playout_lead_seconds=1.0) as stub:
         running = stub.Generate(generate_request(400, live=True))
-        assert (await running.read()).HasField("started")
+        assert (await read_event(running)).HasField("started")
         assert (await _refusal(stub)).reason == "QUEUE_FULL"
         for field, wrong in WRONG.items():
             if field != "segments[0].text":  # its length in tokens is not known before it has been read
@@ -230,8 +260,8 @@ async def test_a_wrong_field_is_named_although_the_engine_is_full(settings: Engi
         running.cancel()
 
 
-def _of_text(text: str) -> engine_pb2.GenerateRequest:
-    return generate_request(segments=[engine_pb2.Segment(text=text)])
+def _of_text(text: str, **changes: Any) -> engine_pb2.GenerateRequest:
+    return generate_request(segments=[engine_pb2.Segment(text=text)], **changes)
 
 
 async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:

@@ -24,6 +24,7 @@ from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.spoken_text import LexiconFileError, SpokenText
 from services.engine.stage import start_engine
+from tests.support.engine_stage import collect
 
 MakeBundle = Callable[..., Path]
 READ = FrontEnd.phonemize
@@ -80,8 +81,16 @@ async def generate(stub: Any, *texts: str, speaker: int = 1) -> tuple[engine_pb2
         sampling_params=engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
         max_frame_count=6,
     )
-    responses = [response async for response in stub.Generate(request)]
+    responses = await collect(stub, request)
     return responses[0].started, b"".join(r.frames.codes for r in responses if r.HasField("frames"))
+
+
+async def test_a_text_without_a_final_mark_is_read_like_one_with_a_full_stop(make_bundle: MakeBundle) -> None:
+    """The built-in voice omitted "Done" or went on speaking behind it."""
+    async with serving(make_bundle(text_frontend="english-phonemes-3")) as stub:
+        _, marked = await generate(stub, "Buy this.", "Done.")
+        _, unmarked = await generate(stub, "- Buy this", "Done ✅")
+    assert unmarked == marked
 
 
 async def test_without_a_front_end_the_codes_are_those_of_the_spelling(bundle: Path, make_bundle: MakeBundle) -> None:

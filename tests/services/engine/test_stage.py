@@ -22,8 +22,9 @@ from csm_engine.types import GenerationRequest, Segment
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
-from tests.support.engine_stage import Stub, collect, generate_request, wait_until_idle
+from tests.support.engine_stage import Stub, collect, generate_request, long_request, wait_until_idle
 from tests.support.tiny.csm import save_original
+from tests.support.waits import read_event
 
 
 async def test_the_weights_identity_includes_quantization(settings: EngineSettings) -> None:
@@ -93,9 +94,9 @@ async def test_info_and_load_are_right(stage: EngineStage, stub: Stub) -> None:
     assert len(info.weights_digest) == 16
     idle = await stub.GetLoad(engine_pb2.GetLoadRequest())
     assert not idle.HasField("silence_duration") and idle.running_sequence_count == 0
-    call = stub.Generate(generate_request(500))
+    call = stub.Generate(long_request())
     for _ in range(3):
-        await call.read()
+        await read_event(call)
     busy = await stub.GetLoad(engine_pb2.GetLoadRequest())
     assert busy.running_sequence_count == 1 and busy.frame_rate > 0 and 0 < busy.cache_usage_ratio < 1
     call.cancel()
@@ -112,7 +113,7 @@ async def test_a_failed_engine_stops_the_stage_and_its_calls(
     stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.SERVING
-    call = stub.Generate(generate_request(500))
+    call = stub.Generate(long_request())
     await call.read()
 
     def broken() -> None:

@@ -181,10 +181,15 @@ async def test_a_drain_ends_streams_that_take_too_long(
     async with fake_door(drain_seconds=0.2) as door:
         script = door.behind.engine.script
         script.pause_at = 3
-        asking = asyncio.create_task(asyncio.to_thread(read_whole, door.url, body))
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(heard.set)
+
+        asking = asyncio.create_task(asyncio.to_thread(read_whole, door.url, body, tell))
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
         writer.write(b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
-        await script.paused.wait()
+        await heard.wait()
         await door.stage.stop()
         with pytest.raises(http.client.IncompleteRead):
             await asking

@@ -151,7 +151,7 @@ async def test_the_log_has_the_code_of_every_error(body: dict[str, Any], caplog:
                     pass
             await talk.say(type="input.music")
             await talk.closed()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(ended := [each.__dict__["fields"] for each in caplog.records if each.msg == "request ended"]) < 8:
             await asyncio.sleep(0.01)
     assert [(each["status"], each["reason"]) for each in ended] == [
@@ -272,7 +272,7 @@ async def test_lost_gateway_is_503() -> None:
     async with fake_door() as door:
         await door.behind.gateway.stop()
         answer = await door.client.post(
-            SPEECH, json={"input": "Hello.", "response_format": "pcm"}, headers={"x-timeout-seconds": "5"}
+            SPEECH, json={"input": "Hello.", "response_format": "pcm"}, headers={"x-timeout-seconds": "60"}
         )
         assert answer.status_code == 503 and "retry-after" in answer.headers
 

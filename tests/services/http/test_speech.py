@@ -17,6 +17,7 @@ from csm_client.tables.encodings import ENCODINGS
 
 from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
+from tests.support.clock import Clock
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import fake_frames, numbered_audio
 
@@ -152,7 +153,7 @@ async def test_request_id_and_trace_reach_the_gateway(door: FakeDoor, body: dict
 async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[str, Any]) -> None:
     await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "5"})
     remaining_s = door.behind.engine.calls[0].remaining_s
-    assert remaining_s is not None and remaining_s <= 5
+    assert remaining_s is not None and remaining_s <= 5.5  # gRPC rounds it up on its way
 
 
 async def test_deadline_header_does_not_lengthen_the_deadline(body: dict[str, Any]) -> None:
@@ -163,28 +164,28 @@ async def test_deadline_header_does_not_lengthen_the_deadline(body: dict[str, An
 
 
 async def test_the_deadline_is_that_of_all_calls_for_a_request(
-    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     asked, list_voices, timeouts_s = AsyncClient.server_info, AsyncClient.list_voices, list[float]()
 
     async def slow(client: AsyncClient) -> Any:
         timeouts_s.append(client._timeout_s)
-        await asyncio.sleep(1)
+        clock.put_forward(10)
         return await asked(client)
 
     async def slow_list(client: AsyncClient, language: str) -> Any:
-        await asyncio.sleep(1)
+        clock.put_forward(10)
         return await list_voices(client, language)
 
     monkeypatch.setattr(AsyncClient, "server_info", slow)
     monkeypatch.setattr(AsyncClient, "list_voices", slow_list)
     model = (await door.client.get("/v1/models")).json()["data"][0]["id"]
-    own, header = body | {"model": model}, {"x-timeout-seconds": "3"}
+    own, header = body | {"model": model}, {"x-timeout-seconds": "50"}
     assert (await door.client.post(SPEECH, json=own, headers=header)).status_code == 200
     remaining_s = door.behind.engine.calls[0].remaining_s
-    assert remaining_s is not None and remaining_s <= 2.5
+    assert remaining_s is not None and remaining_s <= 41
     await door.client.get("/v1/audio/voices", headers=header)
-    assert timeouts_s[-1] <= 2
+    assert timeouts_s[-1] <= 40
 
 
 async def test_context_is_recordings_and_codes(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -86,6 +86,7 @@ def test_a_player_that_takes_nothing_more_is_not_waited_for(monkeypatch: pytest.
     player.write(b"12")
     player.write(b"34")
     player.finish()
+    assert sink.is_full.wait(60)
     with pytest.raises(PlayerError, match="Nothing has been played for 0"):
         player.join()
     assert sink.taken == [b"12", b"34"] and sink.is_stopped.is_set()
@@ -111,11 +112,12 @@ class SlowSink:
     """Takes one piece, and the next one when it is stopped."""
 
     def __init__(self) -> None:
-        self.taken, self.is_stopped = list[bytes](), threading.Event()
+        self.taken, self.is_full, self.is_stopped = list[bytes](), threading.Event(), threading.Event()
 
     def write(self, samples: bytes) -> None:
         self.taken.append(samples)
         if len(self.taken) > 1:
+            self.is_full.set()
             self.is_stopped.wait(50)
 
     def end(self) -> None:

@@ -22,6 +22,7 @@ from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, stage_targets, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
+from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 
 FRAMES = 60
@@ -66,10 +67,10 @@ class Gateways:
         self.kill_maker_of(engine.calls[0])
         engine.may_start.set()
 
-    async def start(self, log: Path) -> None:
+    async def start(self, log: Path, port: int) -> None:
         settings = {
             "host": "127.0.0.1",
-            "port": 0,
+            "port": port,
             "health_port": 0,
             "metrics_port": -1,
             "stage_silence_seconds": 60,
@@ -105,7 +106,8 @@ async def running_gateways(tmp_path: Path, *, seals: bool = False, count: int = 
         deployment.engine.frame_count = FRAMES
         running = Gateways(deployment, tmp_path / "seals.json" if seals else None)
         stack.callback(running.kill_all)
-        await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(count)))
+        ports = stack.enter_context(free_ports(count))  # where no other test's server is found by callers of lost ones
+        await asyncio.gather(*(running.start(tmp_path / f"{port}.log", port) for port in ports))
         yield running
 
 

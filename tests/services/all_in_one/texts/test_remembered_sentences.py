@@ -55,8 +55,9 @@ async def test_a_text_resumed_at_another_gateway_is_the_same_at_every_sentence_o
                 check_resumes(whole, point, rest)
     finally:
         await other.stop()
+    await eventually(lambda: len(ended) == 8 + 5 + 4 + 3 + 2)
     prompts = [sequence.prompt.rows().tobytes() for sequence in ended]
-    assert set(prompts[8:]) == set(prompts[3:8]) and len(prompts) == 8 + 5 + 4 + 3 + 2
+    assert set(prompts[8:]) == set(prompts[3:8])
 
 
 def check_resumes(whole: Received, point: ResumePoint, rest: Received) -> None:

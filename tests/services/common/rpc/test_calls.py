@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
+from csm_bundle.errors import EngineBusyError, InvalidRequestError, ReadingStalledError, WatermarkError
 from services.common.rpc import status
 from services.common.rpc.calls import is_uuid
 from services.common.rpc.server import StageServer
@@ -100,6 +100,7 @@ async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage: Any, let
     [
         (InvalidRequestError("segments[0].text", "is empty"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
         (EngineBusyError("16 of 16 slots are in use."), "UNAVAILABLE", "QUEUE_FULL"),
+        (ReadingStalledError("too slow"), "INTERNAL", "READING_STALLED"),
         (WatermarkError("no"), "INTERNAL", "WATERMARK_FAILED"),
         (ZeroDivisionError("secret detail"), "INTERNAL", "INTERNAL"),
         (Panic("secret detail"), "INTERNAL", "INTERNAL"),
@@ -228,7 +229,7 @@ async def test_a_cancelled_call_of_a_draining_server_is_no_failure(
         cygrpc._ServerStoppedError("Server already stopped.")
     )  # as a read or a write gives it
     call = stage.stub.GetCodecInfo(REQUEST)
-    await eventually(lambda: handled(stage, "CANCELLED") + handled(stage, "INTERNAL"), 30)
+    await eventually(lambda: handled(stage, "CANCELLED") + handled(stage, "INTERNAL"))
     call.cancel()
     assert (handled(stage, "INTERNAL"), handled(stage, "CANCELLED")) == (0, 1)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
+from services.common.rpc import lingering
 from services.common.rpc import memory_guard as module
 from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.memory_guard import MemoryGuard
@@ -91,6 +92,8 @@ async def test_without_a_limit_nothing_is_watched() -> None:
 
 async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECK_S", 0.01)
+    for name in ("QUIET_S", "LINGER_S"):
+        monkeypatch.setattr(lingering, name, 600.0)
     process = Process()
 
     async def two() -> AsyncIterator[Received]:
@@ -105,7 +108,7 @@ async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(m
     with pytest.raises(StatusError, match="short of memory") as raised:
         await anext(messages)
     assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
-    async with asyncio.timeout(0.1):  # less than it waits for callers that still write
+    async with asyncio.timeout(60):  # less than it waits for callers that still write
         await messages.discard()
     assert process.ends == 1
     messages.close()

@@ -46,7 +46,7 @@ async def ask(server: StageServer, credentials: grpc.ChannelCredentials | None) 
     async with channel:
         try:
             stub = codec_pb2_grpc.CodecServiceStub(channel)
-            return (await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)).notice
+            return (await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=60)).notice
         except grpc.aio.AioRpcError as error:
             return error.code().name
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ async def traced_stage(codec: Any, endpoint: str) -> AsyncIterator[tuple[StageSe
 
 
 @pytest.fixture
-def free_port() -> int:
-    return free_ports(1)[0]
+def free_port() -> Iterator[int]:
+    with free_ports(1) as (port,):
+        yield port
 
 
 @pytest.fixture
@@ -116,7 +117,10 @@ async def test_calls_are_as_fast_without_an_answering_collector(
     assert time.monotonic() - started_s < SENDING_S / 2  # neither a call nor the stop has waited for the collector
 
 
-async def test_last_spans_are_sent_when_the_stage_stops(stage: Any, collector: Any) -> None:
+async def test_last_spans_are_sent_when_the_stage_stops(
+    stage: Any, collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
     async with traced_stage(stage.codec, collector.endpoint) as (_, stub):
         await stub.GetCodecInfo(REQUEST)
         assert collector.spans == []  # spans are exported in batches

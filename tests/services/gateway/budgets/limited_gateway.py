@@ -47,7 +47,7 @@ async def limited_gateway(
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, text=True, stderr=log)
     try:
-        found = await eventually(lambda: re.search(r"api port (\d+)", (tmp_path / "log").read_text()), 30)
+        found = await eventually(lambda: re.search(r"api port (\d+)", (tmp_path / "log").read_text()))
         yield process, f"127.0.0.1:{found[1]}"
     finally:
         process.kill()

@@ -39,7 +39,7 @@ async def test_a_caller_that_announces_and_sends_nothing_loses_its_place(
         codec.may_encode.set()
         method = "/csm.v1.TextToSpeechService/Synthesize"
         silent: Any = channel.stream_unary(method, bytes, bytes)(_nothing(), metadata=announced, timeout=20)
-        await eventually(lambda: gauge(running, "tts_large_requests") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_large_requests") == 1)
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         assert len([_ async for _ in stub.StreamSynthesize(asked(), metadata=announced, timeout=20)]) > 1
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -53,7 +53,7 @@ async def test_a_large_request_of_a_small_method_needs_a_place_too(tmp_path: Pat
         first = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
         second = asyncio.ensure_future(streamed(channel))  # has the place, and waits for the budget
-        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1)
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         assert (await stub.ListVoices(tts_pb2.ListVoicesRequest())).voices
         large = tts_pb2.ListVoicesRequest(language_code="x" * 2**20)

@@ -60,7 +60,7 @@ async def held(arrivals: Arrivals, count: int) -> AsyncIterator[None]:
             await stop.wait()
 
     tasks = [asyncio.create_task(hold()) for _ in range(count)]
-    await eventually(lambda: arrivals.num_large == count, 10)
+    await eventually(lambda: arrivals.num_large == count)
     try:
         yield
     finally:
@@ -115,7 +115,7 @@ async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     late = Request(comes=False)
     assert (await refused(received(arrivals, late, deadline_s=0.05))).code is grpc.StatusCode.DEADLINE_EXCEEDED
     leaving = asyncio.create_task(received(arrivals, Request(comes=False)))
-    await eventually(lambda: arrivals.num_large, 10)
+    await eventually(lambda: arrivals.num_large)
     leaving.cancel()
     await asyncio.wait({leaving})
     assert (await refused(received(arrivals, Request(None)))).code is grpc.StatusCode.INVALID_ARGUMENT
@@ -131,7 +131,7 @@ async def test_the_newest_request_is_read_first_and_slow_ones_lose_their_place(q
         await asyncio.sleep(0.05)
         assert not any(task.done() for task in absent), "nobody wants their slots"
         assert await received(arrivals, Request()) == SMALL
-        await eventually(lambda: any(task.done() for task in absent), 10)
+        await eventually(lambda: any(task.done() for task in absent))
         for task in absent:
             task.cancel()
         errors = await asyncio.gather(*absent, return_exceptions=True)
@@ -145,7 +145,7 @@ async def test_a_request_without_a_place_in_time_is_refused_unread(monkeypatch: 
     async with held(arrivals, 1):
         absent = [Request(comes=False) for _ in range(SLOTS)]
         reading = [asyncio.create_task(received(arrivals, request)) for request in absent]
-        await eventually(lambda: all(request.is_read for request in absent), 10)
+        await eventually(lambda: all(request.is_read for request in absent))
         monkeypatch.setattr(module, "SLICE_S", 30.0)
         await asyncio.sleep(0.1)
         waiting = Request()

@@ -33,7 +33,7 @@ class Memory:
         """Is short of memory until one call has ended."""
         before = ended_waits(deployment)
         self.used = deployment.gateway.settings.max_heap_bytes + 1
-        await eventually(lambda: ended_waits(deployment) != before, 20)
+        await eventually(lambda: ended_waits(deployment) != before)
         self.used = 0
 
 

@@ -116,7 +116,7 @@ async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: P
         await codec.encoding.wait()
         assert gauge(running, "tts_recording_bytes") == MIB
         second = asyncio.ensure_future(call(channel))
-        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(channel)
         error = status.from_rpc_error(caught.value)
@@ -145,7 +145,7 @@ async def test_a_voice_from_codes_needs_no_memory_for_recordings(tmp_path: Path)
     settings = {"max_waiting_recordings": 1, "code_sealing": "open", "voices_from_own_output": True}
     async with budget(tmp_path, **settings) as (running, codec, channel):
         calls = [asyncio.ensure_future(streamed(channel)) for _ in range(2)]
-        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1)
         request = voices_pb2.CreateVoiceRequest(name="mine", consent=voices_pb2.Consent(id="1", text="Yes."))
         request.prompt.text = "Before."
         request.prompt.audio.codes.CopyFrom(fake_frames(0, 30))
@@ -161,7 +161,7 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
         running.engine.script.pause_at = 3
         stream = asyncio.ensure_future(streamed(channel))
         text = asyncio.ensure_future(written(channel))
-        await eventually(lambda: len(running.engine.calls) == 2, 20)
+        await eventually(lambda: len(running.engine.calls) == 2)
         codec.encoded.clear()
         gc.collect()
         assert not [each for each in gc.get_objects() if type(each) is Recording]
@@ -186,7 +186,7 @@ async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path
         first = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
         second = asyncio.ensure_future(streamed(channel))  # it has a place, and waits for the budget
-        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1)
         assert gauge(running, "tts_large_requests") == 1
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await streamed(channel)
@@ -207,10 +207,10 @@ async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -
         leaving = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
         leaving.cancel()
-        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0, 20)
+        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0)
         labels = {"stage": "context"}
         registry = running.gateway.server.metrics.registry
-        await eventually(lambda: registry.get_sample_value("tts_cancelled_total", labels) == 1, 20)
+        await eventually(lambda: registry.get_sample_value("tts_cancelled_total", labels) == 1)
         codec.may_encode.set()
         codec.refusal = status.StatusError(grpc.StatusCode.UNAVAILABLE, "CODEC_BUSY", "It is full.")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -238,7 +238,7 @@ async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_
         await asyncio.sleep(0.1)
         assert gauge(running, "tts_recording_bytes") == MIB
         may_end.set()
-        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0, 20)
+        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0)
         assert not codec.encoded
 
 
@@ -289,7 +289,7 @@ async def test_prompts_of_the_operator_s_folder_wait_for_the_budget(tmp_path: Pa
         await codec.encoding.wait()
         assert gauge(running, "tts_recording_bytes") == 2 * 5 * 96_000
         speaking.append(asyncio.ensure_future(say("dave")))
-        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1)
         codec.may_encode.set()
         assert all(len(answers) > 1 for answers in await asyncio.gather(*speaking))
         assert gauge(running, "tts_recording_bytes") == 0

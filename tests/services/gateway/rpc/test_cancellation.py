@@ -28,8 +28,8 @@ async def test_cancel_reaches_engine_and_codec(
     assert await ended(deployment.engine.calls) == "CancelledError"
     assert await ended(deployment.codec.calls) != ""
     registry = deployment.gateway.server.metrics.registry
-    assert registry.get_sample_value("tts_cancelled_total", {"stage": "generate"}) == 1
-    assert registry.get_sample_value("tts_running_requests") == 0
+    await eventually(lambda: registry.get_sample_value("tts_cancelled_total", {"stage": "generate"}) == 1)
+    await eventually(lambda: registry.get_sample_value("tts_running_requests") == 0)
 
 
 async def test_client_deadline_reaches_the_engine(

@@ -108,17 +108,10 @@ async def test_a_client_s_default_retry_policy_succeeds(
     """The shipped service config retries UNAVAILABLE until the engine has room."""
     from csm_client.channel import open_async_channel
 
-    deployment.engine.refusal = EngineBusyError("full")
-
-    async def make_room() -> None:
-        await ended(deployment.engine.calls)
-        deployment.engine.refusal = None
-
-    room = asyncio.create_task(make_room())
+    deployment.engine.refusals = [EngineBusyError("full")]
     channel = open_async_channel(deployment.target, {})
     call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
     kinds = [message.WhichOneof("event") async for message in call]
-    await room
     await channel.close(None)
     assert kinds[0] == "header" and kinds[-1] == "summary"
     assert len(deployment.engine.calls) == 2

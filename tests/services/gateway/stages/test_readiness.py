@@ -56,7 +56,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     watch._stub = calls = Calls([SERVING, end], [], [SERVING])  # type: ignore[attr-defined]
     following = asyncio.create_task(watch.run())
     try:
-        await eventually(lambda: changes == [True, False, True], 5)
+        await eventually(lambda: changes == [True, False, True])
     finally:
         following.cancel()
     assert calls.num_made == 3
@@ -75,6 +75,6 @@ async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
     watch._stub = Calls([SERVING], [SERVING])  # type: ignore[attr-defined]
     following = Background().start("watch", watch.run)
     try:
-        await eventually(lambda: told == [True], 5)
+        await eventually(lambda: told == [True])
     finally:
         following.cancel()

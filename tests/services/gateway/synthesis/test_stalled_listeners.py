@@ -61,7 +61,7 @@ async def stalled(
     calls = [connect().StreamSynthesize(request) for _ in range(count)]
     for call in calls:
         await call.read()
-    await eventually(lambda: slots(deployment, "given_back") >= before + count, 20)
+    await eventually(lambda: slots(deployment, "given_back") >= before + count)
     return calls
 
 

@@ -18,7 +18,7 @@ PER_CONNECTION = 2
 async def speaking(door: FakeDoor, body: dict[str, Any], count: int) -> list[asyncio.Task[httpx.Response]]:
     """Makes that many requests, and returns them when all have reached the engine."""
     asked = [asyncio.create_task(door.client.post(SPEECH, json=body)) for _ in range(count)]
-    await eventually(lambda: len(door.behind.engine.calls) >= count, 20)
+    await eventually(lambda: len(door.behind.engine.calls) >= count)
     return asked
 
 
@@ -55,7 +55,7 @@ async def test_failed_and_cancelled_calls_release_their_place(body: dict[str, An
         (asking,) = await speaking(door, body, 1)
         assert sum(pool.num_calls) == 1
         asking.cancel()
-        await eventually(lambda: not sum(pool.num_calls), 20)
+        await eventually(lambda: not sum(pool.num_calls))
 
 
 async def test_one_connection_is_enough_for_calls_one_after_another(door: FakeDoor, body: dict[str, Any]) -> None:

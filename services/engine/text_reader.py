@@ -1,0 +1,100 @@
+"""The thread that reads the texts of requests, one request at a time, and the watch over it.
+
+A thread that hangs, as in a file system that does not answer, cannot be ended. Then the request that it reads fails,
+and all others fail over to other engines until it comes back. It knows no gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from csm_bundle.errors import EngineStoppedError, ReadingStalledError
+from csm_bundle.runtime.worker_thread import WorkerThread
+from csm_engine.scheduling.sequence import Sequence
+from csm_engine.types import GenerationRequest
+from services.common.background import Background
+from services.common.outcomes import retrieve_exception
+from services.common.pulse import OnStall, Pulse
+from services.engine.reading_order import ReadingOrder
+
+
+class TextReader:
+    """Owns the thread. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        on_failure: Callable[[BaseException], None],
+        on_stall: OnStall | None,
+        stall_s: float,
+        background: Background,
+    ) -> None:
+        """on_failure: called once on the loop if the thread itself fails; on_stall, stall_s: see Pulse. The texts of a
+        request are read in one iteration of the thread's loop.
+        """
+        loop = asyncio.get_running_loop()
+        # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
+        # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
+        self._order = ReadingOrder()
+        self._worker = WorkerThread(
+            "text reader", _nothing, _nothing, lambda error: _post(loop, lambda: on_failure(error))
+        )
+        self._worker.start()
+        self._tell, self._stall_s = on_stall, stall_s
+        self._stalled = asyncio.Event()
+        pulse = Pulse(self._worker, on_beat=_nothing, on_stall=self._on_stall, stall_s=stall_s)
+        self._pulse_task = background.start("pulse of the text reader", pulse.run)
+
+    async def read(self, request: GenerationRequest, prepare: Callable[[], Sequence]) -> Sequence:
+        """Runs `prepare` in the thread, when it is the request's turn.
+
+        A thread cannot be cancelled. So the next request's turn begins when the thread is done, not when the call is.
+
+        Raises: ReadingStalledError if the thread hangs at these texts; EngineStoppedError if it hangs at others, or
+        after `end`; and what `prepare` raises.
+        """
+        await self._order.acquire(request)
+        reading = asyncio.wrap_future(self._worker.call(prepare, EngineStoppedError("the engine has stopped")))
+        reading.add_done_callback(lambda _: self._order.release())
+        reading.add_done_callback(retrieve_exception)
+        stalled = asyncio.ensure_future(self._stalled.wait())
+        waiting: set[asyncio.Future[Any]] = {reading, stalled}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stalled.cancel()
+        if not reading.done():
+            raise ReadingStalledError(f"The engine could not read these texts within {self._stall_s:g} s.")
+        return reading.result()
+
+    def end(self, message: str) -> None:
+        """All that wait for their turn fail at once, and so does each later one."""
+        self._order.end(message)
+
+    async def stop(self) -> None:
+        """Ends the thread. One that hangs is left behind, and does not keep the process alive."""
+        self._pulse_task.cancel()
+        await asyncio.to_thread(self._worker.stop)
+
+    async def _on_stall(self, thread: str, stalled: bool) -> None:
+        if stalled:
+            self._stalled.set()
+            self._order.pause("the thread that reads texts hangs")
+        else:
+            self._stalled.clear()
+            self._order.go_on()
+        if self._tell is not None:
+            await self._tell(thread, stalled)
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        pass  # the event loop has closed
+
+
+def _nothing() -> None:
+    """There is nothing to step: all work is calls."""
