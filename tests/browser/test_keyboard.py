@@ -56,7 +56,7 @@ def test_dialog_gives_the_focus_back(page: Page) -> None:
     assert focused(page) in ("temperature", "top_k")
 
 
-def test_stop_gives_the_focus_to_what_begins_again(page: Page, door: ThreadedDoor) -> None:
+def test_stop_moves_the_focus_to_the_play_button(page: Page, door: ThreadedDoor) -> None:
     door.engine.script.pause_at = 12
     page.click("speak-go")
     page.until(lambda: page.heard > 0)

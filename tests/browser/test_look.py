@@ -51,14 +51,14 @@ def test_recording_dropped_before_the_first_click_is_searched(page: Page, door: 
     assert page.text("stat-length") == "3.6 s"
 
 
-def test_file_that_is_no_recording_is_told(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_no_recording_shows_an_error(page: Page, tmp_path: Path) -> None:
     (tmp_path / "letter.wav").write_text("no sound")
     page.click("tab-watermark")
     page.find("watermark-file").send_keys(str(tmp_path / "letter.wav"))
     page.until(lambda: page.all(".wrong") or page.find("alert").is_displayed())
 
 
-def test_what_was_spoken_is_searched(page: Page, door: ThreadedDoor) -> None:
+def test_spoken_audio_is_searched_for_the_mark(page: Page, door: ThreadedDoor) -> None:
     page.click("speak-go")
     page.until(lambda: page.text("outcome"))
     page.click("find")
@@ -122,7 +122,7 @@ def test_tabs_follow_the_arrow_keys(page: Page) -> None:
 
 
 @pytest.mark.parametrize("tab", ["speak", "conversation", "typing", "watermark"])
-def test_everything_that_is_used_has_a_name(page: Page, tab: str) -> None:
+def test_every_control_has_an_accessible_name(page: Page, tab: str) -> None:
     page.click(f"tab-{tab}")
     used = "button, textarea, input, select, canvas, table, [role=tabpanel]"
     found = [one for one in page.all(used) if one.is_displayed()]
@@ -130,13 +130,13 @@ def test_everything_that_is_used_has_a_name(page: Page, tab: str) -> None:
     assert [one.get_attribute("outerHTML") for one in found if not one.accessible_name.strip()] == []
 
 
-def test_focus_is_seen(page: Page) -> None:
+def test_focus_is_visible(page: Page) -> None:
     page.find("tab-speak").send_keys(Keys.TAB)
     outline = "const style = getComputedStyle(document.activeElement); return [style.outlineStyle, style.outlineWidth]"
     assert page.script(outline) == ["solid", "2px"]
 
 
-def test_colours_follow_the_system(page: Page) -> None:
+def test_colours_follow_the_system_s_theme(page: Page) -> None:
     if not page.browser.can_change_colours:
         pytest.skip("this browser cannot change them while it runs")
     ground = "return getComputedStyle(document.body).backgroundColor"

@@ -10,7 +10,7 @@ from tests.support.door.browsers.page import Page
 from tests.support.fake_stages import FRAME_SAMPLES
 
 
-def test_all_that_is_streamed_is_heard(page: Page, door: ThreadedDoor) -> None:
+def test_all_streamed_audio_is_played(page: Page, door: ThreadedDoor) -> None:
     page.click("speak-go")
     page.until(lambda: page.text("outcome"))
     page.until_quiet()
@@ -66,7 +66,7 @@ def test_settings_reach_the_engine(page: Page, door: ThreadedDoor) -> None:
 
 
 @pytest.mark.parametrize("format", ["wav", "mp3", "opus", "aac", "flac", "mulaw", "alaw"])
-def test_every_format_is_heard(page: Page, format: str) -> None:
+def test_every_format_is_played(page: Page, format: str) -> None:
     page.script("document.getElementById('response_format').value = arguments[0]", format)
     page.click("speak-go")
     page.until(lambda: page.text("outcome"))
@@ -78,7 +78,7 @@ def test_every_format_is_heard(page: Page, format: str) -> None:
     ("field", "value", "words"),
     [("temperature", "9", "It is 9; it must be 0 to 2."), ("seed", "x", "It is 'x'; it must be a whole number.")],
 )
-def test_error_stands_at_its_field(page: Page, field: str, value: str, words: str) -> None:
+def test_an_error_is_shown_at_its_field(page: Page, field: str, value: str, words: str) -> None:
     page.write(field, value)
     page.click("speak-go")
     (note,) = page.until(lambda: page.all(".wrong"))
@@ -92,14 +92,14 @@ def test_error_stands_at_its_field(page: Page, field: str, value: str, words: st
     assert not page.all(".wrong") and wrong.get_attribute("aria-invalid") is None
 
 
-def test_empty_text_is_told_at_the_text(page: Page) -> None:
+def test_an_empty_text_shows_an_error_at_its_field(page: Page) -> None:
     page.write("text", "")
     page.click("speak-go")
     page.until(lambda: page.all(".wrong"))
     assert page.find("text").get_attribute("aria-invalid") == "true"
 
 
-def test_stream_that_breaks_is_no_success(page: Page, door: ThreadedDoor) -> None:
+def test_a_broken_stream_is_not_shown_as_a_success(page: Page, door: ThreadedDoor) -> None:
     door.engine.script.fail_at = 12
     page.click("speak-go")
     page.until(lambda: page.find("alert").is_displayed())

@@ -34,7 +34,7 @@ def test_conversation_sends_its_context(page: Page, door: ThreadedDoor) -> None:
     assert len(door.codec.encoded) == 1  # the recording; spoken turns go back as codes
 
 
-def test_recorded_turn_needs_its_words(page: Page, door: ThreadedDoor) -> None:
+def test_a_recorded_turn_needs_its_transcript(page: Page, door: ThreadedDoor) -> None:
     if not page.browser.can_record:
         pytest.skip("this browser has no microphone here")
     page.click("tab-conversation")
@@ -67,7 +67,7 @@ def test_typed_sentences_are_spoken_when_they_end(page: Page, door: ThreadedDoor
     assert [call.request.segments[-1].text.strip() for call in door.engine.calls] == ["Hello there.", "How are you?"]
 
 
-def test_typed_speech_stops_at_once_and_goes_on(page: Page, door: ThreadedDoor) -> None:
+def test_typed_speech_stops_at_once_and_can_be_started_again(page: Page, door: ThreadedDoor) -> None:
     door.engine.script.pause_at = 10
     page.click("tab-typing")
     page.find("typing-text").send_keys("A long story. ", Keys.ENTER)
@@ -81,7 +81,7 @@ def test_typed_speech_stops_at_once_and_goes_on(page: Page, door: ThreadedDoor) 
     page.until(lambda: page.text("outcome") == "All is said.")
 
 
-def test_error_of_the_socket_stands_at_its_field(page: Page) -> None:
+def test_a_websocket_error_is_shown_at_its_field(page: Page) -> None:
     page.write("temperature", "9")
     page.click("tab-typing")
     page.find("typing-text").send_keys("Hello.", Keys.ENTER)
@@ -101,7 +101,7 @@ def test_text_typed_while_the_first_waits_joins_it(page: Page, door: ThreadedDoo
     assert [line.get_attribute("data-state") for line in page.all("#said li")] == ["said", "said"]
 
 
-def test_text_that_ends_with_a_pause_is_heard(page: Page) -> None:
+def test_a_text_is_spoken_after_a_pause_in_typing(page: Page) -> None:
     page.click("tab-typing")
     page.find("typing-text").send_keys(
         "Hello there."

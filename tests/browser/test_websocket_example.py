@@ -58,7 +58,7 @@ def printed(browser: Browser) -> str:
 
 
 @pytest.mark.parametrize("is_named", [True, False])
-def test_it_speaks_on_pages_of_origins_that_the_door_names_alone(browser: Browser, site: Site, is_named: bool) -> None:
+def test_the_websocket_example_speaks_on_allowed_origins_only(browser: Browser, site: Site, is_named: bool) -> None:
     with threaded_door(cors_origins=site.origin if is_named else "") as door:
         site.page = f"<!doctype html><title>Example</title><script>{example_at(door)}</script>".encode()
         browser.driver.get(site.origin)

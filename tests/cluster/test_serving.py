@@ -109,7 +109,9 @@ def test_deleted_pod_drains_and_changes_no_sample(
     assert failovers(deployed) == before
 
 
-def test_killed_gateway_is_not_noticed_behind_the_http_door(deployed: Cluster, undisturbed_at_the_door: bytes) -> None:
+def test_killing_a_gateway_changes_no_stream_of_the_http_server(
+    deployed: Cluster, undisturbed_at_the_door: bytes
+) -> None:
     deployed.rolled_out("gateway", "http", seconds=ROLLOUT_SECONDS)
     with deployed.forwarded("service/http", 8000) as port:
         heard = through_the_door(port, lambda: deployed.kill(busy(deployed, "gateway")))

@@ -74,7 +74,7 @@ def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached:
     assert_close(ours_values[:4], values[:4], 1e-2)
 
 
-def test_keys_and_values_too_large_for_float8_are_its_largest_as_in_the_twins() -> None:
+def test_keys_and_values_beyond_float8_are_clamped() -> None:
     slots, positions = torch.tensor([3, 0, 1]), torch.tensor([0, 63, 64])
     qkv = random(3, (HEADS + 2 * KV_HEADS) * HEAD_DIM) * 1000
     unturned = torch.tensor([1.0, 0.0]).expand(128, HEAD_DIM // 2, 2).contiguous()

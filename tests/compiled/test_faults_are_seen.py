@@ -26,7 +26,7 @@ WITH_WGMMA = TileShape(64, 16, 64, splits=1, splits_here=1, warps=4, stages=4)
 WITH_MMA = TileShape(16, 16, 128, splits=1, splits_here=1, warps=4, stages=3)
 
 
-def test_a_copy_into_what_an_asynchronous_product_reads_is_a_race() -> None:
+def test_a_copy_into_inputs_of_an_asynchronous_product_is_a_race() -> None:
     """As compiled, without an edit: the fault that made a product wrong on an H100 (product_kernel.py)."""
     x, weight = random(64, 1024), random(64, 1024, seed=1)
     out, square = torch.empty(64, 64), torch.empty(64)
@@ -79,7 +79,7 @@ def number_of(pattern: str, shape: TileShape) -> int:
         pytest.param(WITH_WGMMA, r"wgmma\.wait_group[^;]*;", id="wgmma, wait for a product"),
     ],
 )
-def test_an_instruction_that_orders_others_is_missed(shape: TileShape, pattern: str) -> None:
+def test_a_removed_synchronization_instruction_is_found(shape: TileShape, pattern: str) -> None:
     """Of each kind at least half are: some barriers stand behind the last use of shared memory."""
     number = number_of(pattern, shape)
     assert number > 0

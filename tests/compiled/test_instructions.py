@@ -28,7 +28,7 @@ from tests.support.kernels.ptx.values import LANES, from_bf16, immediate, to_bf1
         ("sub.rn.bf16x2", (0x43804380, 0x43004300), 0x43004300),  # 256 - 128
     ],
 )
-def test_whole_numbers(name: str, given: tuple[int, ...], expected: int) -> None:
+def test_integer_instructions_give_their_results(name: str, given: tuple[int, ...], expected: int) -> None:
     found = operation(name)
     assert found is not None
     operands = (immediate(str(number), dtype) for number, dtype in zip(given, found.sources, strict=True))

@@ -101,6 +101,6 @@ def test_attention_prefetches_the_next_matrix_once(prefetched: Prefetched) -> No
     assert found == Counter(range(0, len(next_one), 16))
 
 
-def test_positions_that_are_no_whole_parts_of_16_bytes_are_not_asked_for() -> None:
+def test_positions_whose_size_is_no_multiple_of_16_bytes_are_not_prefetched() -> None:
     keys = torch.zeros(2, 8, 1, 8).to(FLOAT8)
     assert CachedRows(keys, keys, torch.tensor([0]), torch.tensor([5])).most_positions == 0

@@ -70,7 +70,7 @@ def test_a_tile_of_each_kind_gives_its_twin_s_product(kind: str) -> None:
 
 
 @pytest.mark.parametrize("tile", [(8192, 1024, True, 2), (1536, 1024, False, 1)], ids=str)
-def test_a_tile_that_is_not_whole(tile: Tile) -> None:
+def test_a_partial_tile_gives_its_twin_s_product(tile: Tile) -> None:
     check(17, tile, "none" if tile[3] == 2 else "int8", norm=True, outputs_less=5)
 
 

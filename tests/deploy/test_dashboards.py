@@ -61,7 +61,7 @@ def test_every_series_asked_for_is_exported(
 
 
 @pytest.mark.parametrize("stage", ["gateway", "http"])
-def test_every_metric_of_what_callers_reach_is_on_the_dashboard(repository: Path, stage: str) -> None:
+def test_every_metric_of_gateway_and_http_server_is_on_the_dashboard(repository: Path, stage: str) -> None:
     text = (repository / "services" / stage / "metrics.py").read_text()
     names = set(re.findall(r'"((?:tts|http)_[a-z_]+)"', text)) - {"tts_repairs"}  # a former name
     shown = {name for expression in dashboard_expressions(repository) for name in series(expression)}

@@ -32,12 +32,12 @@ def test_ports_are_the_defaults(page: str, settings_classes: Mapping[str, type[S
     }
 
 
-def test_page_of_settings_is_what_the_classes_make(repository: Path) -> None:
+def test_the_page_of_settings_is_generated_from_the_classes(repository: Path) -> None:
     made = runpy.run_path(str(repository / "docs" / "settings_page.py"))["page"]()
     assert (repository / "docs" / "settings.md").read_text(encoding="utf-8") == made, "run `make settings-page`"
 
 
-def test_page_of_settings_tells_default_bounds_and_former_name(repository: Path) -> None:
+def test_the_page_of_settings_has_defaults_bounds_and_former_names(repository: Path) -> None:
     lines = (repository / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
     (row,) = [line for line in lines if line.startswith("| `--max-playout-lead-seconds`")]
     assert row.startswith("| `--max-playout-lead-seconds` | `0.0` | from 0 to 600 | Seconds of speech")

@@ -127,7 +127,7 @@ def test_protos_are_compatible_with_the_frozen_api(repository: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_field_that_goes_is_found(repository: Path, tmp_path: Path) -> None:
+def test_a_removed_field_is_found(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository / "protos", tmp_path / "protos")
     proto = tmp_path / "protos" / "csm" / "v1" / "tts.proto"
     text = proto.read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def test_a_field_that_goes_is_found(repository: Path, tmp_path: Path) -> None:
     assert '"seed"' in done.stdout
 
 
-def test_what_repeats_the_version_agrees_with_pyproject(repository: Path, version: str) -> None:
+def test_every_copy_of_the_version_agrees_with_pyproject(repository: Path, version: str) -> None:
     tags = {
         image["newTag"]
         for overlay in ("gpu", "cpu-demo")

@@ -182,7 +182,7 @@ def test_gateway_finds_the_other_stages(rendered: list[Manifest], settings_class
         assert getattr(gateway, f"{name}_health_target") == f"dns:///{name}:{ports['health']}"
 
 
-def test_pods_may_do_nothing_they_need_not(pod: Manifest, container: Manifest) -> None:
+def test_pods_have_no_unneeded_privileges(pod: Manifest, container: Manifest) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == USER
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

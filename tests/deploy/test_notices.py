@@ -45,7 +45,7 @@ def test_rows_name_what_each_image_installs(
     assert {row for row, (_, sets) in rows.items() if name in sets.split(", ")} == locked(repository, name)
 
 
-def test_table_is_what_the_tool_makes(repository: Path) -> None:
+def test_the_table_is_generated_by_the_tool(repository: Path) -> None:
     command = [sys.executable, str(repository / "requirements" / "notices.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -60,7 +60,7 @@ def test_one_argument_names_the_index_of_everything(dockerfile: Path, tmp_path: 
     assert all(f"--index-url {MIRROR}" in call for call in calls)
 
 
-def test_the_other_one_names_that_of_torch_alone(dockerfile: Path, tmp_path: Path) -> None:
+def test_the_other_argument_names_the_index_of_torch_alone(dockerfile: Path, tmp_path: Path) -> None:
     calls = pip_calls(dockerfile, {"PIP_INDEX": MIRROR, "TORCH_INDEX": TORCH_WHEELS}, tmp_path)
     for call in calls:
         assert (f"--index-url {TORCH_WHEELS}" if "torch==" in call else f"--index-url {MIRROR}") in call
@@ -102,7 +102,7 @@ def torch_calls(repository: Path, folder: Path, *variables: str, **environment: 
     ]
 
 
-def test_make_leaves_it_to_pip_where_torch_comes_from(repository: Path, tmp_path: Path) -> None:
+def test_make_installs_torch_from_pip_s_index_by_default(repository: Path, tmp_path: Path) -> None:
     (call,) = torch_calls(repository, tmp_path)
     assert call.endswith("/venv/bin/pip install --quiet --disable-pip-version-check torch==2.13.0")
 

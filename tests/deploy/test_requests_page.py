@@ -20,7 +20,7 @@ def page(repository: Path) -> str:
     return (repository / "docs" / "requests.md").read_text(encoding="utf-8")
 
 
-def test_sampling_is_told_as_it_is_checked(page: str) -> None:
+def test_the_page_s_sampling_ranges_are_those_that_are_checked(page: str) -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| (.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     assert rows == [
         (name, str(limits), "drawn" if name == "seed" else f"{getattr(SamplingParams(), name)}", SAMPLING[name].meaning)
@@ -28,7 +28,7 @@ def test_sampling_is_told_as_it_is_checked(page: str) -> None:
     ]
 
 
-def test_encodings_are_told_as_they_are_made(page: str) -> None:
+def test_the_page_s_encodings_are_those_of_the_encoders(page: str) -> None:
     names = {row.number: name for name, row in FILES.items()}
     rows = re.findall(r"^\| `(AUDIO_ENCODING_\w+)` \| `(.+?)` \| `(.+?)` \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     assert rows == [

@@ -51,7 +51,7 @@ def locked_packages(stage: str, root: Path) -> set[str]:
     return names if stage in ("gateway", "http") else names | {"torch", "triton"}  # triton comes with torch
 
 
-def test_following_imports_finds_what_is_imported_indirectly(imported_names: ImportsReader, tmp_path: Path) -> None:
+def test_following_imports_finds_indirect_imports(imported_names: ImportsReader, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("")
     (tmp_path / "services" / "a.py").write_text("from services import b\n")
@@ -78,7 +78,7 @@ def test_light_images_have_no_torch(repository: Path, stage: str) -> None:
 
 
 @pytest.mark.parametrize(("system", "installs_triton"), [("linux", True), ("darwin", False)])
-def test_what_has_no_wheel_for_a_system_is_not_installed_there(
+def test_packages_without_a_wheel_for_a_system_are_not_installed_there(
     repository: Path, system: str, installs_triton: bool
 ) -> None:
     lines = (repository / "requirements" / "dev.txt").read_text().splitlines()

@@ -54,7 +54,7 @@ def deployments(page: str, repository: Path, tmp_path_factory: pytest.TempPathFa
     return {document["metadata"]["name"]: document["spec"]["template"]["spec"] for document in documents}
 
 
-async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificates: Path) -> None:
+async def test_stages_accept_the_gateway_s_certificate_and_refuse_callers_without_one(certificates: Path) -> None:
     settings = StageSettings(
         host="127.0.0.1",
         tls_certificate=certificates / "codec.crt",

@@ -46,7 +46,7 @@ def test_reasons_have_a_row_among_the_errors(page: str, repository: Path) -> Non
     assert len(told) >= 7 and all(f"| `{reason}` |" in errors for reason in told)
 
 
-def test_every_reason_to_refuse_a_recording_is_told(page: str) -> None:
+def test_the_page_names_every_reason_to_refuse_a_recording(page: str) -> None:
     source = Path(checks.__file__).read_text(encoding="utf-8")
     raised = set(re.findall(r'"(PROMPT_[A-Z_]+)"', source))
     assert len(raised) == 5 and all(f"| `{reason}` |" in page for reason in raised)

@@ -108,7 +108,7 @@ def test_constant_shape_gives_the_same_bits_however_many_streams_there_are(
     assert np.array_equal(sound(constant, codes_of(mimi, 0), others=WIDTH - 1, before=11)[0], alone)
 
 
-def test_a_stream_goes_on_from_a_checkpoint_bit_for_bit_in_constant_shape(
+def test_a_stream_continues_from_a_checkpoint_bit_for_bit_in_constant_shape(
     mimi: Mimi, silentcipher: SilentCipher
 ) -> None:
     codes = codes_of(mimi, 0, 60)

@@ -16,7 +16,7 @@ MARKER_SAMPLES = 240  # of silence, which LiveKit may put at the end of a segmen
 
 
 @pytest.mark.parametrize(("name", "framework"), [("livekit", "livekit.agents"), ("pipecat", "pipecat")])
-def test_agent_answers_what_is_typed(gateway: Any, tmp_path: Path, name: str, framework: str) -> None:
+def test_the_agent_answers_typed_text(gateway: Any, tmp_path: Path, name: str, framework: str) -> None:
     pytest.importorskip(framework)
     command = [sys.executable, str(EXAMPLES / name / "agent.py"), gateway.target, str(tmp_path / "answer.wav")]
     done = subprocess.run(command, input="Good morning\n", capture_output=True, text=True, timeout=100, check=False)

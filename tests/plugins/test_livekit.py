@@ -25,7 +25,7 @@ async def heard(stream: Any) -> tuple[int, set[tuple[int, int]]]:
     return samples, formats
 
 
-async def test_text_that_is_all_there_becomes_frames_of_24_khz(gateway: Any) -> None:
+async def test_a_whole_text_becomes_frames_of_24_khz(gateway: Any) -> None:
     async with TTS(gateway.target, voice="bo", seed=3) as tts:
         assert isinstance(tts, agents.tts.TTS) and tts.capabilities.streaming and tts.sample_rate == 24_000
         async with tts.synthesize("Hello.") as stream:
@@ -59,7 +59,7 @@ async def test_interruption_ends_the_call_at_the_server(gateway: Any) -> None:
         assert text == "Good morning." and state != "ended"
 
 
-async def test_stream_without_text_asks_for_nothing(gateway: Any) -> None:
+async def test_a_stream_without_text_makes_no_call(gateway: Any) -> None:
     async with TTS(gateway.target) as tts, tts.stream() as stream:
         stream.end_input()
         assert await heard(stream) == (0, set())
@@ -99,7 +99,7 @@ async def test_wrong_option_is_refused_once_and_names_the_field(gateway: Any) ->
     assert caught.value.request_id
 
 
-async def test_missing_server_may_be_tried_again() -> None:
+async def test_an_unreachable_server_is_a_retryable_error() -> None:
     options = agents.APIConnectOptions(max_retry=1, retry_interval=0.1)
     async with TTS("127.0.0.1:1") as tts:
         seen: list[Any] = []

@@ -38,7 +38,7 @@ def commands(request: pytest.FixtureRequest, build: Build) -> Commands:
     return build(request.param)
 
 
-def test_say_streams_audio_and_tells_a_failure(commands: Commands, fake_server: Any) -> None:
+def test_say_streams_audio_and_reports_a_failure(commands: Commands, fake_server: Any) -> None:
     result = run([*commands["say"], fake_server.target, "Hello."])
     assert result.returncode == 0, result.stderr.decode()
     assert len(result.stdout) == 13 * 1920 * 2
@@ -51,7 +51,7 @@ def test_say_streams_audio_and_tells_a_failure(commands: Commands, fake_server: 
     assert b"without a summary" in cut.stderr
 
 
-def test_wrong_arguments_are_told(commands: Commands) -> None:
+def test_wrong_arguments_are_refused(commands: Commands) -> None:
     for program, command in commands.items():
         for arguments in ([], ["localhost:1"], ["localhost:1", "Hello.", "there."]):
             result = run([*command, *arguments])
@@ -60,7 +60,7 @@ def test_wrong_arguments_are_told(commands: Commands) -> None:
             assert usage.lower().startswith(f"usage: {program}"), usage
 
 
-async def test_talk_says_a_text_by_sentence_after_what_the_other_said(commands: Commands) -> None:
+async def test_talk_speaks_a_text_by_sentence_after_the_other_speaker_s_turn(commands: Commands) -> None:
     async with fake_deployment() as running:
         running.engine.frame_count = 2
         command, text = [*commands["talk"], running.target, "How are you?"], "I am well, and you? It is a fine day.\n"
@@ -74,7 +74,7 @@ async def test_talk_says_a_text_by_sentence_after_what_the_other_said(commands: 
         assert [turn.text for turn in second] == ["How are you?", *sentences]
 
 
-async def test_talk_tells_why_it_was_refused(commands: Commands) -> None:
+async def test_talk_reports_the_reason_of_a_refusal(commands: Commands) -> None:
     async with fake_deployment() as running:
         result = await asyncio.to_thread(run, [*commands["talk"], running.target, " "], b"Hello. " * 3000)
         assert result.returncode != 0
@@ -119,7 +119,7 @@ async def get(client: httpx.AsyncClient, address: str, text: str) -> httpx.Respo
                 await asyncio.sleep(0.1)
 
 
-async def test_go_backend_streams_audio_and_breaks_off_what_is_not_whole(build: Build) -> None:
+async def test_the_go_backend_streams_audio_and_aborts_incomplete_responses(build: Build) -> None:
     async with fake_deployment() as running, httpx.AsyncClient(trust_env=False, timeout=30) as client:
         with backend(build("go")["backend"], running.target) as address:
             whole = await get(client, address, "Hello.")

@@ -27,7 +27,7 @@ def test_every_layer_has_the_same_fields() -> None:
     assert [field.name for field in fields(RecommendedSampling)] == [name for name in FIELDS if name != "seed"]
 
 
-def test_client_has_the_same_fields_and_tells_their_ranges() -> None:
+def test_the_client_has_the_same_fields_and_documents_their_ranges() -> None:
     assert list(SAMPLING) == list(SamplingOptions.__annotations__) == FIELDS
     assert {name: option.allowed for name, option in SAMPLING.items()} == {
         name: str(limits) for name, limits in LIMITS.items()
@@ -57,7 +57,7 @@ def test_defaults_are_allowed_and_the_field_holds_every_allowed_value(name: str)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.1])
-def test_what_is_no_temperature_is_nothing_for_the_sampler(value: float) -> None:
+def test_the_sampler_refuses_values_that_are_no_temperature(value: float) -> None:
     assert not LIMITS["temperature"].allow(value) and not LIMITS["temperature"].fit_sampler(value)
 
 

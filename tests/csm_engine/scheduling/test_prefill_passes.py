@@ -171,7 +171,7 @@ def test_a_prompt_waits_for_the_common_rows_and_not_for_the_whole_prompt_that_ha
     assert [chunk.sequence for chunk in run_pass(policy)] == [long, short], "they go on together"
 
 
-def test_seconds_per_row_follow_what_is_measured() -> None:
+def test_seconds_per_row_follow_the_measurements() -> None:
     budget = PrefillBudget()
     assert budget.allows(10**6, least_lead_s=0.0), "nothing is known yet"
     budget.observe(0, 5.0)

@@ -106,7 +106,7 @@ def test_http_status_is_that_of_the_door(rows: dict[str, list[str]]) -> None:
             assert answer.body["error"]["code"] == reason.lower()
 
 
-def test_what_is_unavailable_may_be_tried_again_and_what_is_wrong_may_not(rows: dict[str, list[str]]) -> None:
+def test_unavailable_is_retryable_and_wrong_requests_are_not(rows: dict[str, list[str]]) -> None:
     for reason, (status, *_, again) in rows.items():
         assert again in ("yes", "later", "no"), reason
         if status == "UNAVAILABLE":

@@ -40,7 +40,7 @@ def test_versions_are_those_of_the_tests(repository: Path, page: str) -> None:
     assert pins((repository / "requirements/dev.txt").read_text(encoding="utf-8"))["openai"] == python["openai"]
 
 
-async def test_what_is_not_here_is_an_error(page: str) -> None:
+async def test_unsupported_endpoints_and_forms_are_errors(page: str) -> None:
     async with fake_door() as door:
         form: dict[str, Any] = {"name": (None, "n"), "consent": (None, "c"), "audio_sample": ("a.wav", b"RIFF")}
         for path, status in (("/v1/audio/transcriptions", 404), ("/v1/realtime", 404), ("/v1/audio/voices", 400)):

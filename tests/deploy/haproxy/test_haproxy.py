@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from tests.deploy.haproxy.health_check import answer, request
 
 
-def test_health_check_is_the_one_of_grpc(repository: Path) -> None:
+def test_the_health_check_is_grpc_s(repository: Path) -> None:
     config = (repository / "deploy" / "haproxy" / "haproxy.cfg").read_text(encoding="utf-8")
     (sent,) = re.findall(r"tcp-check send-binary (\w+)", config)
     (expected,) = re.findall(r"tcp-check expect binary (\w+)", config)

@@ -91,7 +91,7 @@ def test_manifest_starts_the_program_with_its_ports(
     assert settings.gateway_health_target == f"dns:///{name}:{offered['health']}"
 
 
-def test_door_may_do_nothing_it_need_not(manifests: list[dict[str, Any]], container: dict[str, Any]) -> None:
+def test_the_http_server_has_no_unneeded_privileges(manifests: list[dict[str, Any]], container: dict[str, Any]) -> None:
     pod = manifests[0]["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True and container["securityContext"] == {

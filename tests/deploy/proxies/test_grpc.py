@@ -129,7 +129,7 @@ def _assert_has_details(error: BaseException | None) -> None:
     assert error.reason and error.request_id and error.code.name == "INTERNAL"
 
 
-async def test_a_gateway_that_has_gone_is_left_out(proxy: str, tmp_path: Path) -> None:
+async def test_a_stopped_gateway_gets_no_calls(proxy: str, tmp_path: Path) -> None:
     """For clients that do not call again themselves, as ours do."""
     request = tts_pb2.SynthesizeRequest(
         input=tts_pb2.SynthesisInput(text="Hello."),

@@ -177,7 +177,7 @@ async def test_tls_ends_at_the_proxy(proxy: str, tmp_path: Path) -> None:
             assert (await caller.synthesize("Hello.")).samples == numbered_audio(range(10))
 
 
-def test_waits_of_nginx_are_longer_than_those_of_the_door() -> None:
+def test_timeouts_of_nginx_are_longer_than_those_of_the_http_server() -> None:
     text = (DEPLOY / "nginx" / "speech.conf").read_text(encoding="utf-8")
     waits_h = [int(hours) for hours in re.findall(r"_(?:read|send)_timeout (\d+)h;", text)]
     assert len(waits_h) == 4

@@ -27,14 +27,14 @@ async def test_every_format_comes_whole(gateway: Any, response_format: str) -> N
     assert response_format != "pcm" or len(answer.content) == SPOKEN_BYTES
 
 
-async def test_blocking_call_says_what_it_ignores(gateway: Any) -> None:
+async def test_a_blocking_call_reports_ignored_options(gateway: Any) -> None:
     more = {"speed": 1.5, "instructions": "Cheerful.", "user": "ann", "metadata": {"a": 1}}
     answer = await asyncio.to_thread(litellm.speech, **asked(gateway, **more))
     assert answer.response.headers["x-ignored-parameters"] == "instructions"
     assert len(answer.content) == SPOKEN_BYTES
 
 
-async def test_its_errors_are_typed(gateway: Any) -> None:
+async def test_errors_of_litellm_are_typed(gateway: Any) -> None:
     with pytest.raises(litellm.NotFoundError, match="voice: is 'nobody'"):
         await litellm.aspeech(**asked(gateway, voice="nobody"))
     with pytest.raises(litellm.NotFoundError, match="model: is 'gpt-9'"):

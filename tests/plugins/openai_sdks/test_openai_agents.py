@@ -122,7 +122,7 @@ async def test_wrong_token_is_an_authentication_error(guarded: Any) -> None:
         await heard(await answered(dataclasses.replace(guarded, token="sk-wrong"), "Hello."))
 
 
-async def test_speech_that_is_to_be_recognised_finds_no_such_address(gateway: Any) -> None:
+async def test_speech_recognition_is_refused_as_not_found(gateway: Any) -> None:
     recogniser = provider(gateway).get_stt_model(None)
     audio, settings = voice.AudioInput(buffer=np.zeros(2400, np.int16)), voice.STTModelSettings()
     with pytest.raises(openai.NotFoundError, match="nothing at this address"):

@@ -90,7 +90,7 @@ async def test_each_client_has_a_connection_of_its_own(node: Any, tmp_path: Path
     assert (code, stdout, len(service.peers)) == (0, "2\n" * 2, 2), stderr
 
 
-async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_path: Path) -> None:
+async def test_a_call_refused_by_a_full_server_is_retried(node: Any, tmp_path: Path) -> None:
     times: Counter[str] = Counter()
 
     async def full_at_first(context: Context) -> None:
@@ -104,7 +104,7 @@ async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_pa
     assert (code, stdout, service.num_calls) == (0, "2\n", 2), stderr
 
 
-async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -> None:
+async def test_a_silent_server_is_detected_and_the_call_retried(node: Any, tmp_path: Path) -> None:
     """A relay in front of the first server falls silent once a call is there."""
     for_ever = asyncio.Event()
 
@@ -138,7 +138,7 @@ client.close();
 """
 
 
-async def test_a_stream_whose_server_falls_silent_goes_on_at_another_one(node: Any, tmp_path: Path) -> None:
+async def test_a_stream_of_a_silent_server_resumes_at_another_one(node: Any, tmp_path: Path) -> None:
     silent, other = Scripted(), Scripted(stalls=False)
     script = tmp_path / "silent.mjs"
     script.write_text(SILENT % node.folder)

@@ -41,7 +41,7 @@ def test_unary_answer_becomes_a_playable_file(target: str, node: Any) -> None:
     ("suffix", "start"),
     [(".MP3", b"\xff\xf3"), (".aac", b"\xff\xf1"), (".flac", b"fLaC"), (".ogg", b"OggS"), (".opus", b"OggS")],
 )
-def test_name_of_the_file_says_its_format(
+def test_the_file_name_chooses_the_format(
     real_server: Any, node: Any, way: list[str], suffix: str, start: bytes
 ) -> None:
     out = node.out.with_suffix(suffix)
@@ -84,7 +84,7 @@ def test_length_may_be_a_fraction_of_a_second(real_server: Any, node: Any) -> No
         ("deadline-seconds", "1e30"),
     ],
 )
-def test_option_that_is_no_such_number_is_refused_and_not_taken_for_another(node: Any, option: str, value: str) -> None:
+def test_a_malformed_number_is_refused(node: Any, option: str, value: str) -> None:
     result = node.say("127.0.0.1:1", "Hello.", f"--{option}", value)
     assert result.returncode == 2
     assert f"--{option} must be" in result.stderr and value in result.stderr
@@ -93,12 +93,12 @@ def test_option_that_is_no_such_number_is_refused_and_not_taken_for_another(node
 @pytest.mark.parametrize(
     ("arguments", "why"), [(["Hello.", "--out", "a.m4a"], ".m4a is another format"), ([], "What to say is missing")]
 )
-def test_wrong_arguments_are_told_before_a_call(node: Any, arguments: list[str], why: str) -> None:
+def test_wrong_arguments_are_refused_before_any_call(node: Any, arguments: list[str], why: str) -> None:
     result = node.say("127.0.0.1:1", *arguments)
     assert (result.returncode, why in result.stderr) == (2, True)
 
 
-def test_failed_call_tells_when_to_call_again_and_the_request_id(node: Any) -> None:
+def test_a_failed_call_has_the_retry_delay_and_request_id(node: Any) -> None:
     details = (
         error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000)),
         error_details_pb2.ResourceInfo(resource_name="ada"),
@@ -170,7 +170,7 @@ def test_deadline_ends_a_stalled_stream(fake_server: Any, node: Any) -> None:
     assert not node.out.exists()
 
 
-def test_longest_unary_audio_arrives_and_more_would_not(fake_server: Any, node: Any) -> None:
+def test_the_longest_unary_audio_fits_the_message_limit(fake_server: Any, node: Any) -> None:
     """80 s of 24 kHz PCM fit a default client's 4 MiB; 88 s do not."""
     assert node.say(fake_server.target, "x", "--unary", "--max-seconds", "80").returncode == 0
     assert node.out.stat().st_size == 44 + 80 * 24_000 * 2
@@ -181,7 +181,7 @@ def test_longest_unary_audio_arrives_and_more_would_not(fake_server: Any, node: 
     assert not node.out.exists()
 
 
-def test_no_server_is_said_at_once(node: Any) -> None:
+def test_an_unreachable_server_is_reported_at_once(node: Any) -> None:
     result = node.say("127.0.0.1:1", "Hello.", "--deadline-seconds", "5")
     assert result.returncode == 1
     assert "UNAVAILABLE" in result.stderr

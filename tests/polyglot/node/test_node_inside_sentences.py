@@ -21,9 +21,7 @@ pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize(("held", "suffix"), [(0, "wav"), (1, "flac"), (2, "opus")])
-async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
-    tmp_path: Path, node: Any, held: int, suffix: str
-) -> None:
+async def test_a_text_resumes_inside_the_lost_sentence(tmp_path: Path, node: Any, held: int, suffix: str) -> None:
     async with running_gateways(tmp_path, seals=True) as gateways, asyncio.timeout(100):
         gateways.deployment.engine.frame_count = texts.FRAMES
         named = dataclasses.replace(node, out=tmp_path / f"speech.{suffix}")
@@ -45,7 +43,7 @@ async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
         await texts.lose_late(gateways, held, lambda: round(seconds_in(heard) * SAMPLE_RATE_HZ))
         await listening
         assert await client.wait() == 0, heard.decode()
-        texts.check_goes_on_inside(gateways, held)
+        texts.check_resumes_inside(gateways, held)
         again = gateways.deployment.codec.calls[held + 1]
         assert bool(again.request.checkpoint) == (suffix != "opus")
         async with csm_client.AsyncClient(gateways.target) as other:

@@ -140,39 +140,37 @@ async def printed(program: str, node: Any, folder: Path) -> tuple[list[str], int
         return done.stdout.splitlines(), len(running.engine.calls)
 
 
-async def test_a_text_that_breaks_off_ends_its_stream_with_the_error(node: Any, tmp_path: Path) -> None:
+async def test_an_exception_of_the_text_ends_its_stream(node: Any, tmp_path: Path) -> None:
     """Also one of a plain generator, whose error is there before anything is waited for."""
     (plain, later, undefined), _ = await printed(BROKEN_TEXTS, node, tmp_path)
     assert plain == later == "the text broke off"
     assert "undefined" in undefined
 
 
-async def test_a_stream_that_was_cancelled_before_it_was_heard_is_not_spoken(node: Any, tmp_path: Path) -> None:
+async def test_a_stream_cancelled_before_it_is_read_makes_no_call(node: Any, tmp_path: Path) -> None:
     lines, engine_calls = await printed(CANCELLED, node, tmp_path)
     assert (lines, engine_calls) == (["1"], 0)  # CANCELLED
 
 
-async def test_a_text_is_taken_no_faster_than_its_server_takes_it(node: Any, tmp_path: Path) -> None:
+async def test_a_text_is_read_no_faster_than_the_server_takes_it(node: Any, tmp_path: Path) -> None:
     """The whole of it would lie in the client's memory, or never be there."""
     (reason, taken), _ = await printed(ENDLESS, node, tmp_path)
     assert reason == "FINISH_REASON_MAX_AUDIO_DURATION"
     assert int(taken) < 200_000  # some megabytes are on their way
 
 
-async def test_pieces_of_a_stream_that_is_left_end(node: Any, tmp_path: Path) -> None:
+async def test_closing_a_stream_ends_its_pieces(node: Any, tmp_path: Path) -> None:
     lines, _ = await printed(LEFT_TEXT, node, tmp_path)
     assert lines == ["the pieces have ended"]
 
 
-async def test_a_stream_that_is_cancelled_while_nobody_listens_takes_no_more_of_its_text(
-    node: Any, tmp_path: Path
-) -> None:
+async def test_a_cancelled_unread_stream_reads_no_more_of_its_text(node: Any, tmp_path: Path) -> None:
     """The pieces were taken for ever, and a language model paid for."""
     lines, _ = await printed(UNHEARD, node, tmp_path)
     assert lines == ["the pieces have ended", "true"]
 
 
-async def test_pieces_that_fail_when_they_are_left_do_not_hide_how_the_stream_ended(node: Any, tmp_path: Path) -> None:
+async def test_an_exception_on_closing_the_pieces_does_not_hide_the_stream_s_result(node: Any, tmp_path: Path) -> None:
     """Of an asynchronous generator it was dropped, of a plain one thrown."""
     lines, _ = await printed(SLOPPY, node, tmp_path)
     assert lines == ["left"]

@@ -75,14 +75,14 @@ console.log(JSON.stringify(found));
 """
 
 
-def test_losses_that_are_minutes_apart_do_not_add_up(node: Any) -> None:
+def test_losses_minutes_apart_do_not_use_up_the_resumes(node: Any) -> None:
     command = ["node", "--input-type=module", "--eval", LOSSES]
     run = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(run.stdout) == [[100, 200], [100, 200], [400, None], [None]]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--seed", "7"]], ids=["seed got", "seed set"])
-async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(tmp_path: Path, node: Any, arguments: list[str]) -> None:
+async def test_a_stream_resumes_at_another_gateway_bit_for_bit(tmp_path: Path, node: Any, arguments: list[str]) -> None:
     async with running_gateways(tmp_path) as gateways:
         code, stderr = await say_and_kill(gateways, node, *arguments)
         assert code == 0, stderr
@@ -115,9 +115,7 @@ class Answers(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 
 @pytest.mark.parametrize("counted", [1, 2])
-async def test_a_quota_that_the_lost_call_takes_is_waited_for_and_missing_audio_is_told(
-    node: Any, listen: Any, counted: int
-) -> None:
+async def test_a_quota_held_by_the_lost_call_is_waited_for(node: Any, listen: Any, counted: int) -> None:
     answers = Answers(counted)
     target = await listen(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, answers)
     client = await asyncio.create_subprocess_exec(*node.command(target, "Hello."), stderr=asyncio.subprocess.PIPE)
@@ -128,7 +126,7 @@ async def test_a_quota_that_the_lost_call_takes_is_waited_for_and_missing_audio_
     assert (b"The server counts 2 samples, but 1 came" in stderr) == (counted == 2)
 
 
-async def test_a_call_that_is_lost_before_its_header_is_made_again(tmp_path: Path, node: Any) -> None:
+async def test_a_call_lost_before_its_header_is_retried(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways, asyncio.timeout(100):
         engine = gateways.deployment.engine
         engine.may_start.clear()
@@ -143,7 +141,7 @@ async def test_a_call_that_is_lost_before_its_header_is_made_again(tmp_path: Pat
         assert len(engine.calls) == 2
 
 
-async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
+async def test_compressed_audio_resumes(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways:
         mp3 = dataclasses.replace(node, out=tmp_path / "speech.mp3")
         code, stderr = await say_and_kill(gateways, mp3, "--seed", "7")
@@ -154,7 +152,7 @@ async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "opus"])
-async def test_what_was_made_is_not_made_again(tmp_path: Path, node: Any, suffix: str) -> None:
+async def test_received_frames_are_not_generated_again(tmp_path: Path, node: Any, suffix: str) -> None:
     async with running_gateways(tmp_path, seals=True) as gateways:
         named = dataclasses.replace(node, out=tmp_path / f"speech.{suffix}")
         code, stderr = await say_and_kill(gateways, named, "--seed", "7", heard_s=1.0)
@@ -169,7 +167,7 @@ async def test_what_was_made_is_not_made_again(tmp_path: Path, node: Any, suffix
         assert named.out.read_bytes().endswith(undisturbed.samples)
 
 
-async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:
+async def test_resuming_can_be_turned_off(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways:
         code, stderr = await say_and_kill(gateways, node, "--resumes", "0")
         assert code == 1 and "UNAVAILABLE" in stderr
@@ -217,7 +215,7 @@ def seconds_in(progress: bytearray) -> float:
     [(0, 2, []), (1, 3, ["--seed", "7"]), (2, 5, [])],
     ids=["first sentence, half written", "second sentence, seed set", "last sentence, all written"],
 )
-async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+async def test_a_text_resumes_at_another_gateway_bit_for_bit(
     tmp_path: Path, node: Any, held: int, written: int, arguments: list[str]
 ) -> None:
     async with running_gateways(tmp_path, seals=True) as gateways:
@@ -234,7 +232,7 @@ async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
         assert lost == [*lost[: 3 - len(resumed)], *resumed][: len(lost)]
 
 
-async def test_a_text_that_is_too_long_to_go_on_says_so(tmp_path: Path, node: Any) -> None:
+async def test_a_text_too_long_to_resume_fails_with_the_reason(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways:
         code, stderr = await type_and_kill(gateways, node, 0, " " * 300_000 + "".join(texts.PIECES), "")
         assert code == 1 and "So long a text does not go on" in stderr

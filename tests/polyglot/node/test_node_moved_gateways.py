@@ -18,7 +18,7 @@ ASKS_THE_NAME_SERVER = {"GRPC_NODE_USE_ALTERNATIVE_RESOLVER": "true"}  # of the 
 
 
 @pytest.mark.parametrize("address", [FIRST, SECOND], ids=["the same address", "another address"])
-async def test_a_stream_goes_on_where_the_name_leads_to(node: Any, address: str) -> None:
+async def test_a_stream_resumes_at_the_name_s_new_address(node: Any, address: str) -> None:
     """Its server ends all connections at once, as one does whose drain has taken too long."""
     gateways = Gateways()
     with name_server([FIRST]) as names:

@@ -129,7 +129,7 @@ def test_types_fit_a_caller_and_refuse_a_wrong_option(folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_what_the_pieces_throw_is_thrown_and_a_left_stream_ends_its_call(folder: Path, fake_server: Any) -> None:
+def test_an_exception_of_the_pieces_is_thrown_and_closing_ends_the_call(folder: Path, fake_server: Any) -> None:
     program = """
 import { Client } from 'csm-client-node';
 const client = new Client(process.argv[2], { deadlineSeconds: 20 });
@@ -167,7 +167,7 @@ for (const one of [client, own]) one.close();
 """
 
 
-async def test_calls_carry_the_span_of_opentelemetry_that_is_current(folder: Path) -> None:
+async def test_calls_carry_opentelemetry_s_current_span(folder: Path) -> None:
     """As the Python client's. Without OpenTelemetry nothing is sent, and nothing is missing: see the tests above."""
     (folder / "traced.mjs").write_text(TRACED)
     refusing = Refusing()

@@ -61,7 +61,7 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # only the st
 
 @pytest.mark.usefixtures("node")
 @pytest.mark.parametrize(("size", "is_large"), [(300 * 1024, True), (200 * 1024, False)], ids=["large", "small"])
-async def test_large_requests_are_announced_by_all_methods_and_when_they_go_on(size: int, is_large: bool) -> None:
+async def test_large_requests_announce_their_size_in_all_methods_and_resumes(size: int, is_large: bool) -> None:
     recorder = Recorder()
     server = grpc.aio.server(handlers=[recorder])
     port = server.add_insecure_port("127.0.0.1:0")

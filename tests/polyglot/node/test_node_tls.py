@@ -65,7 +65,7 @@ async def test_client_shows_its_certificate(node: Any, tmp_path: Path) -> None:
         ("another name", "certificate is for another name"),
     ],
 )
-async def test_client_that_is_not_let_in_says_why(node: Any, tmp_path: Path, case: str, message: str) -> None:
+async def test_a_refused_tls_client_fails_with_the_reason(node: Any, tmp_path: Path, case: str, message: str) -> None:
     ours, other = Authority(), Authority()
     files = write_pair(tmp_path, *ours.issue("elsewhere" if case == "another name" else "localhost"))
     cases: dict[str, list[str | Path]] = {
@@ -81,7 +81,7 @@ async def test_client_that_is_not_let_in_says_why(node: Any, tmp_path: Path, cas
     assert not node.out.exists()
 
 
-async def test_server_without_tls_is_told_from_one_that_is_away(node: Any, tmp_path: Path) -> None:
+async def test_a_server_without_tls_has_another_error_than_an_unreachable_one(node: Any, tmp_path: Path) -> None:
     async with fake_deployment() as running:
         result = await say(node, running, "--tls-ca", Authority().write_ca(tmp_path))
     assert result.returncode == 1

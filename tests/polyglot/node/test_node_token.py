@@ -90,7 +90,7 @@ def test_token_is_kept_from_the_network(node: Any) -> None:
         assert "in plaintext" not in result.stderr
 
 
-def test_only_what_names_this_host_is_this_host(node: Any) -> None:
+def test_only_loopback_names_count_as_this_host(node: Any) -> None:
     program = (
         "import { isLoopback } from './targets.mjs'; console.log(JSON.stringify(process.argv.slice(1).map(isLoopback)))"
     )

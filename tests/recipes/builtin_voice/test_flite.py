@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(ctypes.util.find_library("flite") is None, reaso
 
 
 @pytest.mark.parametrize("voice", VOICES)
-def test_tracks_are_as_long_as_the_sound_and_tell_where_it_is_loud(voice: str) -> None:
+def test_tracks_have_the_length_and_loudness_of_the_sound(voice: str) -> None:
     said = utter("Hello from the other side.", voice)
     entries = len(said.pitch_hz)
     assert said.cepstra.shape == (entries, NUM_CEPSTRA) and said.strengths.shape == (entries, NUM_BANDS)

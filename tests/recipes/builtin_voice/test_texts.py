@@ -30,7 +30,7 @@ def test_splits_share_no_text() -> None:
 
 
 @needs_wordnet
-def test_nothing_is_learned_that_has_six_words_in_a_row_with_what_is_judged() -> None:
+def test_no_training_text_shares_six_words_in_a_row_with_the_evaluation() -> None:
     learned = set[str]().union(*(runs(text) for text in islice(texts("train", 4), 3000)))
     asked = set[str]().union(
         *(runs(reading) for name in WRITTEN for text in evaluation_texts(name) for reading in text.readings)
@@ -52,20 +52,20 @@ def test_texts_of_wordnet_are_short_and_plain() -> None:
         assert not re.search(r"[^A-Za-z' ,;:?!.-]", text)
 
 
-def test_at_least_200_everyday_sentences_are_judged_and_none_is_chosen_on() -> None:
+def test_at_least_200_everyday_sentences_are_judged_outside_the_development_set() -> None:
     everyday, development = ({text.text for text in evaluation_texts(name)} for name in ("everyday", DEVELOPMENT))
     assert len(everyday) >= 200 and development and not everyday & development
     assert DEVELOPMENT not in SETS
 
 
-def test_what_may_be_heard_of_a_text_has_no_figures() -> None:
+def test_accepted_transcripts_have_no_digits() -> None:
     for name in WRITTEN:
         assert (JUDGED / f"{name}.txt").exists()
         for text in evaluation_texts(name):
             assert text.readings and not any(re.search(r"\d", reading) for reading in text.readings), text
 
 
-def test_the_reading_that_is_nearest_counts() -> None:
+def test_the_closest_accepted_transcript_counts() -> None:
     (text,) = [text for text in evaluation_texts("figures") if len(text.readings) > 1][:1]
     for reading in text.readings:
         assert text.word_errors(reading)[0] == 0

@@ -38,7 +38,7 @@ def test_training_learns_until_its_time_is_up_and_leaves_a_log(tmp_path: Path) -
     assert rows[-1]["split"] == "held-out" and rows[-1]["steps"] == training.steps
 
 
-def test_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_training_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     first, before = run(tmp_path / "line.pt", 0.005)
     again, after = run(tmp_path / "line.pt", 0.005)
     assert after.steps == before.steps  # nothing is left of its minutes

@@ -87,7 +87,7 @@ def test_unvoiced_frames_hold_no_pulses(frames: Frames) -> None:
     np.testing.assert_array_equal(synthesize(unvoiced), synthesize(other_pitch))
 
 
-def test_tracks_become_whole_frames_with_the_pitch_of_what_is_around_them() -> None:
+def test_tracks_become_whole_frames_with_the_pitch_of_neighbouring_voiced_frames() -> None:
     entries = 3 * PARTS + 5
     pitch = np.full(entries, 150.0, np.float32)
     pitch[PARTS : 2 * PARTS] = 0

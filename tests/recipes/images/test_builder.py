@@ -41,7 +41,7 @@ def test_an_unknown_image_is_refused(tmp_path: Path) -> None:
     assert "NAME is one of codec, engine, gateway" in done.stderr and "not gatway" in done.stderr
 
 
-def test_a_command_that_fails_or_hangs_says_so() -> None:
+def test_a_command_that_fails_or_hangs_is_reported() -> None:
     shell = ContainerTool("podman", ("sh", "-c"), ("sh", "-c"), {})
     with pytest.raises(ContainerToolError, match="no space left"):
         shell.run("echo no space left >&2; exit 1")

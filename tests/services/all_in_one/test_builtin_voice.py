@@ -66,7 +66,7 @@ def pitch_hz(clip: npt.NDArray[np.float32], sample_rate_hz: int) -> float:
     return sample_rate_hz / float(np.median(strongest))
 
 
-def test_sentences_were_held_out() -> None:
+def test_the_sentences_are_held_out_of_training() -> None:
     assert {split_of(text) for text in SENTENCES} == {"held-out"}
 
 

@@ -39,7 +39,7 @@ def test_long_audio_is_found_to_be_marked(client: csm_client.Client) -> None:
     assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
 
 
-def test_conversation_of_codes_and_recordings_changes_what_is_said(client: csm_client.Client) -> None:
+def test_a_conversation_of_codes_and_recordings_changes_the_audio(client: csm_client.Client) -> None:
     first = client.synthesize("How are you?", max_seconds=0.4, seed=1, return_codes=True)
     assert isinstance(first.codes, bytes)  # sealed, as it is by default
     turns = [
@@ -53,7 +53,7 @@ def test_conversation_of_codes_and_recordings_changes_what_is_said(client: csm_c
     assert answered.summary.stats.dropped_turn_count == 0
 
 
-def test_untrained_weights_are_told(client: csm_client.Client) -> None:
+def test_untrained_weights_are_reported(client: csm_client.Client) -> None:
     info = client.server_info()
     assert "untrained" in info.model_notice
     assert info.model_notice.count("untrained") == 1

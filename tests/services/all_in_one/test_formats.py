@@ -21,7 +21,7 @@ def client(voice_target: str) -> Iterator[csm_client.Client]:
 
 
 @pytest.mark.parametrize("encoding", ["mp3", "aac", "flac"])
-def test_mark_is_found_in_what_was_sent(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
+def test_the_mark_is_found_in_each_sent_format(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
     with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=4) as stream:
         chunks = list(stream)
         assert stream.summary is not None
@@ -43,7 +43,7 @@ def test_mark_is_found_in_stretched_speech(client: csm_client.Client, speed: flo
     assert found.detected and found.stretches
 
 
-def test_a_text_of_another_speed_says_where_its_sentences_begin(client: csm_client.Client) -> None:
+def test_sentence_offsets_follow_the_speed(client: csm_client.Client) -> None:
     """Each sentence has the length of its frames, and half of it at twice the speed."""
     text = "The station is closed. Emma is tired."
     offsets, lengths = [], []

@@ -20,7 +20,9 @@ BODY = {"input": "Hello.", "voice": "alloy", "response_format": "wav", "max_audi
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-async def test_door_speaks_and_finds_its_watermark(bundle: Path, keyring: Path, tmp_path: Path, is_tls: bool) -> None:
+async def test_the_http_server_speaks_and_finds_its_watermark(
+    bundle: Path, keyring: Path, tmp_path: Path, is_tls: bool
+) -> None:
     authority = Authority()
     files: dict[str, Any] = authority.write(tmp_path) if is_tls else {}
     stage = await start_all_in_one(small_settings(bundle, keyring, http_port=0, **files), lambda line: None)
@@ -58,6 +60,6 @@ def test_door_has_the_certificate_the_tokens_address_and_no_port_of_metrics() ->
     assert door.tls_certificate == Path("tls.crt") and door.gateway_target == "unix:/x"
 
 
-def test_usage_tells_of_the_door_where_there_is_one() -> None:
+def test_usage_names_the_http_server_if_it_runs() -> None:
     assert "curl http://127.0.0.1:8000/v1/audio/speech" in usage("127.0.0.1", 1, 2, "http://127.0.0.1:8000")
     assert "curl http" not in usage("127.0.0.1", 1, 2)

@@ -94,7 +94,7 @@ class KillAtFirstAudio:
         return False
 
 
-def test_say_does_it_all_in_one_command(bundle: Path, keyring: Path, tmp_path: Path) -> None:
+def test_say_serves_and_speaks_in_one_command(bundle: Path, keyring: Path, tmp_path: Path) -> None:
     out = tmp_path / "hello.wav"
     options = ["--text", "Hello.", "--out", str(out), "--speaker", "1", "--seed", "7", "--max-seconds", "0.4"]
     server_options = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--threads", "1"]
@@ -109,7 +109,7 @@ def test_say_does_it_all_in_one_command(bundle: Path, keyring: Path, tmp_path: P
         assert re.search(f"^{name} ", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_say_without_a_bundle_says_so(tmp_path: Path) -> None:
+def test_say_without_a_bundle_is_an_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "services.all_in_one.say", "--text", "Hello."]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2

@@ -30,7 +30,7 @@ def test_variables_of_deployed_stages_do_not_reach_those_on_loopback(monkeypatch
     assert settings.gateway().auth_tokens_file == Path("tokens.json")
 
 
-def test_both_stages_take_the_bundle_from_the_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_stages_take_the_bundle_of_one_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_CODEC_CACHE_DIR", "/elsewhere")
     settings = AllInOneSettings(
         bundle="someone/voice", revision="v2", offline=True, cache_dir=Path("/cache"), threads=3
@@ -40,12 +40,12 @@ def test_both_stages_take_the_bundle_from_the_one_place(monkeypatch: pytest.Monk
         assert said == ("someone/voice", "v2", True, Path("/cache"), 3)
 
 
-def test_what_it_is_not_told_the_stages_read_from_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_options_are_read_from_the_stages_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_CODEC_CACHE_DIR", "/elsewhere")
     assert AllInOneSettings(bundle="unused").codec().cache_dir == Path("/elsewhere")
 
 
-def test_all_stages_send_traces_to_the_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_stages_send_traces_to_one_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_ENGINE_TRACE_ENDPOINT", "http://elsewhere:4317")
     traced = AllInOneSettings(bundle="unused", trace_endpoint="http://collector:4317", trace_sample_share=0.25)
     for stage in (traced.engine(), traced.codec(), traced.gateway()):
@@ -60,9 +60,7 @@ def test_usage_names_a_target_that_can_be_called(host: str, target: str) -> None
     assert f"Ready on {target}." in usage(host, 1, 2)
 
 
-def test_usage_says_how_to_find_csm_where_it_is_in_a_virtual_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_usage_names_the_path_of_csm_in_a_virtual_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert "activate" not in usage("127.0.0.1", 1, 2)
     (tmp_path / "bin").mkdir()

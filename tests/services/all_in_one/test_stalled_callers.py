@@ -64,7 +64,7 @@ async def _rest_of(call: Any) -> bytes:
     return content
 
 
-async def test_stalled_callers_starve_nobody_and_hear_the_same(gateway: GatewayStage) -> None:
+async def test_stalled_callers_starve_no_other_and_get_the_same_audio(gateway: GatewayStage) -> None:
     asked = request()
     asked.max_audio_duration.FromSeconds(SECONDS)
     async with AsyncExitStack() as stack:

@@ -59,7 +59,7 @@ def hear(
         ),
     ],
 )
-def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
+def test_an_utterance_resumes_after_each_checkpoint_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
     """So the watermark's phase and loudness are the same."""
     whole, states, places, _, summary = hear(sealing_tts, audio)
     assert len(states) >= 3
@@ -90,7 +90,7 @@ def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(sealing_tts: Any
         ),
     ],
 )
-def test_a_whole_text_goes_on_after_each_checkpoint_bit_for_bit(
+def test_a_whole_text_resumes_after_each_checkpoint_bit_for_bit(
     sealing_tts: Any, audio: tts_pb2.AudioConfig, request: pytest.FixtureRequest
 ) -> None:
     """It is what StreamSynthesizeText says, of which its gateways know the sentences."""

@@ -79,7 +79,7 @@ async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
     await eventually(lambda: stage.async_codec.thread.num_streams == 0)
 
 
-async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage) -> None:
+async def test_a_stopping_stage_ends_its_streams_with_a_status(stub: Any, stage: CodecStage) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
     assert (await read_event(call)).HasField("started")
@@ -89,7 +89,7 @@ async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 
-async def test_who_comes_when_slots_are_free_is_not_refused_for_those_who_still_wait_to_take_them() -> None:
+async def test_a_stream_is_admitted_to_free_slots_while_others_are_still_waking_up() -> None:
     """A freed slot is handed to a waiting call at once, even before the event loop runs that call."""
     admission = Admission(2, max_waiting=1)
     await admission.take()
@@ -106,7 +106,7 @@ async def test_who_comes_when_slots_are_free_is_not_refused_for_those_who_still_
         await asyncio.gather(admission.take(), admission.take())
 
 
-async def test_streams_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
+async def test_streams_with_a_listener_go_first_in_order_of_arrival() -> None:
     admission, came = Admission(1, max_waiting=2), list[str]()
 
     async def stream(name: str) -> None:
@@ -152,7 +152,7 @@ async def test_a_stream_with_a_listener_is_decoded_before_one_that_came_earlier(
 
 
 @pytest.mark.parametrize("cancelled_first", [False, True])
-async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on(cancelled_first: bool) -> None:
+async def test_a_wait_cancelled_when_its_slot_comes_passes_the_slot_on(cancelled_first: bool) -> None:
     admission = Admission(1, max_waiting=2)
     await admission.take()
     first, second = (asyncio.ensure_future(admission.take()) for _ in range(2))
@@ -265,7 +265,7 @@ async def test_a_stream_ends_with_the_load_of_the_codec(stub: Any, loads: list[t
     assert loads == [(1, 2)]
 
 
-async def test_a_refused_stream_tells_the_load_and_waits_for_no_frames(
+async def test_a_refused_stream_reports_the_load_and_waits_for_no_frames(
     settings: CodecSettings, loads: list[tuple[int, int]], waits_at_end: list[bool]
 ) -> None:
     async with running_codec(settings, slots=1, max_waiting_streams=0) as (_, stub):
@@ -281,9 +281,7 @@ async def test_a_refused_stream_tells_the_load_and_waits_for_no_frames(
     assert waits_at_end == [True]
 
 
-async def test_a_failure_behind_the_start_waits_for_frames_that_are_on_their_way(
-    stub: Any, waits_at_end: list[bool]
-) -> None:
+async def test_a_failure_after_the_start_lingers_for_frames_in_flight(stub: Any, waits_at_end: list[bool]) -> None:
     call = stub.StreamDecode()
     await call.write(AWAITS)
     assert (await read_event(call)).HasField("started")

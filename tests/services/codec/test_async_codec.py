@@ -42,7 +42,7 @@ async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> 
         handle.close()
 
 
-async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
+async def test_an_opening_cancelled_halfway_admits_the_next_stream(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec: Any = stage.async_codec.thread._codec
@@ -68,7 +68,7 @@ async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
     first.close()
 
 
-async def test_a_stream_that_opens_while_the_codec_fails_is_told(
+async def test_a_stream_that_opens_while_the_codec_fails_gets_the_error(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec: Any = stage.async_codec.thread._codec

@@ -58,7 +58,7 @@ async def test_stream_is_continued_bit_for_bit(stub: Any) -> None:
         assert end.watermark == complete.watermark
 
 
-async def test_checkpoint_that_is_none_of_this_codec_is_refused(stub: Any) -> None:
+async def test_a_checkpoint_of_another_codec_is_refused(stub: Any) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12))
     state = checkpoints[0].state
     status = await refusal(run(stub, random_codes(12), checkpoint=state[:-1]))
@@ -78,7 +78,9 @@ async def test_checkpoint_that_is_none_of_this_codec_is_refused(stub: Any) -> No
         ({"checkpoint_frame_count": -1}, "config.checkpoint_frame_count"),
     ],
 )
-async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, Any], field: str) -> None:
+async def test_requests_that_do_not_fit_their_checkpoint_are_refused(
+    stub: Any, fields: dict[str, Any], field: str
+) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12))
     call = stub.StreamDecode(iter([config_message(checkpoint=checkpoints[0].state, **fields)]))
     status = await refusal(read_event(call))
@@ -105,7 +107,7 @@ async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
     assert not checkpoints
 
 
-async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same(settings: CodecSettings) -> None:
+async def test_a_checkpoint_of_a_codec_with_another_mark_is_refused_with_the_reason(settings: CodecSettings) -> None:
     async with running_codec(settings, watermark_sdr_db=30.0) as (_, one):
         state = (await run(one, random_codes(12)))[1][0].state
     async with running_codec(settings, watermark_sdr_db=36.0) as (_, other):
@@ -126,7 +128,7 @@ async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same
     ],
     ids=str,
 )
-async def test_a_codec_of_other_types_or_look_ahead_goes_on_with_nearly_the_same_samples(
+async def test_a_codec_of_other_types_or_look_ahead_continues_with_close_samples(
     settings: CodecSettings, stub: Any, change: dict[str, Any]
 ) -> None:
     """During a rollout that changes the networks such a stream cannot be told from others; a refusal would end it."""

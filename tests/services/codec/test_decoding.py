@@ -25,7 +25,7 @@ from tests.support.codec_stage import (
 from tests.support.waits import read_event
 
 
-async def test_messages_may_be_cut_anywhere_and_streams_may_run_beside(stub: Any) -> None:
+async def test_chunking_and_concurrent_streams_do_not_change_the_audio(stub: Any) -> None:
     alone, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
     beside = await asyncio.gather(
         decode(stub, stream_of(random_codes(), [3])), decode(stub, stream_of(random_codes(seed=1), [7, 1, 2]))
@@ -34,7 +34,7 @@ async def test_messages_may_be_cut_anywhere_and_streams_may_run_beside(stub: Any
     assert beside[1][0] != alone
 
 
-async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waited_for(
+async def test_first_audio_comes_with_the_first_frame_unless_look_ahead_delays_it(
     stub: Any, settings: CodecSettings
 ) -> None:
     call = stub.StreamDecode()

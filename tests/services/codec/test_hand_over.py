@@ -108,7 +108,7 @@ class Context:
         self.written.append(response)
 
 
-async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
+async def test_a_stream_whose_batch_fails_while_it_opens_gets_the_error() -> None:
     codec, metrics = FailingCodec(), CodecMetrics(CollectorRegistry())
     async with running(codec, on_end=metrics.observe_end) as async_codec:
         opening = asyncio.ensure_future(async_codec.open(""))
@@ -146,7 +146,7 @@ async def test_audio_that_came_before_a_failure_is_taken_first() -> None:
         await handle.take()
 
 
-async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
+async def test_one_output_returns_the_credit_of_all_its_frames() -> None:
     """A stream that catches up gets several pieces of audio in one step."""
     pushed: list[int] = []
     thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
@@ -160,7 +160,7 @@ async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
     assert sum(pushed) == MAX_AHEAD_FRAMES + 8 and pushing.done()
 
 
-async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -> None:
+async def test_a_working_codec_without_samples_reports_progress() -> None:
     """A resumed stream may have a thousand frames to catch up with, and its caller treats silence as a loss."""
     handle, context = handle_of(), Context()
     config = codec_pb2.StreamDecodeConfig(sample_format=F32)
@@ -172,7 +172,7 @@ async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -
     assert [response.WhichOneof("event") for response in context.written] == ["progress"] * 3 + ["audio"]
 
 
-async def test_a_stream_that_waits_for_its_slot_is_told_of_progress_while_the_codec_beats_and_no_longer(
+async def test_a_waiting_stream_gets_progress_only_while_the_codec_beats(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servicer_module, "BEAT_S", 0)

@@ -41,9 +41,7 @@ async def key_of(stub: Any, **config: Any) -> tuple[str, bytes]:
     return complete.watermark.key_id, complete.resume
 
 
-async def test_a_new_active_key_marks_new_clips_and_the_old_one_those_that_run(
-    stage: CodecStage, stub: Any, settings: CodecSettings
-) -> None:
+async def test_a_new_active_key_marks_new_clips_only(stage: CodecStage, stub: Any, settings: CodecSettings) -> None:
     codes = random_codes(4)
     call = stub.StreamDecode()
     await call.write(config_message(watermark_key_id="new"))

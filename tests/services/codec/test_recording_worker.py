@@ -34,7 +34,7 @@ async def work() -> AsyncIterator[Work]:
     work.may_end.set()
 
 
-async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
+async def test_a_waiting_call_ends_at_the_stop(work: Work) -> None:
     """A CancelledError would end the handler without a status, and the caller would wait on."""
     worker: Any = RecordingWorker(max_waiting=1)
     running, waiting = (asyncio.create_task(worker.run(item)) for item in (work, str))
@@ -50,7 +50,7 @@ async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
         await stopping
 
 
-async def test_a_recording_whose_caller_has_left_is_held_no_longer(work: Work) -> None:
+async def test_a_recording_of_a_cancelled_call_is_released(work: Work) -> None:
     """Otherwise callers that send, cancel and call again could fill the memory while a long recording is processed."""
     worker = RecordingWorker(max_waiting=1)
     running = asyncio.create_task(worker.run(work))
@@ -80,7 +80,7 @@ async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch:
     running.cancel()
 
 
-async def test_a_thread_that_fails_is_told_once() -> None:
+async def test_a_failing_thread_is_reported_once() -> None:
     """Otherwise it would take no more recordings, while the stage stays ready."""
     told = asyncio.get_running_loop().create_future()
     worker: Any = RecordingWorker(max_waiting=1, on_failure=told.set_result)

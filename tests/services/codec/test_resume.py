@@ -29,7 +29,7 @@ async def begun(stub: Any, frames: int = 3) -> bytes:
     return complete.resume
 
 
-async def test_a_stream_that_goes_on_is_the_same_again_and_not_that_of_a_new_clip(stub: Any) -> None:
+async def test_a_resumed_clip_has_the_same_audio_and_not_that_of_a_new_clip(stub: Any) -> None:
     state = await begun(stub)
     codes = random_codes(4, seed=1)
     first, second = [await decode(stub, stream_of(codes, sizes, resume=state)) for sizes in ([4], [1, 3])]
@@ -61,7 +61,7 @@ async def test_a_full_mark_is_required_of_the_clip_that_ends(settings: CodecSett
         assert complete.watermark.coverage == FULL
 
 
-async def test_a_clip_of_another_speed_goes_on_behind_the_samples_that_were_sent(stub: Any) -> None:
+async def test_a_clip_of_another_speed_resumes_after_the_sent_samples(stub: Any) -> None:
     """The position in the message follows the stretched audio, separately for each stream."""
     positions = []
     for speed in (1.0, 1.5, 0.5):
@@ -87,7 +87,7 @@ async def test_a_clip_of_another_speed_goes_on_behind_the_samples_that_were_sent
         (lambda state: b"\x01", "bytes"),
     ],
 )
-async def test_what_is_no_state_is_refused(stub: Any, change: Callable[[bytes], bytes], words: str) -> None:
+async def test_bytes_that_are_no_state_are_refused(stub: Any, change: Callable[[bytes], bytes], words: str) -> None:
     status = await refusal(decode(stub, [config_message(resume=change(await begun(stub)))]))
     assert (status.code, status.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RESUME_INVALID")
     assert [violation.field for violation in status.field_violations] == ["config.resume"]
@@ -129,7 +129,7 @@ def test_a_state_belongs_to_every_file_that_the_mark_depends_on(tmp_path: Path) 
         ClipProgress(audible_frames=-1),
     ],
 )
-def test_numbers_that_no_clip_has_are_refused_though_their_digest_is_right(progress: ClipProgress) -> None:
+def test_impossible_counts_are_refused_despite_a_right_digest(progress: ClipProgress) -> None:
     state = resume.to_bytes(progress, "weights", "key")
     with pytest.raises(StatusError, match="no clip has") as refused:
         resume.from_bytes(state, "weights", "key")

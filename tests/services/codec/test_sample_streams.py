@@ -113,7 +113,7 @@ async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeyp
 
 
 @pytest.mark.parametrize("size", [0, 4])
-async def test_a_sender_of_no_samples_or_few_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+async def test_a_sender_of_no_or_few_samples_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Even after a second of audio, if no more comes. Otherwise it would hold its slot until its deadline."""
     monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
     discard, refused = IncomingMessages.discard, asyncio.Event()
@@ -153,7 +153,7 @@ async def test_a_slow_sender_is_waited_for(stub: Any, monkeypatch: pytest.Monkey
     assert (await call.read()).WhichOneof("event") == "complete"
 
 
-async def test_a_recording_that_is_still_sent_holds_up_no_other(stub: Any) -> None:
+async def test_a_recording_in_transfer_delays_no_other(stub: Any) -> None:
     slow = await opened(stub, sample_format=S16)
     await slow.write(codec_pb2.StreamEncodeRequest(samples=NOISE.tobytes()))
     messages = recording_messages("StreamEncode", NOISE.tobytes(), 4000, sample_format=S16)

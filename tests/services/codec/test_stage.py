@@ -39,7 +39,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
+async def test_info_has_everything_but_the_keys(stub: Any) -> None:
     info = await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
     assert (info.codec.name, info.codec.codebook_count, info.codec.sample_rate_hertz) == ("mimi", 4, 24000)
     assert (info.active_key_id, list(info.key_ids)) == ("new", ["old", "new"])
@@ -93,7 +93,7 @@ async def _metrics(stage: CodecStage) -> str:
     return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
 
 
-async def test_a_thread_for_recordings_that_hangs_is_found_out(settings: CodecSettings) -> None:
+async def test_a_hanging_recording_thread_is_reported(settings: CodecSettings) -> None:
     """Decoding goes on, so nothing else shows that."""
     go_on = threading.Event()
     async with running_codec(settings, recording_stall_seconds=0.5) as (stage, stub):
@@ -117,7 +117,7 @@ async def _wait_until(stage: CodecStage, service: str, wanted: int) -> None:
                 return
 
 
-async def test_a_bundle_that_lies_about_its_codec_is_refused(
+async def test_a_bundle_that_misstates_its_codec_is_refused(
     settings: CodecSettings, bundle: Path, tmp_path: Path
 ) -> None:
     lying = tmp_path / "lying"

@@ -51,7 +51,7 @@ async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Pa
 
 
 @pytest.mark.parametrize(("in_bundle", "in_settings", "wanted_db"), [(36, None, 36), (36, 30, 30), (None, 40, 40)])
-async def test_strength_of_the_mark_is_the_setting_s_or_the_bundle_s(
+async def test_the_setting_overrides_the_bundle_s_strength_of_the_mark(
     bundle: Path, settings: CodecSettings, tmp_path: Path, in_bundle: float, in_settings: float, wanted_db: float
 ) -> None:
     """In this order, and last that of hparams.yaml, 47 dB."""
@@ -150,9 +150,7 @@ async def test_a_search_for_an_unknown_key_is_refused(stub: Any) -> None:
     assert status.reason == "WATERMARK_KEY_NOT_FOUND"
 
 
-async def test_only_a_caller_that_names_more_keys_than_can_be_told_from_chance_is_refused(
-    settings: CodecSettings, tmp_path: Path
-) -> None:
+async def test_only_a_caller_that_names_too_many_keys_is_refused(settings: CodecSettings, tmp_path: Path) -> None:
     """For an operator with more keys, a call without keys still searches all: its caller could not name fewer."""
     most = most_keys(PERIOD * 256 / 24000)
     keys = {f"key-{number}": f"{number:010x}" for number in range(1, most + 2)}

@@ -35,7 +35,7 @@ class Bodies:
             raise end
 
 
-async def test_a_body_that_fails_is_logged_counted_and_begun_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_task_is_logged_counted_and_restarted(caplog: pytest.LogCaptureFixture) -> None:
     bodies = Bodies(OSError("once"), ValueError("twice"), None)
     assert bodies.failures == 0  # it exists before the first failure, so that Prometheus sees an increase
     await bodies.task
@@ -52,13 +52,13 @@ async def test_the_delay_has_a_limit() -> None:
     assert bodies.delays_s[-1] == MOST_DELAY_S
 
 
-async def test_a_cancel_that_nobody_asked_for_is_a_failure() -> None:
+async def test_an_unrequested_cancellation_is_a_failure() -> None:
     bodies = Bodies(asyncio.CancelledError(), None)
     await bodies.task
     assert bodies.failures == 1
 
 
-async def test_a_cancel_that_was_asked_for_ends_the_task() -> None:
+async def test_a_requested_cancellation_ends_the_task() -> None:
     async def wait() -> None:
         await asyncio.sleep(3600)
 
@@ -69,7 +69,7 @@ async def test_a_cancel_that_was_asked_for_ends_the_task() -> None:
         await task
 
 
-async def test_the_memory_guard_goes_on_after_memory_could_not_be_read() -> None:
+async def test_the_memory_guard_continues_after_a_failed_measurement() -> None:
     answers: list[OSError | int] = [OSError("no /proc"), 0, 200]
 
     def used() -> int:

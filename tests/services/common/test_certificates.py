@@ -23,13 +23,13 @@ def pem(der: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("year", [2027, 2049, 2050, 9999])  # from 2050 on the time has another format
-def test_end_is_that_which_an_independent_reader_finds(year: int) -> None:
+def test_the_expiry_equals_an_independent_reader_s(year: int) -> None:
     ends = datetime(year, 12, 31, 23, 59, 58, tzinfo=UTC)
     _, certificate = Authority().issue(ends=ends)
     assert certificate_end_s(certificate) == end_s(certificate) == ends.timestamp()
 
 
-def test_end_is_that_of_the_first_certificate_also_behind_a_key() -> None:
+def test_the_expiry_is_the_first_certificate_s_also_after_a_key() -> None:
     authority = Authority()
     key, certificate = authority.issue(ends=datetime(2031, 5, 6, tzinfo=UTC))
     assert certificate_end_s(key + certificate + authority.pem) == end_s(certificate)
@@ -43,6 +43,6 @@ def test_certificate_of_version_1_has_no_version_before_its_serial_number() -> N
 
 
 @pytest.mark.parametrize("wrong", [b"", pem(b"no"), pem(b"\x30\x03\x30\x01\x02"), Authority().issue()[0]])
-def test_what_is_no_certificate_is_an_error(wrong: bytes) -> None:
+def test_a_file_without_a_certificate_is_an_error(wrong: bytes) -> None:
     with pytest.raises(ValueError, match="certificate"):
         certificate_end_s(wrong)

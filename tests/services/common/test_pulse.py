@@ -51,13 +51,13 @@ async def running(watched: Watched) -> AsyncIterator[Watched]:
             await task
 
 
-async def test_a_worker_that_goes_round_beats() -> None:
+async def test_a_running_worker_beats() -> None:
     async with running(Watched(Worker())) as watched:
         await watched.beats.wait()
         assert watched.pulse.beats and watched.stalls.empty()
 
 
-async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> None:
+async def test_a_hanging_and_a_recovered_worker_are_each_reported_once() -> None:
     worker = Worker()
     worker.hangs = True
     async with running(Watched(worker)) as watched:
@@ -69,7 +69,7 @@ async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> N
         assert watched.stalls.empty()
 
 
-async def test_a_report_that_fails_is_made_again() -> None:
+async def test_a_failed_report_is_repeated() -> None:
     """Otherwise a stage with a hung thread would stay ready."""
     worker, told = Worker(), asyncio.Event()
     worker.hangs = True

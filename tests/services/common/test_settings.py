@@ -69,9 +69,7 @@ def test_former_names_lead_to_settings(settings_class: type[StageSettings]) -> N
     assert not set(settings_class.former_names) & fields
 
 
-def test_variable_that_no_setting_has_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_variable_is_reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Otherwise a misspelled one would have no effect, and a gateway without its tokens would accept everybody."""
     for name in ("CSM_DEMO_QUEUE_LIMT", "CSM_DEMO_QUEUE_LIMIT", "csm_demo_log_format", "CSM_DEMONSTRATION"):
         monkeypatch.setenv(name, "json" if name.endswith("format") else "5")

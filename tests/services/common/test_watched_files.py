@@ -19,7 +19,7 @@ def write(folder: Path, text: str) -> None:
         path.write_text(text)
 
 
-def test_change_between_the_reads_of_two_files_is_no_mixture(tmp_path: Path) -> None:
+def test_a_change_between_the_reads_of_two_files_gives_no_mixture(tmp_path: Path) -> None:
     write(tmp_path, "old")
     changes = iter(["newer"])
 
@@ -70,7 +70,9 @@ def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
     assert len(sizes) == ATTEMPTS
 
 
-def test_what_was_right_stays_and_each_change_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_valid_content_stays_and_each_change_counts_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, "1")
     counted: list[bool] = []
 

@@ -8,7 +8,7 @@ from csm_engine.scheduling.admission import FRAME_SECONDS
 from services.engine.coalesce import Coalescer
 
 
-def test_first_message_is_what_was_asked_for() -> None:
+def test_the_first_message_has_the_requested_number_of_frames() -> None:
     assert Coalescer(first=1, most=8).next_count(now=100.0) == 1
     assert Coalescer(first=3, most=8).limit == 3
 
@@ -22,7 +22,7 @@ def test_slow_engine_sends_every_frame_at_once() -> None:
 
 
 @pytest.mark.parametrize(("frames_per_second", "speed"), [(13, 1.0), (20, 1.0), (50, 1.0), (250, 1.0), (50, 2.0)])
-def test_listener_never_runs_dry_by_waiting_for_company(frames_per_second: int, speed: float) -> None:
+def test_coalescing_causes_no_underrun(frames_per_second: int, speed: float) -> None:
     """Frames are made at a steady rate above real time; each message is sent when its last frame is made."""
     coalescer, made, messages = Coalescer(first=1, most=32, speed=speed), 0, 0
     now = 0.0

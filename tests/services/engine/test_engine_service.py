@@ -88,7 +88,7 @@ async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
     assert len(codes_of(await collect(stub, generate_request()))) == 6
 
 
-async def test_gauges_tell_the_truth_after_calls_that_were_cancelled(
+async def test_gauges_are_right_after_cancelled_calls(
     stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gauges() -> tuple[float | None, ...]:
@@ -173,7 +173,7 @@ async def test_other_codec_is_refused(stub: Stub) -> None:
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_live_streams_are_held_back_when_asked_for_and_others_never(settings: EngineSettings) -> None:
+async def test_only_live_streams_are_paced(settings: EngineSettings) -> None:
 
     stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_playout_lead_seconds": 1.0}))
     try:

@@ -87,7 +87,7 @@ async def test_full_engine_is_unavailable_with_retry_info(
         call.cancel()
 
 
-async def test_a_request_in_the_queue_does_not_count_as_coming_too(
+async def test_a_queued_request_is_not_counted_twice(
     stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even before the event loop hears that the engine has it. So there is room for three: two slots and a queue of
@@ -248,7 +248,7 @@ def _lose_the_device() -> None:
     raise RuntimeError("device lost")
 
 
-async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings) -> None:
+async def test_a_wrong_field_is_named_although_the_engine_is_full(settings: EngineSettings) -> None:
     async with _serving(settings, max_waiting=0, slots=1, max_playout_lead_seconds=1.0) as stub:
         running = stub.Generate(generate_request(400, live=True))
         assert (await read_event(running)).HasField("started")

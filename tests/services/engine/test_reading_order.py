@@ -76,7 +76,7 @@ async def test_a_listeners_text_is_read_first(order: ReadingOrder, wait_for_turn
     assert await turns(order, tasks) == ["long, heard", "short"]
 
 
-async def test_a_long_text_is_overtaken_until_it_is_due(
+async def test_a_long_text_is_overtaken_only_until_its_time_limit(
     order: ReadingOrder, wait_for_turn: Wait, now: list[float]
 ) -> None:
     """900 characters are a minute of speech."""
@@ -89,7 +89,7 @@ async def test_a_long_text_is_overtaken_until_it_is_due(
     assert await turns(order, [long, before, behind]) == ["before it is due", "long", "when it is due"]
 
 
-async def test_a_cancelled_request_passes_its_turn_on(order: ReadingOrder, wait_for_turn: Wait) -> None:
+async def test_a_cancelled_request_passes_its_turn_to_the_next(order: ReadingOrder, wait_for_turn: Wait) -> None:
     """Whether it is cancelled while it waits, or just when its turn has come."""
     await order.acquire(request(1))
     first, second, third = [await wait_for_turn(str(index), request(20)) for index in range(3)]

@@ -103,7 +103,7 @@ async def test_without_a_front_end_the_codes_are_those_of_the_spelling(bundle: P
     assert same == plain and started.text_token_count == PREFIX_AND_ENDS + len(text)
 
 
-async def test_the_front_end_is_what_the_tokenizer_reads_of_every_segment(
+async def test_the_tokenizer_reads_the_front_end_s_symbols_of_every_segment(
     bundle: Path, make_bundle: MakeBundle
 ) -> None:
     """A bundle without a front end gives the same codes when its text is the symbols."""
@@ -165,7 +165,7 @@ async def test_a_changed_lexicon_is_followed_without_a_restart(
     ) == 1, "a mistake is logged once"
 
 
-async def test_a_voices_words_are_for_its_speaker_alone(bundle: Path, lexicon: Path) -> None:
+async def test_a_voice_s_lexicon_applies_to_its_speaker_only(bundle: Path, lexicon: Path) -> None:
     write(lexicon, "data\tdah ta\tanna\n")
     async with serving(bundle, lexicon) as stub:
         own, _ = await generate(stub, "data", speaker=1)
@@ -250,7 +250,7 @@ def test_a_bundles_wrong_lexicon_is_refused_at_the_start(make_bundle: MakeBundle
         SpokenText(bundle, None)
 
 
-def test_a_bundle_of_spelling_with_no_lexicon_is_left_alone(bundle: Path) -> None:
+def test_a_bundle_without_front_end_and_lexicon_tokenizes_the_text_as_written(bundle: Path) -> None:
     spoken_text = SpokenText(open_bundle(str(bundle)), None)
     assert spoken_text.changes_nothing and spoken_text.front_end is None
     assert spoken_text.read(0, "Dr. 5") == "Dr. 5"

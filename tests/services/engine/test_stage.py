@@ -27,7 +27,7 @@ from tests.support.tiny.csm import save_original
 from tests.support.waits import read_event
 
 
-async def test_what_numbers_are_rounded_to_tells_replicas_apart(settings: EngineSettings) -> None:
+async def test_the_weights_identity_includes_quantization(settings: EngineSettings) -> None:
     """A stream must not be resumed by a replica that makes other codes from the same weights."""
     choices: list[dict[str, object]] = [
         {},
@@ -45,9 +45,7 @@ async def test_what_numbers_are_rounded_to_tells_replicas_apart(settings: Engine
     assert len({engine.weights_digest for engine in loaded}) == len(choices)
 
 
-async def test_types_tell_replicas_apart_where_the_weights_have_the_same_values_in_both(
-    settings: EngineSettings, tmp_path: Path
-) -> None:
+async def test_the_weights_identity_includes_the_type(settings: EngineSettings, tmp_path: Path) -> None:
     shutil.copytree(settings.bundle, tmp_path / "bundle")
     rounded = load_model(tmp_path / "bundle" / "model")
     save_original(tmp_path / "bundle" / "model", rounded, dtype=torch.bfloat16)
@@ -70,18 +68,18 @@ def test_slow_first_steps_of_a_process_hold_no_stream_back(
     assert (engine.num_running, engine.num_waiting) == (2, 0)
 
 
-def test_int8_wants_bfloat16() -> None:
+def test_int8_requires_bfloat16() -> None:
     with pytest.raises(ValidationError, match="--quantization int8 needs --dtype bfloat16"):
         EngineSettings(bundle="any", quantization="int8")
 
 
-def test_the_depth_kernel_wants_bfloat16() -> None:
+def test_the_depth_kernel_requires_bfloat16() -> None:
     with pytest.raises(ValidationError, match="--depth-kernel needs --dtype bfloat16; given is float32"):
         EngineSettings(bundle="any", depth_kernel=True)
     assert EngineSettings(bundle="any", depth_kernel=True, dtype="bfloat16", quantization="float8").depth_kernel
 
 
-def test_experimental_kernels_are_off_and_told_of_when_on(
+def test_experimental_kernels_are_off_by_default_and_logged_when_on(
     caplog: pytest.LogCaptureFixture, settings: EngineSettings
 ) -> None:
     assert not settings.depth_kernel and not settings.fused_products
@@ -89,7 +87,7 @@ def test_experimental_kernels_are_off_and_told_of_when_on(
     assert "depth kernel is on: it is experimental and has not run on a GPU" in caplog.text
 
 
-async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:
+async def test_info_and_load_are_right(stage: EngineStage, stub: Stub) -> None:
     info = await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())
     assert (info.model_version, info.notice, info.context_window_size) == ("tiny/1", "untrained", 512)
     assert [(voice.name, voice.speaker_id) for voice in info.voices] == [("anna", 1)]

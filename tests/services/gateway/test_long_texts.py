@@ -37,7 +37,7 @@ def speak_at_usual_pace(deployment: FakeDeployment) -> int:
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
-async def test_the_longest_text_is_said_to_its_end(
+async def test_the_longest_text_is_spoken_to_its_end(
     deployment: FakeDeployment, tts: Any, asked: Request, is_whole: bool
 ) -> None:
     num_frames = speak_at_usual_pace(deployment)
@@ -61,7 +61,7 @@ async def test_one_message_holds_the_longest_text_in_mu_law(
     assert whole.summary.stats.frame_count == num_frames
 
 
-async def test_an_utterance_without_end_is_cut_and_the_text_goes_on(asked: Request) -> None:
+async def test_an_endless_utterance_is_cut_and_the_text_continues(asked: Request) -> None:
     """A sentence that the model does not end uses up neither the text's limit nor the sentences after it."""
     asked.input.text = "One is first. Two has no end. Three is last."
     async with (

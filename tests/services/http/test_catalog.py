@@ -30,7 +30,7 @@ async def test_voices_have_their_aliases() -> None:
             assert (await door.client.post(SPEECH, json=body)).headers["x-voice"] == voice
 
 
-async def test_models_are_the_one_under_its_names(door: FakeDoor) -> None:
+async def test_the_model_is_listed_under_each_of_its_names(door: FakeDoor) -> None:
     answer = (await door.client.get("/v1/models")).json()
     names = [model["id"] for model in answer["data"]]
     assert names[0] == "fake/1" and "tts-1" in names and answer["object"] == "list"
@@ -44,7 +44,7 @@ async def test_models_are_the_one_under_its_names(door: FakeDoor) -> None:
 @pytest.mark.parametrize(
     "name", ["tts-1-1106", "gpt-4o-mini-tts-2025-12-15", "fake/1-2025-12-15", "tts-1-11", "tts-1-"]
 )
-async def test_openai_names_may_have_a_date_and_no_others(door: FakeDoor, name: str) -> None:
+async def test_only_openai_s_model_names_may_have_a_date(door: FakeDoor, name: str) -> None:
     is_known = name in ("tts-1-1106", "gpt-4o-mini-tts-2025-12-15")
     body = {"input": "Hello.", "model": name, "response_format": "pcm"}
     statuses = [(await door.client.post(SPEECH, json=body)).status_code]
@@ -99,7 +99,7 @@ async def test_watermark_of_no_recording_names_the_file(door: FakeDoor, sent: di
 
 
 @pytest.mark.parametrize("sent", [{"content": recording()}, {"files": {"file": ("a.wav", recording())}}])
-async def test_leaving_caller_ends_the_search(door: FakeDoor, sent: dict[str, Any]) -> None:
+async def test_a_disconnect_ends_the_search(door: FakeDoor, sent: dict[str, Any]) -> None:
     assert (await left_in_search(door, WATERMARK, **sent)).error == "CancelledError"
 
 
@@ -151,7 +151,7 @@ async def test_metrics_can_be_off_at_the_api_port() -> None:
         assert "http_requests_total" in other.text
 
 
-async def test_document_describes_what_is_served(door: FakeDoor) -> None:
+async def test_the_openapi_document_has_every_route(door: FakeDoor) -> None:
     document = (await door.client.get("/openapi.json")).json()
     served = {
         (route.path, method.lower())

@@ -36,7 +36,7 @@ async def no_connection(door: FakeDoor) -> None:
     "start", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n",
               b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n"]
 )  # fmt: skip
-async def test_body_after_its_answer_does_not_keep_the_connection(
+async def test_a_body_that_continues_after_its_response_closes_the_connection(
     door: FakeDoor, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "UNREAD_BODY_S", 0.2)
@@ -51,7 +51,7 @@ async def test_body_after_its_answer_does_not_keep_the_connection(
     await no_connection(door)
 
 
-async def test_body_that_ends_after_its_answer_leaves_the_connection_usable(door: FakeDoor) -> None:
+async def test_a_body_that_ends_after_its_response_keeps_the_connection_usable(door: FakeDoor) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
     for _ in range(2):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
@@ -60,7 +60,7 @@ async def test_body_that_ends_after_its_answer_leaves_the_connection_usable(door
     writer.close()
 
 
-async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_over_the_limit_get_an_error_or_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 3)
     async with fake_door(max_connections=3) as door:
         ends = [await asyncio.open_connection("127.0.0.1", door.stage.server.port) for _ in range(6)]
@@ -118,7 +118,7 @@ async def unread(door: FakeDoor) -> socket.socket:
     return connection
 
 
-async def test_an_answer_that_cannot_begin_does_not_keep_its_place(
+async def test_a_response_that_cannot_start_releases_its_place(
     body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "UNTOLD_S", 0.1)
@@ -130,7 +130,7 @@ async def test_an_answer_that_cannot_begin_does_not_keep_its_place(
         connection.close()
 
 
-async def test_a_websocket_does_not_begin_behind_answers_that_are_not_read(door: FakeDoor) -> None:
+async def test_a_websocket_does_not_start_behind_unread_responses(door: FakeDoor) -> None:
     """Otherwise the gateway would not know to wait, and the door would buffer all speech."""
     connection = await unread(door)
     upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + 22 * "A"
@@ -148,7 +148,7 @@ UPGRADE = (
 @pytest.mark.parametrize(
     "headers", [b"Cookie: " + b"x" * 9000 + b"\r\n", b"X: y\r\n" * 200, b"X: \x7f\r\n"], ids=["long", "many", "DEL"]
 )
-async def test_headers_that_a_websocket_cannot_have_do_not_keep_the_connection(door: FakeDoor, headers: bytes) -> None:
+async def test_invalid_websocket_headers_close_the_connection(door: FakeDoor, headers: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
     writer.write(UPGRADE + headers + b"\r\n")
     answer = await asyncio.wait_for(reader.read(), 60)
@@ -157,7 +157,7 @@ async def test_headers_that_a_websocket_cannot_have_do_not_keep_the_connection(d
     await no_connection(door)
 
 
-async def test_a_refused_websocket_is_no_error_of_ours(door: FakeDoor, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_websocket_is_not_logged_as_an_error(door: FakeDoor, caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
     writer.write(UPGRADE + b"Origin: https://bad.example\r\n\r\n")
     assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 403 ")

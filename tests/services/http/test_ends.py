@@ -25,7 +25,7 @@ SPEECH = "/v1/audio/speech"
 
 
 @pytest.mark.parametrize("pause_at", [0, 3])
-async def test_leaving_caller_cancels_upstream(door: FakeDoor, body: dict[str, Any], pause_at: int) -> None:
+async def test_a_disconnect_cancels_the_gateway_s_call(door: FakeDoor, body: dict[str, Any], pause_at: int) -> None:
     script = door.behind.engine.script
     script.pause_at = pause_at
     asking = asyncio.create_task(door.client.post(SPEECH, json=body))
@@ -111,7 +111,7 @@ def request_of(body: dict[str, Any], headers: str = "") -> bytes:
     return f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode()
 
 
-async def test_a_client_that_takes_trailers_is_told_why_the_speech_ended(
+async def test_a_client_that_accepts_trailers_gets_the_error_in_a_trailer(
     door: FakeDoor, body: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And for no other caller. The log has it for all."""
@@ -174,7 +174,7 @@ async def test_drain_lets_a_stream_end_and_takes_no_more(body: dict[str, Any]) -
         await stopping
 
 
-async def test_drain_ends_what_takes_too_long(
+async def test_a_drain_ends_streams_that_take_too_long(
     body: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "LAST_SECONDS", 1)
@@ -201,7 +201,7 @@ async def test_drain_ends_what_takes_too_long(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_text_that_is_no_utf_8_closes_and_is_no_error_of_ours(
+async def test_text_that_is_no_utf_8_closes_the_websocket_without_a_logged_error(
     door: FakeDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with talking(door, {}) as talk:

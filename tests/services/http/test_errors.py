@@ -91,9 +91,7 @@ async def test_a_wrong_number_has_the_code_of_the_gateway_s_reason(
     assert (await door.client.post(SPEECH, json=body | change)).json()["error"]["code"] == code
 
 
-async def test_a_long_name_of_a_model_hides_no_name_of_those_that_there_are(
-    door: FakeDoor, body: dict[str, Any]
-) -> None:
+async def test_a_long_unknown_model_name_does_not_hide_the_known_names(door: FakeDoor, body: dict[str, Any]) -> None:
     answer = await door.client.post(SPEECH, json=body | {"model": "x" * 9000})
     assert answer.status_code == 404 and "'; the models are csm, tts-1, " in answer.json()["error"]["message"]
 
@@ -108,13 +106,13 @@ async def test_a_token_in_a_message_may_be_as_long_as_one_in_a_header(door: Fake
     assert answer["error"]["message"] == "token: has 4097 characters; at most 4096 are allowed."
 
 
-async def test_a_number_of_too_many_digits_is_told(door: FakeDoor) -> None:
+async def test_a_number_of_too_many_digits_is_refused_by_name(door: FakeDoor) -> None:
     content = f'{{"input": "Hello.", "seed": {"9" * 5000}}}'
     answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400 and "too many digits" in answer.json()["error"]["message"]
 
 
-async def test_a_number_too_large_for_its_field_is_told_at_the_websocket_too(door: FakeDoor) -> None:
+async def test_a_number_too_large_for_its_field_is_refused_at_the_websocket(door: FakeDoor) -> None:
     async with talking(door) as talk:
         await talk.say(type="session.config", temperature=1e39)
         error = (await talk.next())["error"]
@@ -122,7 +120,7 @@ async def test_a_number_too_large_for_its_field_is_told_at_the_websocket_too(doo
         assert await talk.closed() == 1008
 
 
-async def test_wrong_fields_are_sentences_of_their_own(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_each_wrong_field_has_a_sentence_of_its_own(door: FakeDoor, body: dict[str, Any]) -> None:
     error = (await door.client.post(SPEECH, json=body | {"top_k": 0, "temperature": 5.0})).json()["error"]
     assert error["message"] == "temperature: is 5; it must be 0 to 2. top_k: is 0; it must be 1 to 2048."
 
@@ -174,7 +172,7 @@ async def test_broken_json_has_no_field(door: FakeDoor) -> None:
     assert error["param"] is None and error["message"].startswith("The body is no JSON: ")
 
 
-async def test_a_missing_body_is_what_is_missing(door: FakeDoor) -> None:
+async def test_a_missing_body_is_named_as_missing(door: FakeDoor) -> None:
     error = (await door.client.post(SPEECH)).json()["error"]
     assert (error["message"], error["param"]) == ("The body is missing.", None)
 
@@ -187,7 +185,9 @@ async def test_json_of_another_content_type_is_refused_by_name(door: FakeDoor, b
 @pytest.mark.parametrize(
     "change", [{"context": [{}] * 500}, {"response_format": "x" * 1_000_000}, {"x" * 1_000_000: 1}]
 )
-async def test_message_stays_short(door: FakeDoor, body: dict[str, Any], change: dict[str, Any]) -> None:
+async def test_a_message_with_a_long_value_is_short(
+    door: FakeDoor, body: dict[str, Any], change: dict[str, Any]
+) -> None:
     answer = await door.client.post(SPEECH, json=body | change)
     assert answer.status_code == 400 and len(answer.content) < 5000
     if "context" in change:
@@ -212,7 +212,7 @@ async def test_unknown_name_is_not_found(
     assert (answer.status_code, error["param"], error["code"]) == (404, param, code)
 
 
-async def test_unknown_address_and_method_have_the_shape(door: FakeDoor) -> None:
+async def test_unknown_address_and_method_have_openai_s_error_shape(door: FakeDoor) -> None:
     unknown, wrong = await door.client.get("/v2"), await door.client.get(SPEECH)
     assert (unknown.status_code, wrong.status_code) == (404, 405)
     assert wrong.headers["allow"] == "POST"
@@ -238,14 +238,14 @@ async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str
     assert "retry-after" not in answer.headers
 
 
-async def test_failure_behind_is_500_without_its_cause(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_a_gateway_s_internal_error_is_500_without_its_cause(door: FakeDoor, body: dict[str, Any]) -> None:
     door.behind.engine.script.fail_at = 0
     answer = await door.client.post(SPEECH, json=body)
     assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
     assert "scripted" not in answer.text
 
 
-async def test_failure_of_the_door_itself_has_the_shape(
+async def test_an_internal_error_of_the_http_server_has_openai_s_error_shape(
     door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.http.endpoints.speech.client_options", lambda *_: 1 // 0)

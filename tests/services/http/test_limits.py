@@ -58,7 +58,7 @@ async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch
     assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
 
 
-async def test_body_is_not_kept_while_its_speech_is_made(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_a_body_is_released_while_its_speech_is_synthesized(door: FakeDoor, body: dict[str, Any]) -> None:
     """Neither its bytes, nor its JSON, nor its recordings, which are large and in the message to the gateway too."""
     script = door.behind.engine.script
     script.pause_at = 3
@@ -77,7 +77,7 @@ async def test_body_is_not_kept_while_its_speech_is_made(door: FakeDoor, body: d
     assert (await asking).status_code == 200
 
 
-async def test_body_in_another_encoding_is_told_so(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_a_body_in_another_encoding_is_refused_by_name(door: FakeDoor, body: dict[str, Any]) -> None:
     headers = {"content-type": "application/json"}
     content = gzip.compress(json.dumps(body).encode())
     answer = await door.client.post(SPEECH, content=content, headers=headers | {"content-encoding": "gzip"})

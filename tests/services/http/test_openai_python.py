@@ -44,7 +44,7 @@ async def test_every_format_comes_whole(client: AsyncOpenAI, response_format: st
         assert answer.content == numbered_audio(range(10))
 
 
-async def test_audio_is_streamed_to_it(client: AsyncOpenAI, door: FakeDoor) -> None:
+async def test_the_openai_client_streams_audio(client: AsyncOpenAI, door: FakeDoor) -> None:
     script = door.behind.engine.script
     script.pause_at = 5
     async with client.audio.speech.with_streaming_response.create(**SPEECH) as answer:
@@ -55,7 +55,7 @@ async def test_audio_is_streamed_to_it(client: AsyncOpenAI, door: FakeDoor) -> N
     assert found == numbered_audio(range(10))
 
 
-async def test_events_are_streamed_to_it(client: AsyncOpenAI) -> None:
+async def test_the_openai_client_streams_events(client: AsyncOpenAI) -> None:
     async with client.audio.speech.with_streaming_response.create(**SPEECH, stream_format="sse") as answer:
         lines = [line async for line in answer.iter_lines()]
     assert sum("speech.audio.delta" in line for line in lines) > 1 and "speech.audio.done" in lines[-2]
@@ -73,7 +73,7 @@ async def test_voice_may_be_an_object(client: AsyncOpenAI) -> None:
     assert answer.headers["x-voice"] == "bo" and answer.headers["x-request-id"]
 
 
-async def test_its_errors_are_typed_and_name_the_field(client: AsyncOpenAI) -> None:
+async def test_errors_of_the_openai_client_are_typed_and_name_the_field(client: AsyncOpenAI) -> None:
     import openai  # takes a second
 
     with pytest.raises(openai.BadRequestError) as wrong:
@@ -85,7 +85,7 @@ async def test_its_errors_are_typed_and_name_the_field(client: AsyncOpenAI) -> N
     assert (unknown.value.param, unknown.value.code) == ("voice", "voice_not_found")
 
 
-async def test_it_sees_a_broken_stream(client: AsyncOpenAI, door: FakeDoor) -> None:
+async def test_the_openai_client_raises_for_a_broken_stream(client: AsyncOpenAI, door: FakeDoor) -> None:
     script = door.behind.engine.script
     script.pause_at = script.fail_at = 5
     with pytest.raises(Exception, match="(?i)incomplete|peer closed"):
@@ -94,7 +94,7 @@ async def test_it_sees_a_broken_stream(client: AsyncOpenAI, door: FakeDoor) -> N
                 script.resume.set()
 
 
-async def test_it_retries_a_full_server(door: FakeDoor) -> None:
+async def test_the_openai_client_retries_a_full_server(door: FakeDoor) -> None:
     import openai  # takes a second
     from openai import AsyncOpenAI
 
@@ -105,6 +105,6 @@ async def test_it_retries_a_full_server(door: FakeDoor) -> None:
     assert refused.value.status_code == 503 and refused.value.response.headers["retry-after"] == "1"
 
 
-async def test_models_are_listed_to_it(client: AsyncOpenAI) -> None:
+async def test_the_openai_client_lists_models(client: AsyncOpenAI) -> None:
     names = [model.id async for model in client.models.list()]
     assert "fake/1" in names and (await client.models.retrieve("tts-1")).id == "tts-1"

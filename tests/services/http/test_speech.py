@@ -54,7 +54,7 @@ async def test_first_audio_comes_before_the_last_frame_is_made(door: FakeDoor, b
     assert first + rest == numbered_audio(range(10))
 
 
-async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_a_paragraph_is_spoken_by_sentence(door: FakeDoor, body: dict[str, Any]) -> None:
     """Each sentence has the earlier ones as context; the usage and the codes are of all sentences."""
     door.behind.engine.frame_count = 4
     text = "One is first. Two is next! Is three last?"
@@ -79,7 +79,7 @@ async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, A
     assert request.segments[-1].text == text
 
 
-async def test_the_longest_text_of_openai_s_api_is_said_to_its_end(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_the_longest_text_of_openai_s_api_is_spoken_to_its_end(door: FakeDoor, body: dict[str, Any]) -> None:
     text = ("The ferry had left the harbour long before the rain began to fall on the roofs. " * 60)[:4096]
     door.behind.engine.frame_count = 66  # at 15 characters a second
     more = {"input": text, "response_format": "mulaw", "sample_rate": 8000, "stream_format": "sse"}
@@ -109,7 +109,7 @@ async def test_a_text_without_words_is_a_short_silence_in_every_format(
     assert not door.behind.engine.calls
 
 
-async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_every_option_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:
     more = {"voice": {"id": "bo"}, "seed": 7, "temperature": 0.5, "top_k": 3, "max_audio_seconds": 0.24, "speaker": 4}
     answer = await door.client.post(SPEECH, json=body | more)
     assert answer.content == numbered_audio(range(3))
@@ -125,7 +125,7 @@ async def test_speed_reaches_the_codec(door: FakeDoor, body: dict[str, Any]) -> 
     assert door.behind.codec.calls[0].request.speed == 2.0
 
 
-async def test_the_voice_used_is_told(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_a_header_names_the_used_voice(door: FakeDoor, body: dict[str, Any]) -> None:
     named = await door.client.post(SPEECH, json=body | {"voice": "bo"})
     aliased = await door.client.post(SPEECH, json=body | {"voice": "shimmer"})
     assert (named.headers["x-voice"], aliased.headers["x-voice"]) == ("bo", "ada")
@@ -139,7 +139,7 @@ async def test_instructions_are_answered_as_ignored(door: FakeDoor, body: dict[s
     assert told.status_code == 200 and told.headers["x-ignored-parameters"] == "instructions"
 
 
-async def test_request_id_and_trace_go_on_to_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
+async def test_request_id_and_trace_reach_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
     own = "11111111-2222-4333-8444-555555555555"
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     answer = await door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})

@@ -68,7 +68,7 @@ async def test_half_a_surrogate_pair_that_no_piece_completes_is_a_wrong_text(
         assert await talk.closed() == 1008
 
 
-async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
+async def test_every_done_message_is_answered_in_order(door: FakeDoor) -> None:
     """Even the cancel of an utterance without text, whether an earlier one is still being spoken or not."""
     script = door.behind.engine.script
     script.pause_at = 1
@@ -88,7 +88,7 @@ async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
 
 
 @pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
-async def test_an_utterance_without_words_is_answered_and_the_session_goes_on(door: FakeDoor, text: str) -> None:
+async def test_an_utterance_without_words_is_answered_and_the_session_continues(door: FakeDoor, text: str) -> None:
     """So text that a writer still sends after a cancel does not end the session."""
     async with talking(door, {}) as talk:
         await talk.say(type="input.cancel")
@@ -147,7 +147,9 @@ async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: An
         assert error["param"] == param and words in error["message"]
 
 
-async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_that_the_gateway_has_accepted_does_not_count_as_waiting(
+    door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Text that the gateway has accepted no longer waits."""
     monkeypatch.setattr("services.http.endpoints.waiting_text.MOST_CHARACTERS", 20)
     async with talking(door, {}) as talk:
@@ -203,7 +205,7 @@ async def metrics(door: FakeDoor) -> str:
     return (await door.client.get("/metrics")).text
 
 
-async def test_failure_in_the_middle_is_told_counted_as_broken_and_never_done(door: FakeDoor) -> None:
+async def test_a_failure_in_the_middle_sends_an_error_and_no_done(door: FakeDoor) -> None:
     script = door.behind.engine.script
     script.pause_at = script.fail_at = 5
     async with talking(door, {}) as talk:
@@ -216,14 +218,14 @@ async def test_failure_in_the_middle_is_told_counted_as_broken_and_never_done(do
     assert await sessions(door, "broken")
 
 
-async def test_a_session_that_ends_with_its_clients_mistake_is_not_broken(door: FakeDoor) -> None:
+async def test_a_session_ended_by_a_client_error_does_not_count_as_broken(door: FakeDoor) -> None:
     async with talking(door, {}) as talk:
         await talk.say(type="input.music")
         assert await talk.closed() == 1008
     assert await sessions(door, "101")
 
 
-async def test_a_failure_that_nobody_foresaw_is_told(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_exception_is_sent_as_an_error(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     async with talking(door, {}) as talk:
         monkeypatch.setattr("services.http.endpoints.websocket.Utterance", lambda *_: 1 // 0)
         await talk.say(type="input.text", text="Hello there.")
@@ -232,7 +234,7 @@ async def test_a_failure_that_nobody_foresaw_is_told(door: FakeDoor, monkeypatch
     assert await sessions(door, "broken")
 
 
-async def test_a_client_that_goes_silent_within_a_text_is_told_so() -> None:
+async def test_a_client_that_is_idle_within_a_text_gets_an_error() -> None:
     async with fake_door({"text_idle_seconds": 0.2}) as door, talking(door, {}) as talk:
         await talk.say(type="input.text", text="Hello")
         assert (await talk.next())["error"]["code"] == "text_stalled"

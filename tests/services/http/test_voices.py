@@ -60,7 +60,7 @@ async def test_prompt_of_the_operator_has_no_length(tmp_path: Path) -> None:
         assert (shown["has_prompt"], shown["prompt_seconds"], shown["owner"]) == (True, None, "")
 
 
-async def test_leaving_caller_keeps_no_voice(keeping: FakeDoor, voice: dict[str, Any]) -> None:
+async def test_a_disconnect_makes_no_voice(keeping: FakeDoor, voice: dict[str, Any]) -> None:
     call = await left_in_search(keeping, VOICES, json=voice)
     assert call.error == "CancelledError"
     assert (await keeping.client.get(f"{VOICES}/eve")).status_code == 404
@@ -91,7 +91,9 @@ async def test_wrong_voice_names_the_field(
     assert error["code"] == code or code == "request_invalid"
 
 
-async def test_server_that_keeps_no_voices_says_so(door: FakeDoor, voice: dict[str, Any]) -> None:
+async def test_a_server_without_a_database_refuses_voices_with_the_reason(
+    door: FakeDoor, voice: dict[str, Any]
+) -> None:
     answer = await door.client.post(VOICES, json=voice)
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "voices_off")
     assert (await door.client.delete(f"{VOICES}/eve")).json()["error"]["code"] == "voices_off"

@@ -111,7 +111,7 @@ async def test_flush_speaks_a_sentence_without_its_full_stop(door: FakeDoor) -> 
         assert start["type"] == "audio.start" and start["sentence_text"].strip() == "Hello there"
 
 
-async def test_cancel_stops_the_engine_and_the_session_goes_on(door: FakeDoor) -> None:
+async def test_a_cancel_stops_the_engine_and_the_session_continues(door: FakeDoor) -> None:
     script = door.behind.engine.script
     script.pause_at = 6
     async with talking(door, {"voice": "bo"}) as talk:
@@ -132,7 +132,7 @@ async def test_cancel_stops_the_engine_and_the_session_goes_on(door: FakeDoor) -
         assert talk.audio == numbered_audio(range(10))
 
 
-async def test_leaving_client_stops_the_engine(door: FakeDoor) -> None:
+async def test_a_disconnect_stops_the_engine(door: FakeDoor) -> None:
     script = door.behind.engine.script
     script.pause_at = 2
     async with talking(door, {}) as talk:
@@ -143,7 +143,7 @@ async def test_leaving_client_stops_the_engine(door: FakeDoor) -> None:
     assert door.behind.engine.calls[0].error == "CancelledError"
 
 
-async def test_a_socket_that_the_door_closes_while_it_sends_has_left(
+async def test_a_websocket_closed_while_sending_counts_as_disconnected(
     door: FakeDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a missed pong, while bytes are still on their way to a slow client."""
@@ -199,7 +199,9 @@ async def test_wrong_config_is_named_and_closes(door: FakeDoor, config: dict[str
 
 
 @pytest.mark.parametrize("message", [{"type": "input.text", "text": "Hello."}, {"text": "Hello."}])
-async def test_a_text_before_the_config_is_told_what_comes_first(door: FakeDoor, message: dict[str, str]) -> None:
+async def test_a_text_before_the_config_is_refused_with_the_expected_order(
+    door: FakeDoor, message: dict[str, str]
+) -> None:
     async with talking(door) as talk:
         await talk._connection.send(json.dumps(message))
         error = (await talk.next())["error"]
@@ -208,7 +210,7 @@ async def test_a_text_before_the_config_is_told_what_comes_first(door: FakeDoor,
 
 
 @pytest.mark.parametrize("message", ["{", '{"type": "input.music"}', '{"text": 5}', "[" * 50_000])
-async def test_message_that_is_none_closes(door: FakeDoor, message: str) -> None:
+async def test_a_malformed_message_closes_the_websocket(door: FakeDoor, message: str) -> None:
     async with talking(door, {}) as talk:
         await talk._connection.send(message)
         assert (await talk.next())["type"] == "error"
@@ -273,7 +275,7 @@ async def test_text_far_ahead_of_the_speech_is_refused(door: FakeDoor) -> None:
         assert await talk.closed() == 1013
 
 
-async def test_request_id_of_a_session_goes_on_to_the_gateway(door: FakeDoor) -> None:
+async def test_the_request_id_of_a_session_reaches_the_gateway(door: FakeDoor) -> None:
     own = "11111111-2222-4333-8444-555555555555"
     async with talking(door, {}, additional_headers={"X-Request-Id": own}) as talk:
         await talk.say(type="input.text", text="Hello.", flush=True)

@@ -82,7 +82,7 @@ async def lose_late(gateways: Gateways, held: int, heard_samples: Callable[[], i
         await lost.ended.wait()
 
 
-def check_goes_on_inside(gateways: Gateways, held: int) -> None:
+def check_resumes_inside(gateways: Gateways, held: int) -> None:
     """Told frames of the lost sentence are not made again. Called before anything else is said."""
     calls = gateways.deployment.engine.calls
     assert [call.request.segments[-1].text for call in calls] == [*SENTENCES[: held + 1], *SENTENCES[held:]]
@@ -108,7 +108,7 @@ async def test_a_text_resumes_at_another_gateway_bit_for_bit(
     gateways: Gateways, held: int, written: int, options: Any
 ) -> None:
     """written: pieces before the loss"""
-    lost_ones, resumed = await lose_and_go_on(gateways, held, written, options)
+    lost_ones, resumed = await lose_and_resume(gateways, held, written, options)
     assert held < len(lost_ones) <= 3
     calls = gateways.deployment.engine.calls[len(lost_ones) : -3]
     made = [call.frame_count for call in calls]  # the sentence that was lost may be told by a checkpoint inside of it
@@ -129,7 +129,7 @@ async def test_a_text_resumes_inside_the_lost_sentence(gateways: Gateways, held:
         listener = Listener(client.stream_synthesize_text(PIECES, seed=7, encoding=encoding))
         await lose_late(gateways, held, lambda: sum(chunk.sample_count for chunk in listener.chunks))
         heard = await listener.task
-        check_goes_on_inside(gateways, held)
+        check_resumes_inside(gateways, held)
         again = gateways.deployment.codec.calls[held + 1 :]
         assert bool(again[0].request.checkpoint) == (encoding != "opus")  # nor decoded, where the encoder can go on
         assert len(again) == (3 if encoding == "opus" else 3 - held)
@@ -140,12 +140,12 @@ async def test_a_text_resumes_inside_the_lost_sentence(gateways: Gateways, held:
 
 @pytest.mark.slow
 async def test_a_text_restarts_at_a_gateway_without_keys(gateways_without_keys: Gateways) -> None:
-    lost_ones, resumed = await lose_and_go_on(gateways_without_keys, 1, 3, {})
+    lost_ones, resumed = await lose_and_resume(gateways_without_keys, 1, 3, {})
     assert len(resumed) == 3 and lost_ones == resumed[: len(lost_ones)]
     assert not gateways_without_keys.deployment.engine.calls[len(lost_ones)].request.live  # it has been heard
 
 
-async def lose_and_go_on(gateways: Gateways, held: int, written: int, options: Any) -> tuple[list[Any], list[Any]]:
+async def lose_and_resume(gateways: Gateways, held: int, written: int, options: Any) -> tuple[list[Any], list[Any]]:
     """The engine's requests of the lost gateway and of the one that went on. The whole text is then said once more."""
     lost = asyncio.Event()
 
@@ -205,7 +205,7 @@ async def test_the_synchronous_client_resumes_inside_the_lost_sentence(gateways:
         listening = asyncio.create_task(asyncio.to_thread(listen, client.stream_synthesize_text(PIECES, seed=7)))
         await lose_late(gateways, 1, lambda: len(heard) // 2)
         await listening
-    check_goes_on_inside(gateways, 1)
+    check_resumes_inside(gateways, 1)
     assert heard == AUDIO
 
 

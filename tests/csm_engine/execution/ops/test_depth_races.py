@@ -73,7 +73,7 @@ def test_five_programs_have_no_race_and_draw_the_codes_of_the_plain_form() -> No
     assert not kernel.buffers(2).arrivals.any()
 
 
-def leave_out(barrier: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def skip_barrier(barrier: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every program."""
     passed: Counter[int] = Counter()
 
@@ -94,7 +94,7 @@ BEHIND_DOWN = 6
     [pytest.param(n, marks=() if n == BEHIND_DOWN else pytest.mark.slow) for n in range(BARRIERS - 1)],
 )
 def test_a_barrier_that_is_left_out_is_a_race(barrier: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_out(barrier, monkeypatch)
+    skip_barrier(barrier, monkeypatch)
     accesses, _ = empty_frame(SMALL, 2, forward, programs=5, barriers=False)
     assert accesses.arrivals == [BARRIERS - 1] * 5
     assert {(race.rule, race.interval) for race in accesses.races} >= {("touch the same, and not all read", barrier)}

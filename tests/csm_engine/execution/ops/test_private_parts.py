@@ -18,7 +18,7 @@ OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_sup
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
+def fresh_operator_cache() -> Iterator[None]:
     packed_linear._has_operators.cache_clear()
     yield
     packed_linear._has_operators.cache_clear()

@@ -63,7 +63,7 @@ async def test_every_call_of_a_closed_client_says_that_it_is_closed(node: Any, t
     assert not gateway.calls
 
 
-async def test_closing_ends_what_runs_at_once(node: Any, tmp_path: Path) -> None:
+async def test_closing_a_client_ends_its_running_calls_at_once(node: Any, tmp_path: Path) -> None:
     """A call was ended by gRPC up to 2 s later, or went through, by chance."""
     async with scripted() as gateway:
         told = await found(WHILE, node, tmp_path, gateway.target)

@@ -122,7 +122,7 @@ patient.close();
 
 
 @pytest.mark.parametrize("comes", [True, False])
-async def test_a_lost_call_waits_for_a_server_to_come(node: Any, tmp_path: Path, comes: bool) -> None:
+async def test_a_lost_call_waits_for_a_server_that_starts_later(node: Any, tmp_path: Path, comes: bool) -> None:
     """As with the Python clients. When none comes, the loss is told, and no deadline."""
     away = Away(answers=False)
     async with asyncio.timeout(100):
@@ -146,7 +146,7 @@ await tell(async () => (await methods.METHOD('full once')).voice);
 
 
 @pytest.mark.parametrize("method", ["synthesize", "stream"])
-async def test_a_large_request_that_a_full_server_refuses_is_made_again(node: Any, tmp_path: Path, method: str) -> None:
+async def test_a_large_request_refused_by_a_full_server_is_retried(node: Any, tmp_path: Path, method: str) -> None:
     """gRPC does so for small ones; those of more than 1 MiB failed at once."""
     program = LARGE.replace("METHOD", method)
     async with scripted() as gateway:

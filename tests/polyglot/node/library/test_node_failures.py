@@ -46,7 +46,7 @@ def of_server(name: str, code: int, reason: str, field: str | None = None, delay
     return [sorted([name, "CsmClientError", "ServerError"]), name, code, reason, field, delay_s, True]
 
 
-async def test_each_kind_of_failure_has_a_class_with_what_the_server_tells(node: Any, tmp_path: Path) -> None:
+async def test_each_kind_of_failure_has_a_class_with_the_server_s_details(node: Any, tmp_path: Path) -> None:
     """Names and reasons are those of the Python client."""
     async with fake_deployment() as running:
         running.engine.refusal = EngineBusyError("full")
@@ -92,7 +92,7 @@ await tell(() => client.synthesize('garbled'));
 """
 
 
-async def test_audio_that_is_not_whole_is_told_with_its_cause(node: Any, tmp_path: Path) -> None:
+async def test_incomplete_audio_is_an_error_with_its_cause(node: Any, tmp_path: Path) -> None:
     """Audio that came after a loss makes a later deadline what ended the stream; the loss was told."""
     async with scripted() as gateway:
         lost, late, *disordered, garbled = await found(BROKEN, node, tmp_path, gateway.target)
@@ -119,7 +119,7 @@ await tell(() => stream.readAll());
 """
 
 
-async def test_a_stream_can_be_read_at_once_and_gives_what_synthesize_does(node: Any, tmp_path: Path) -> None:
+async def test_a_collected_stream_equals_synthesize(node: Any, tmp_path: Path) -> None:
     async with scripted() as gateway:
         whole, unary, streamed, again = await found(WHOLE, node, tmp_path, gateway.target)
     assert whole == [FRAMES, "FINISH_REASON_END_OF_SPEECH", "ada", 7, 1]

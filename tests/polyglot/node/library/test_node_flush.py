@@ -51,7 +51,7 @@ console.log(JSON.stringify(written));
 """
 
 
-def test_flushes_are_written_again_to_another_server(node: Any) -> None:
+def test_flushes_are_repeated_to_another_server(node: Any) -> None:
     """Else it would cut other sentences. A long piece is flushed behind its last message."""
     command = ["node", "--input-type=module", "--eval", AGAIN]
     done = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=60, check=True)

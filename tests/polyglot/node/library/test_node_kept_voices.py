@@ -150,7 +150,7 @@ async def test_wrong_values_are_refused_by_name_and_nothing_is_sent(node: Any, t
 INFO = "await tell(() => client.serverInfo());"
 
 
-async def test_the_server_tells_what_it_runs_and_accepts(node: Any, tmp_path: Path) -> None:
+async def test_server_info_reports_model_and_limits(node: Any, tmp_path: Path) -> None:
     async with deployment_with_tokens(tmp_path) as running:
         program = INFO.replace("client", "new Client(target, { token: 'token-of-shop' })")
         (info,) = await found(program, node, tmp_path, running.target)

@@ -88,7 +88,7 @@ console.log(JSON.stringify(stream.sentences));
 """
 
 
-async def test_the_sentences_of_a_text_are_told(node: Any, tmp_path: Path) -> None:
+async def test_the_sentences_of_a_text_are_reported(node: Any, tmp_path: Path) -> None:
     async with fake_deployment() as running:
         assert await run(SENTENCES, node, tmp_path, running.target) == [
             {"text": "One is here.", "sampleOffset": 0},
@@ -109,7 +109,7 @@ console.log(JSON.stringify(told));
 """
 
 
-async def test_what_the_server_tells_of_a_failure_is_there_for_programs(node: Any, tmp_path: Path) -> None:
+async def test_details_of_a_failure_are_fields_of_the_error(node: Any, tmp_path: Path) -> None:
     async with fake_deployment() as running:
         running.engine.refusal = EngineBusyError("full")
         nothing, empty, busy = await run(FAILURES, node, tmp_path, running.target)
@@ -142,7 +142,7 @@ def test_a_lost_stream_waits_as_long_as_a_server_asks_for_and_no_longer_than_two
     assert printed(WAITS, node, *asked) == [1500, 2000, 400, 800, 1600, 2000]
 
 
-def test_details_that_cannot_be_read_are_left_out(node: Any) -> None:
+def test_unreadable_error_details_are_ignored(node: Any) -> None:
     """They would hide the failure itself."""
     program = """
         import { explain } from './errors.mjs';
@@ -188,7 +188,7 @@ try {
 """
 
 
-async def test_a_stream_that_is_left_before_another_server_is_called_calls_none(
+async def test_a_stream_closed_before_another_server_is_called_calls_none(
     node: Any, tmp_path: Path, losing: tuple[Losing, str]
 ) -> None:
     service, target = losing
@@ -196,9 +196,7 @@ async def test_a_stream_that_is_left_before_another_server_is_called_calls_none(
     assert len(service.requests) == 1
 
 
-async def test_a_stream_that_goes_on_asks_for_the_same_sampling(
-    node: Any, tmp_path: Path, losing: tuple[Losing, str]
-) -> None:
+async def test_a_resumed_stream_has_the_same_sampling(node: Any, tmp_path: Path, losing: tuple[Losing, str]) -> None:
     service, target = losing
     program = (
         "for await (const _ of client.stream('Hello. And again.', { temperature: 0.5, topK: 7 })) { /* dropped */ }"
@@ -246,7 +244,7 @@ def printed(program: str, node: Any, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_sentences_that_come_again_are_told_once_and_others_end_the_stream(node: Any) -> None:
+def test_repeated_sentences_are_reported_once_and_other_sentences_end_the_stream(node: Any) -> None:
     *sentences, complaint = printed(RESUMED_SENTENCES, node)
     assert sentences == ["One.", "Two.", "Three."]
     assert "cuts the text into other sentences" in complaint

@@ -27,7 +27,7 @@ await tell(() => client.findWatermarks(createReadStream('long.wav')));
 """
 
 
-async def test_what_is_found_is_told_also_in_a_file_larger_than_a_message(node: Any, tmp_path: Path) -> None:
+async def test_found_marks_are_reported_in_a_file_larger_than_a_message(node: Any, tmp_path: Path) -> None:
     (tmp_path / "long.wav").write_bytes(wav(seconds=1200.0))
     stretch = codec_pb2.WatermarkedStretch(
         start_offset=duration_pb2.Duration(seconds=61, nanos=250_000_000),
@@ -120,7 +120,7 @@ await new Promise((resolve) => setTimeout(resolve, 500));
 """
 
 
-async def test_keys_and_formats_are_told(node: Any, tmp_path: Path, listen: Any) -> None:
+async def test_keys_and_formats_reach_the_server(node: Any, tmp_path: Path, listen: Any) -> None:
     deaf = Deaf()
     target = await listen(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, deaf)
     await found(KEYS, node, tmp_path, target)
@@ -149,9 +149,7 @@ impatient.close();
 """
 
 
-async def test_no_more_is_read_than_the_server_takes_and_reading_ends_with_the_call(
-    node: Any, tmp_path: Path, listen: Any
-) -> None:
+async def test_a_recording_is_read_no_further_than_the_server_takes_it(node: Any, tmp_path: Path, listen: Any) -> None:
     target = await listen(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, Deaf())
     (reason, message), taken, is_closed = await found(UNREAD, node, tmp_path, target)
     assert reason is None and "Deadline exceeded" in message
@@ -173,9 +171,7 @@ for (let tries = 0; tries < 30; tries += 1) {
 """
 
 
-async def test_what_reading_a_recording_throws_is_thrown_and_ends_the_call(
-    node: Any, tmp_path: Path, listen: Any
-) -> None:
+async def test_an_exception_of_the_reader_is_thrown_and_ends_the_call(node: Any, tmp_path: Path, listen: Any) -> None:
     target = await listen(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, Deaf())
     told = await found(BROKEN, node, tmp_path, target)
     assert "no such file" in told[0] and told[1] == "the disk is gone"
@@ -234,7 +230,7 @@ async def test_wrong_values_are_refused_by_name_and_nothing_is_sent(node: Any, t
 LOST = "await tell(async () => (await client.detectWatermark(readFileSync('long.wav'))).detected);"
 
 
-async def test_a_search_whose_server_is_lost_is_made_again(node: Any, tmp_path: Path) -> None:
+async def test_a_lost_search_is_retried(node: Any, tmp_path: Path) -> None:
     (tmp_path / "long.wav").write_bytes(wav(seconds=80.0))  # gRPC itself repeats no request of over 1 MiB
     async with running_gateways(tmp_path) as gateways:
         codec = gateways.deployment.codec

@@ -70,7 +70,7 @@ await tell(() => new Client(''));
 """
 
 
-async def test_what_would_become_another_value_is_refused_by_name(node: Any, tmp_path: Path) -> None:
+async def test_values_that_would_be_converted_are_refused_by_name(node: Any, tmp_path: Path) -> None:
     """JavaScript makes 0 of NaN, and leaves out what it does not know: TLS too."""
     async with fake_deployment() as running:
         told = await found(WRONG_SPEECH, node, tmp_path, running.target)
@@ -107,7 +107,7 @@ await tell(() => heard(client.streamText((function* () { yield 'Hello. '; throw 
 """
 
 
-async def test_a_text_may_be_cut_within_a_character_and_must_not_end_there(node: Any, tmp_path: Path) -> None:
+async def test_pieces_may_split_a_surrogate_pair_and_must_complete_it(node: Any, tmp_path: Path) -> None:
     """A generator that throws nothing at all, which made the process spin, fails its stream too."""
     async with fake_deployment() as running:
         whole, *told = await found(PIECES, node, tmp_path, running.target)
@@ -124,7 +124,7 @@ await tell(() => heard(stream));
 """
 
 
-async def test_a_stream_is_heard_once_and_not_spoken_again(node: Any, tmp_path: Path) -> None:
+async def test_a_stream_can_be_read_once(node: Any, tmp_path: Path) -> None:
     async with fake_deployment() as running:
         bytes_heard, message = await found(TWICE, node, tmp_path, running.target)
         assert bytes_heard == 38_400 and "iterated over once" in message
@@ -138,7 +138,7 @@ impatient.close();
 """
 
 
-async def test_the_deadline_is_that_of_the_whole_list_of_voices(
+async def test_one_deadline_covers_all_pages_of_voices(
     node: Any, tmp_path: Path, endless: tuple[EndlessList, str]
 ) -> None:
     ((code, _),) = await found(LIST, node, tmp_path, endless[1])

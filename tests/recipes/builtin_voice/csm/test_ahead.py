@@ -9,7 +9,7 @@ import pytest
 from recipes.builtin_voice.csm.ahead import DEPTH, ahead
 
 
-def test_all_things_come_in_order_and_no_more_than_a_few_are_made_before_they_are_asked_for() -> None:
+def test_items_come_in_order_and_few_are_made_ahead() -> None:
     made: list[int] = []
 
     def things() -> Iterator[int]:
@@ -22,7 +22,7 @@ def test_all_things_come_in_order_and_no_more_than_a_few_are_made_before_they_ar
     assert made == list(range(20))
 
 
-def test_what_fails_is_raised_where_the_thing_is_asked_for() -> None:
+def test_an_exception_is_raised_where_its_item_is_read() -> None:
     def things() -> Iterator[int]:
         yield 1
         raise OSError("no more")

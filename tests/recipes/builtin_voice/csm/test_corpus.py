@@ -110,7 +110,7 @@ def test_frames_and_the_all_zero_frame_that_ends_them_are_learned(corpus: Traini
     assert (batch.is_audio.flatten()[batch.learned]).all()
 
 
-def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: TrainingCorpus) -> None:
+def test_a_voice_is_learned_only_where_the_context_has_it(corpus: TrainingCorpus) -> None:
     random, seen = np.random.default_rng(1), set()
     said = corpus.utterances
     corpus._of_voice = [np.flatnonzero(said.voices == voice) for voice in range(2)]
@@ -133,7 +133,7 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
     }
 
 
-def test_what_the_encoder_heard_is_context_and_near_what_was_said(corpus: TrainingCorpus) -> None:
+def test_only_the_context_has_codes_as_the_encoder_hears_them(corpus: TrainingCorpus) -> None:
     torch.manual_seed(0)
     rows = [[Segment(0, 0, False, heard), Segment(1, 1, True, False)] for heard in (False, True)]
     exact, heard = corpus._batch(rows, np.random.default_rng(0), 0.5).tokens
@@ -149,7 +149,7 @@ def test_batches_hold_like_lengths_and_no_more_positions_than_asked(corpus: Trai
         assert batch.tokens.shape[0] * batch.tokens.shape[1] <= 200 or batch.tokens.shape[0] == 1
 
 
-def test_files_that_appear_later_are_taken_in(corpus: TrainingCorpus, tmp_path: Path) -> None:
+def test_files_added_during_training_are_used(corpus: TrainingCorpus, tmp_path: Path) -> None:
     assert len(corpus.utterances) == 20 and corpus.utterances.look() == 0
     turns = write(tmp_path, 2)
     assert corpus.utterances.look() == 1 and len(corpus.utterances) == 30

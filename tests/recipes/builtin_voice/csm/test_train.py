@@ -30,7 +30,7 @@ def teacher() -> Teacher:
     return Teacher(new_csm(csm_config(CODEBOOKS, BINS), seed=0), PHONES)
 
 
-def test_own_frames_take_the_place_of_speech_and_of_nothing_else() -> None:
+def test_sampled_frames_replace_speech_frames_only() -> None:
     torch.manual_seed(0)
     batch = batch_of(rows=8, length=40)
     read = teacher()._some_own(batch, batch.tokens)
@@ -44,7 +44,7 @@ def test_own_frames_take_the_place_of_speech_and_of_nothing_else() -> None:
     assert own.min() >= 1 and own.max() < BINS, "codes, and never those that end speech"
 
 
-def test_losses_ask_for_the_truth_whatever_was_read() -> None:
+def test_losses_with_and_without_sampled_inputs_reach_the_backbone() -> None:
     batch, taught = batch_of(rows=2, length=20), teacher()
     for own_batches in (0.0, 1.0):
         losses = taught.losses(batch, replaced_share=0.1, own_batches=own_batches)
@@ -53,7 +53,7 @@ def test_losses_ask_for_the_truth_whatever_was_read() -> None:
     assert all(parameter.grad is not None for parameter in taught.model.backbone.parameters())
 
 
-def test_what_follows_a_position_is_learned_from_it() -> None:
+def test_a_row_that_is_taught_repeatedly_is_learned() -> None:
     """A model that is taught one row again and again says the row."""
     torch.manual_seed(0)
     batch, taught = batch_of(rows=1, length=16), teacher()

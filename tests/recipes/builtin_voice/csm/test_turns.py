@@ -28,7 +28,7 @@ def test_packed_codes_come_back(count: int) -> None:
     np.testing.assert_array_equal(unpacked(data, count), codes.reshape(count, -1))
 
 
-def test_a_file_of_turns_says_what_was_said(
+def test_a_file_of_turns_holds_texts_and_codes(
     quantizer: Quantizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [("One.", 0, utterance(2, "w")), ("Two!", 1, utterance(3, "t"))]

@@ -43,7 +43,7 @@ def coloured(slope: float, seed: int) -> npt.NDArray[np.float32]:
     return np.fft.irfft(spectrum * np.linspace(1, 1 + slope, len(spectrum))).astype(np.float32)
 
 
-def test_speakers_are_told_apart_by_their_spectrum_and_not_by_their_level() -> None:
+def test_speakers_are_distinguished_by_spectrum_and_not_by_level() -> None:
     clips = [[coloured(slope, seed) for seed in range(8)] for slope in (0.0, 3.0)]
     classifier = SpeakerClassifier(clips)
     assert [classifier.speaker(coloured(0.0, 50 + i) * np.float32(9)) for i in range(5)] == [0] * 5

@@ -12,7 +12,7 @@ from recipes.builtin_voice.evaluation.results import Results, Row
 CONDITIONS: Row = {"voice": "fake/1", "sampling": {"temperature": 0.15}}
 
 
-def test_what_was_measured_before_a_run_was_cut_off_is_in_the_file(tmp_path: Path) -> None:
+def test_results_before_an_interruption_are_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results" / "words.json"
     Results(path, "words", ("set", "arm"), CONDITIONS).put({"set": "names", "arm": "flite", "all": 0.1})
     kept = json.loads(path.read_text())

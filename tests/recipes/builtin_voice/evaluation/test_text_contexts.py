@@ -43,7 +43,7 @@ class FakeVoice:
         ("0-0", [0] * 8),
     ],
 )
-def test_a_window_grows_to_its_most_and_begins_anew_with_its_least(window: str, counts: list[int]) -> None:
+def test_a_window_grows_to_its_maximum_and_restarts_at_its_minimum(window: str, counts: list[int]) -> None:
     found = Window.of(window)
     assert str(found) == window and counts[0] == 0
     assert [found.after(count) for count in counts[:-1]] == counts[1:]

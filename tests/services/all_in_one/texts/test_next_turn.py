@@ -32,7 +32,7 @@ async def say(deployment: Deployment, request: Request, text: str, *turns: tts_p
     return [message async for message in deployment.stub.StreamSynthesize(given)][-1].summary
 
 
-async def test_the_next_turn_computes_only_what_is_new(
+async def test_the_next_turn_computes_new_rows_only(
     deployment: Deployment, ended: list[Sequence], conversation: Request
 ) -> None:
     asks = tts_pb2.Turn(speaker=0, text="What can you count?")
@@ -48,7 +48,7 @@ async def test_the_next_turn_computes_only_what_is_new(
     assert last.prompt.dropped_segments == 0
 
 
-async def test_under_another_text_it_is_another_prompt(
+async def test_another_text_of_the_answer_changes_the_prompt(
     deployment: Deployment, ended: list[Sequence], conversation: Request
 ) -> None:
     """One turn, which begins like the first sentence and goes on with the second one's words."""

@@ -37,7 +37,7 @@ async def test_a_long_text_computes_at_most_one_earlier_sentence_again(
     assert max(len(sequence.prompt) for sequence in ended) > 2 * max(computed)
 
 
-async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place_of_a_block(
+async def test_a_text_resumed_at_another_gateway_is_the_same_at_every_sentence_of_a_block(
     deployment: Deployment, ended: list[Sequence], asked: tts_pb2.StreamSynthesizeRequest, tmp_path: Path
 ) -> None:
     text = [" ".join(SENTENCES[:8])]
@@ -52,7 +52,7 @@ async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place
             stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
             for point in whole.after_sentences[2:6]:
                 rest = await receive(stub, asked, text, point)
-                check_goes_on(whole, point, rest)
+                check_resumes(whole, point, rest)
     finally:
         await other.stop()
     await eventually(lambda: len(ended) == 8 + 5 + 4 + 3 + 2)
@@ -60,7 +60,7 @@ async def test_a_text_that_goes_on_at_another_gateway_is_the_same_at_every_place
     assert set(prompts[8:]) == set(prompts[3:8])
 
 
-def check_goes_on(whole: Received, point: ResumePoint, rest: Received) -> None:
+def check_resumes(whole: Received, point: ResumePoint, rest: Received) -> None:
     assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(point.sentence_states)
     assert rest.content == whole.content[point.num_bytes :] and rest.content
     assert rest.summary.watermark == whole.summary.watermark

@@ -48,7 +48,7 @@ def hear(
         ),
     ],
 )
-def test_a_text_goes_on_after_each_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
+def test_a_text_resumes_after_each_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
     """So the watermark is continuous in phase and loudness. Opus is sent again from its start."""
     whole, states, places, summary = hear(sealing_tts, audio)
     assert len(states) == 3
@@ -117,7 +117,7 @@ def places_inside(
         ),
     ],
 )
-def test_a_text_goes_on_inside_of_a_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
+def test_a_text_resumes_inside_a_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
     """Opus is sent again from its start. At another speed the stream goes on at the sentence, without the engine."""
     whole, places, _, summary = places_inside(sealing_tts, audio)
     first, later = [place for place in places if not place.said], [place for place in places if place.said]

@@ -50,7 +50,7 @@ print(before - mallinfo().field_0)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 @pytest.mark.parametrize(("switch", "num_blocks"), [("on", 1), ("off", 0)])
-def test_a_large_block_is_one_of_its_own_and_a_smaller_one_is_kept(switch: str, num_blocks: int) -> None:
+def test_large_blocks_are_mapped_separately_and_smaller_ones_are_kept(switch: str, num_blocks: int) -> None:
     printed = subprocess.check_output([sys.executable, "-c", PROGRAM, switch], text=True)
     assert [int(number) for number in printed.split()] == [num_blocks, 0]
 
@@ -72,7 +72,7 @@ print(heap_bytes(kept // 2))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_what_is_in_use_counts_and_what_was_freed_does_not() -> None:
+def test_memory_in_use_counts_and_freed_memory_does_not() -> None:
     printed = subprocess.check_output([sys.executable, "-c", HEAP], text=True)
     assert printed.split() == ["191", "False", "0", "0", "0"]
 
@@ -85,7 +85,7 @@ class OtherLibrary:
     ("library", "statm", "why"),
     [(OtherLibrary, "/proc/self/statm", "is not glibc"), (None, "/proc/self/none", "none cannot be read")],
 )
-def test_where_memory_cannot_be_measured_it_is_said_why_and_nothing_fails(
+def test_unmeasurable_memory_is_reported_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, library: Callable[[], object] | None, statm: str, why: str
 ) -> None:
     if library is not None:
@@ -100,11 +100,11 @@ def test_where_memory_cannot_be_measured_it_is_said_why_and_nothing_fails(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_with_glibc_nothing_is_missing() -> None:
+def test_memory_is_measurable_with_glibc() -> None:
     assert memory.why_not_measured() == ""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_it_is_known_too_when_no_file_can_be_opened() -> None:
+def test_memory_is_measurable_when_no_file_can_be_opened() -> None:
     """As in a flood of connections with half messages that fill the memory."""
     assert subprocess.check_output([sys.executable, "-c", NO_MORE_FILES], text=True) == "Too many open files 191\n"

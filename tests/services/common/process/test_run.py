@@ -85,7 +85,7 @@ MACOS_MOST = 61440  # kern.maxfilesperproc
 
 
 @pytest.mark.parametrize(("kernels_most", "soft", "warnings"), [(MACOS_MOST, 32768, 0), (300, 256, 1)])
-def test_on_macos_the_limit_is_infinite_and_the_kernel_refuses_what_is_over_its_own(
+def test_on_macos_the_file_limit_is_raised_as_far_as_the_kernel_allows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kernels_most: int, soft: int, warnings: int
 ) -> None:
     limits = [(256, resource.RLIM_INFINITY)]

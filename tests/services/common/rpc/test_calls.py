@@ -120,7 +120,7 @@ async def test_invalid_request_error_names_its_field(stage: Any) -> None:
     assert got.field_violations == (status.FieldViolation("sampling_params.top_k", "is 0; at least 1."),)
 
 
-async def test_busy_engine_tells_when_to_retry(stage: Any) -> None:
+async def test_a_busy_engine_returns_a_retry_delay(stage: Any) -> None:
     got = await failure_of(stage, EngineBusyError("full"))
     assert got.retry_delay_s == 1.0
     assert stage.trailers["grpc-retry-pushback-ms"] == "1000"
@@ -145,7 +145,7 @@ async def test_one_line_per_call_with_id_and_reason(stage: Any, caplog: pytest.L
     assert {lines[0].request_id, inside.request_id} == {REQUEST_ID}
 
 
-async def test_gateways_that_watch_the_health_leave_lines_for_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_health_watches_are_logged_at_debug_only(caplog: pytest.LogCaptureFixture) -> None:
     server, request = (
         StageServer(StageSettings(host="127.0.0.1"), [], for_gateways=True),
         health_pb2.HealthCheckRequest(),
@@ -222,7 +222,9 @@ async def test_a_method_that_the_server_lacks_is_unimplemented_without_a_traceba
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_caller_that_left_a_draining_server_is_no_failure(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_cancelled_call_of_a_draining_server_is_no_failure(
+    stage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.codec.on_info = raising(
         cygrpc._ServerStoppedError("Server already stopped.")
     )  # as a read or a write gives it

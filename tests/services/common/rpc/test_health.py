@@ -55,7 +55,9 @@ async def watch(server: StageServer) -> AsyncIterator[Watch]:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_one_who_takes_no_answer_holds_up_neither_the_stage_nor_others(server: StageServer, watch: Watch) -> None:
+async def test_a_watcher_that_reads_nothing_delays_neither_the_stage_nor_others(
+    server: StageServer, watch: Watch
+) -> None:
     watch()
     await settle()
     other = watch()
@@ -65,7 +67,7 @@ async def test_one_who_takes_no_answer_holds_up_neither_the_stage_nor_others(ser
     assert becoming.done() and other.taken[-1] == SERVING
 
 
-async def test_one_who_takes_late_learns_what_is_so_then(server: StageServer, watch: Watch) -> None:
+async def test_a_slow_watcher_gets_the_current_status(server: StageServer, watch: Watch) -> None:
     late = watch()
     await settle()
     await server.set_serving()
@@ -90,7 +92,7 @@ async def test_a_stage_that_becomes_ready_while_its_drain_begins_is_not_ready(
     assert await status(server, "readiness") == await status(server, "") == NOT_SERVING
 
 
-async def test_a_stage_that_goes_on_after_a_stall_in_its_drain_is_not_ready(server: StageServer) -> None:
+async def test_a_stage_that_recovers_from_a_stall_in_its_drain_is_not_ready(server: StageServer) -> None:
     await server.set_serving()
     await server.set_stalled("engine", True)
     await server.drain()
@@ -99,7 +101,7 @@ async def test_a_stage_that_goes_on_after_a_stall_in_its_drain_is_not_ready(serv
     assert await status(server, "liveness") == SERVING
 
 
-async def test_a_stage_is_live_again_when_all_its_threads_go_on(server: StageServer) -> None:
+async def test_a_stage_is_live_again_when_all_its_threads_run(server: StageServer) -> None:
     await server.set_serving()
     await server.set_stalled("codec", True)
     await server.set_stalled("recordings", True)

@@ -56,7 +56,7 @@ async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch
     messages.close()
 
 
-async def test_a_drain_lets_a_caller_that_sends_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drain_lets_a_sending_caller_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 30)
     drain = no_drain()
     drain.set_result(None)
@@ -80,7 +80,7 @@ async def test_a_cancelled_read_loses_no_message() -> None:
     assert [number async for number in messages] == []
 
 
-async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_in_flight_are_read_before_the_failure_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("QUIET_S", "LINGER_S"):
         monkeypatch.setattr(module, name, 30)
     read: list[int] = []
@@ -100,7 +100,7 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_a_caller_that_waits_for_its_answer_is_not_waited_for(
+async def test_a_caller_that_has_finished_writing_is_not_waited_for(
     waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("QUIET_S", "LINGER_S"):

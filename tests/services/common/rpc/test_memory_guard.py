@@ -48,7 +48,7 @@ class Process:
         self.reliefs += 1
 
 
-async def test_as_many_reads_end_as_hold_what_is_too_much() -> None:
+async def test_reads_end_until_the_excess_memory_is_freed() -> None:
     process = Process()
     process.wait("a1", "a2", "a3", "a4", "a5")
     assert process.check(LIMIT) == ""
@@ -58,14 +58,14 @@ async def test_as_many_reads_end_as_hold_what_is_too_much() -> None:
     assert process.check(LIMIT + 9 * MESSAGE) == "a1 a2 a3 a4 a5" and process.ends == 5
 
 
-async def test_those_of_the_caller_with_most_reads_end_first() -> None:
+async def test_reads_of_the_caller_with_most_reads_end_first() -> None:
     process = Process()
     process.wait("a1", "b1", "b2", "b3", "c1")
     assert process.check(LIMIT + 2 * MESSAGE) == "b1 b2"
     assert process.check(LIMIT + 1) == "a1 b1 b2"  # each has one, so the oldest caller's goes first
 
 
-async def test_relief_is_told_once_also_when_no_read_waits_any_more() -> None:
+async def test_relief_is_logged_once_even_if_no_read_waits() -> None:
     process = Process()
     process.wait("a1")
     assert process.check(LIMIT + 1) == "a1"
@@ -76,7 +76,7 @@ async def test_relief_is_told_once_also_when_no_read_waits_any_more() -> None:
     assert process.reliefs == 1
 
 
-async def test_without_reads_memory_is_not_looked_at() -> None:
+async def test_without_reads_memory_is_not_measured() -> None:
     process = Process()
     process.guard = MemoryGuard(LIMIT, MESSAGE, lambda: pytest.fail("looked at"))
     process.guard.check()
@@ -134,7 +134,7 @@ async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
     messages.close()
 
 
-async def test_a_look_that_takes_long_comes_seldom_while_memory_is_not_short() -> None:
+async def test_slow_measurements_are_made_rarely_while_memory_is_not_short() -> None:
     """When freed memory is in a million pieces, returning it takes at most a fifth of the event loop's time."""
     looks: list[float] = []
 

@@ -53,7 +53,7 @@ def test_as_many_values_are_counted_as_the_parsed_message_has(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_what_the_parser_refuses_is_the_only_thing_that_is_refused(seed: int) -> None:
+def test_the_count_refuses_only_messages_that_the_parser_refuses(seed: int) -> None:
     random = Random(seed)
     content = bytearray(drawn(random).SerializeToString())
     for _ in range(random.randrange(1, 4)):
@@ -73,7 +73,7 @@ def test_one_value_too_many_is_one_too_many() -> None:
     assert has_too_many_values(config.SerializeToString(), config.DESCRIPTOR)
 
 
-def test_a_count_ends_behind_the_most() -> None:
+def test_counting_stops_above_the_limit() -> None:
     turns = tts_pb2.SynthesisContext(turns=[tts_pb2.Turn()] * (10 * MOST_VALUES)).SerializeToString()
     assert _count(turns + b"no message", tts_pb2.SynthesisContext.DESCRIPTOR) == MOST_VALUES + 1
 

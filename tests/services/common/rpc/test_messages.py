@@ -85,7 +85,7 @@ async def test_a_message_of_too_many_values_is_refused(stage: Any, before: int) 
         ),
     ],
 )
-async def test_so_it_is_on_the_health_port(
+async def test_the_health_port_refuses_messages_of_too_many_values(
     stage: Any, caplog: pytest.LogCaptureFixture, method: str, open_call: Callable[[Any, str], Any]
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -127,12 +127,12 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-def test_other_lines_of_the_library_stay() -> None:
+def test_other_log_lines_of_grpc_are_kept() -> None:
     record = logging.LogRecord("grpc", logging.ERROR, "", 1, "Something %s", ("else",), None)
     assert GrpcFilter().filter(record) and record.getMessage() == "Something else"
 
 
-def test_an_answer_to_a_caller_that_has_left_is_no_traceback() -> None:
+def test_an_answer_to_a_cancelled_call_logs_no_traceback() -> None:
     """The gRPC library's log entry for a status that comes after the call's end."""
     try:
         raise RuntimeError("execute_batch")

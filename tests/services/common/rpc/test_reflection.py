@@ -22,7 +22,7 @@ async def curl(target: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_tells_the_api(version: str) -> None:
+async def test_reflection_serves_the_api(version: str) -> None:
     async with fake_deployment() as running:
         await running.gateway.wait_ready()
         done = await curl(running.target, f"--reflect-protocol=grpc-{version}")

@@ -145,7 +145,7 @@ def test_connections_have_keepalive_and_a_limit_of_messages() -> None:
     assert options["grpc.max_receive_message_length"] == 16 * 2**20
 
 
-async def test_connections_that_say_nothing_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_leave_file_descriptors_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage's probes and its calls to other stages need files too."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (OTHER_FILES + 3, 4096))
     server = StageServer(StageSettings(host="127.0.0.1"), [])
@@ -187,7 +187,7 @@ async def test_every_port_listens_on_ipv6(host: str) -> None:
         await server.drain(0)
 
 
-async def test_a_drain_does_not_wait_for_who_watches_the_health(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drain_does_not_wait_for_health_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.01)
     server = StageServer(StageSettings(host="127.0.0.1"), [], for_gateways=True)
     await server.start()

@@ -51,7 +51,7 @@ async def ask(server: StageServer, credentials: grpc.ChannelCredentials | None) 
             return error.code().name
 
 
-async def test_only_a_client_that_trusts_the_right_authority_gets_in(tmp_path: Path) -> None:
+async def test_only_a_client_that_trusts_the_authority_connects(tmp_path: Path) -> None:
     ours, other = Authority(), Authority()
     async with serving(**ours.write(tmp_path)) as server:
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem)) == "fine"

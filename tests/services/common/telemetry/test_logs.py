@@ -23,7 +23,7 @@ def test_json_line_holds_fields_and_request_id() -> None:
     assert (line["code"], line["duration_ms"], line["message"]) == ("OK", 1.5, "call ended")
 
 
-def test_trace_stands_beside_the_request() -> None:
+def test_the_trace_id_is_logged_beside_the_request_id() -> None:
     traced = record()
     traced.trace_id = "a-trace"
     assert json.loads(logs.JsonFormatter().format(traced))["trace_id"] == "a-trace"
@@ -36,7 +36,7 @@ def test_text_line_holds_fields_and_request_id() -> None:
     assert "\n" not in line
 
 
-def test_words_of_a_caller_begin_no_line_of_their_own() -> None:
+def test_line_breaks_of_a_caller_start_no_log_line() -> None:
     made = record()
     made.fields = {"voice": "a\n2026-11-28T00:00:00.000Z info csm.rpc forged\u2028\x1b[2J", "code": "OK"}
     line = logs.TextFormatter().format(made)

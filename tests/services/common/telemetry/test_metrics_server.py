@@ -42,7 +42,7 @@ async def test_other_failure_of_a_request_is_logged(caplog: pytest.LogCaptureFix
     assert "odd bytes" in caplog.text
 
 
-async def test_connection_that_says_nothing_is_closed_after_a_while(
+async def test_an_idle_connection_is_closed_after_a_while(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(metrics_server, "SILENT_S", 0.05)
@@ -68,7 +68,7 @@ async def test_connections_beyond_the_most_are_closed_at_once(monkeypatch: pytes
     await server.stop()
 
 
-async def test_connections_that_never_end_give_way_to_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_connections_are_closed_for_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_server, "MOST_CONNECTIONS", 2)
     monkeypatch.setattr(metrics_server, "SILENT_S", 600.0)
     monkeypatch.setattr(metrics_server, "LONGEST_S", 0.0)

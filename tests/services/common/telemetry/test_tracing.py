@@ -162,7 +162,7 @@ async def test_calls_that_the_drain_cuts_off_are_sent_too(stage: Any, collector:
     assert {span.attributes["rpc.grpc.status_code"] for span in spans} == {grpc.StatusCode.CANCELLED.value[0]}
 
 
-async def test_call_to_a_stage_off_the_trace_passes_nothing_on(stage: Any) -> None:
+async def test_a_call_without_a_trace_passes_none_on(stage: Any) -> None:
     seen: list[Any] = []
 
     async def remember(context: Any) -> Any:

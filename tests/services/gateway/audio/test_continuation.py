@@ -31,7 +31,7 @@ def joined(pieces: list[EncodedAudio]) -> EncodedAudio:
     return EncodedAudio(b"".join(piece.content for piece in pieces), sum(piece.sample_count for piece in pieces))
 
 
-def test_what_is_not_compressed_and_flac_can_resume() -> None:
+def test_uncompressed_encodings_and_flac_can_resume() -> None:
     compressed = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
     assert {encoding for encoding, _ in COMBINATIONS} == set(ENCODINGS) - compressed
     assert not can_resume(tts_pb2.AUDIO_ENCODING_PCM, 37_801, 48_000)  # 75 KB of samples would be needed
@@ -40,7 +40,7 @@ def test_what_is_not_compressed_and_flac_can_resume() -> None:
 
 
 @pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
-def test_a_stream_goes_on_bit_for_bit_again_and_again(encoding: tts_pb2.AudioEncoding, rate_hz: int) -> None:
+def test_a_stream_resumes_bit_for_bit_several_times(encoding: tts_pb2.AudioEncoding, rate_hz: int) -> None:
     draw = random.Random(f"{encoding} {rate_hz}")
     samples = np.random.default_rng(rate_hz).normal(0, 4000, NATURAL_HZ).astype("<i2").tobytes()
     encoder = open_encoder(encoding, NATURAL_HZ, rate_hz, serial=1)

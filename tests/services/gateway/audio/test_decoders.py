@@ -91,7 +91,7 @@ def test_ogg_opus_whose_title_is_no_utf8_is_read() -> None:
     assert decode_ogg_opus(file.getvalue()).duration_s == pytest.approx(1.0)
 
 
-def test_other_things_in_ogg_are_refused() -> None:
+def test_other_codecs_in_ogg_are_refused() -> None:
     opus = written(tone(), "OGG", "OPUS")
     for content, sentence in (
         (written(tone(), "OGG", "VORBIS"), "is not one Opus stream"),
@@ -106,7 +106,7 @@ def test_other_things_in_ogg_are_refused() -> None:
 
 
 @pytest.mark.parametrize("damage", [(20_000, 0), (20_000, 40_000), (300, 500), (45, 60)])
-def test_torn_opus_gives_what_is_there_or_a_sentence(damage: tuple[int, int]) -> None:
+def test_truncated_opus_gives_its_audio_or_an_error_message(damage: tuple[int, int]) -> None:
     noise = np.random.default_rng(1).normal(0, 0.2, 5 * RATE_HZ)
     opus = written(noise, "OGG", "OPUS")
     first, length = damage[0], damage[1] or len(opus)
@@ -117,7 +117,7 @@ def test_torn_opus_gives_what_is_there_or_a_sentence(damage: tuple[int, int]) ->
         assert str(error).endswith(".")
 
 
-def test_what_lasts_too_long_is_refused_at_the_first_piece_that_does() -> None:
+def test_a_recording_over_the_limit_is_refused_at_the_first_piece_beyond_it() -> None:
     with pytest.raises(UnreadableAudioError, match=r"lasts more than 0\.5 s"):
         decode_ogg_opus(written(tone(), "OGG", "OPUS"), 0.5)
     file = io.BytesIO(bytes(100 * RATE_HZ))
@@ -129,7 +129,7 @@ def test_what_lasts_too_long_is_refused_at_the_first_piece_that_does() -> None:
 @pytest.mark.parametrize(
     ("codec", "channels"), [("pcm_mulaw", 1), ("pcm_s16le", 2), ("pcm_s24le", 2), ("pcm_f32le", 1)]
 )
-def test_pieces_joined_are_the_whole_whatever_is_read_at_once(codec: str, channels: int) -> None:
+def test_decoded_pieces_join_to_the_whole_at_any_read_size(codec: str, channels: int) -> None:
     size = {"pcm_mulaw": 1, "pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4}[codec] * channels
     samples = np.sin(np.arange(50_000)).astype("<f4").tobytes() if codec == "pcm_f32le" else bytes(range(240)) * 1000
     samples = samples[: len(samples) // size * size]

@@ -48,7 +48,7 @@ def test_chunked_equals_whole(encoding: tts_pb2.AudioEncoding, rate_hz: int) -> 
         assert joined([*pieces, encoder.finish()]) == whole
 
 
-def test_a_model_of_an_unusual_rate_can_give_it_unchanged() -> None:
+def test_a_model_s_unusual_rate_can_be_kept() -> None:
     assert sample_rates_hz(tts_pb2.AUDIO_ENCODING_PCM, 37_800) == sorted((*SAMPLE_RATES_HZ, 37_800))
     assert sample_rates_hz(tts_pb2.AUDIO_ENCODING_OGG_OPUS, 37_800) == [8_000, 12_000, 16_000, 24_000, 48_000]
 
@@ -58,7 +58,7 @@ def test_unknown_encoding_has_no_encoder() -> None:
         open_encoder(tts_pb2.AUDIO_ENCODING_UNSPECIFIED, NATURAL_HZ, NATURAL_HZ, serial=1)
 
 
-async def test_long_audio_lets_other_calls_go_on() -> None:
+async def test_encoding_long_audio_does_not_block_other_calls() -> None:
     turns = 0
 
     async def other_call() -> None:

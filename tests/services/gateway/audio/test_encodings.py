@@ -30,7 +30,7 @@ def test_client_has_the_same_encodings_and_files() -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_what_is_made_is_read_at_its_length(encoding: tts_pb2.AudioEncoding) -> None:
+def test_encoded_audio_decodes_to_its_length(encoding: tts_pb2.AudioEncoding) -> None:
     row = ENCODINGS[encoding]
     for rate_hz in sample_rates_hz(encoding, NATURAL_HZ):
         encoder = open_encoder(encoding, NATURAL_HZ, rate_hz, serial=3)
@@ -46,7 +46,7 @@ def test_what_is_made_is_read_at_its_length(encoding: tts_pb2.AudioEncoding) -> 
 
 
 @pytest.mark.parametrize(("name", "row"), client.ENCODINGS.items())
-def test_client_knows_its_recordings_by_how_they_begin(name: str, row: client.EncodingFiles) -> None:
+def test_the_client_detects_formats_by_their_first_bytes(name: str, row: client.EncodingFiles) -> None:
     encoder = open_encoder(row.number, NATURAL_HZ, NATURAL_HZ, serial=1)
     parts = [encoder.push(bytes(4800)), encoder.finish()]
     start = ENCODINGS[row.number].header(NATURAL_HZ, None) + b"".join(part.content for part in parts)

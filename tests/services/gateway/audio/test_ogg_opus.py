@@ -35,7 +35,7 @@ def pages(content: bytes) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-def test_independent_decoder_hears_the_same_at_the_same_time(rate_hz: int) -> None:
+def test_an_independent_decoder_gives_the_same_audio_at_the_same_time(rate_hz: int) -> None:
     from scipy.signal import correlate  # takes a second
 
     count = 2 * NATURAL_HZ + 77
@@ -59,7 +59,7 @@ def test_first_frame_gives_headers_and_sound_at_once() -> None:
         assert 1000 * first.sample_count / rate_hz > least_ms
 
 
-def test_what_has_come_can_be_played_to_its_end() -> None:
+def test_a_partial_stream_is_playable_to_its_end() -> None:
     encoder = open_encoder(OPUS, NATURAL_HZ, NATURAL_HZ, serial=1)
     content, count = b"", 0
     for frame in frames(speech_like(10 * FRAME, NATURAL_HZ)):
@@ -78,7 +78,7 @@ def test_every_message_is_whole_pages_and_only_the_last_ends() -> None:
     assert granules == sorted(granules)
 
 
-def test_serials_differ_and_nothing_else_does() -> None:
+def test_streams_differ_in_their_serials_only() -> None:
     pieces = frames(speech_like(FRAME, NATURAL_HZ))
     one, same, other = (
         b"".join(audio.content for audio in encode(open_encoder(OPUS, NATURAL_HZ, 24_000, serial), pieces))

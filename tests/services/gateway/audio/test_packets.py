@@ -42,7 +42,7 @@ def with_length(flac: bytes, sample_count: int) -> bytes:
     return flac[:18] + struct.pack(">Q", layout | sample_count) + flac[26:]
 
 
-def heard_by_another(encoding: tts_pb2.AudioEncoding, content: bytes, count: int) -> tuple[np.ndarray, int]:
+def decoded_independently(encoding: tts_pb2.AudioEncoding, content: bytes, count: int) -> tuple[np.ndarray, int]:
     """Samples and rate. count: samples of a FLAC stream.
 
     libsndfile reads no AAC. FFmpeg's fixed-point decoder does, which ours does not use.
@@ -58,7 +58,7 @@ def heard_by_another(encoding: tts_pb2.AudioEncoding, content: bytes, count: int
 
 
 @pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
-def test_independent_decoder_hears_the_same_after_the_stated_delay(
+def test_an_independent_decoder_gives_the_same_audio_after_the_stated_delay(
     encoding: tts_pb2.AudioEncoding, rate_hz: int
 ) -> None:
     from scipy.signal import correlate  # takes a second
@@ -66,7 +66,7 @@ def test_independent_decoder_hears_the_same_after_the_stated_delay(
     count = 2 * NATURAL_HZ + 77
     expected_count, delay = math.ceil(count * rate_hz / NATURAL_HZ), DELAYS[encoding]
     content = made(encoding, rate_hz, speech_like(count, NATURAL_HZ))
-    heard, heard_hz = heard_by_another(encoding, content, expected_count)
+    heard, heard_hz = decoded_independently(encoding, content, expected_count)
     padding = len(heard) - delay - expected_count
     assert heard_hz == rate_hz and 0 <= padding <= {MP3: 1728, AAC: 1023, FLAC: 0}[encoding]
     said = speech_like(expected_count, rate_hz) / 32_768
@@ -77,14 +77,14 @@ def test_independent_decoder_hears_the_same_after_the_stated_delay(
 
 
 @pytest.mark.parametrize("encoding", DELAYS)
-def test_what_has_come_can_be_played_to_its_end(encoding: tts_pb2.AudioEncoding) -> None:
+def test_a_partial_stream_is_playable_to_its_end(encoding: tts_pb2.AudioEncoding) -> None:
     encoder = open_encoder(encoding, NATURAL_HZ, NATURAL_HZ, serial=1)
     content, count = ENCODINGS[encoding].header(NATURAL_HZ, None), 0
     for frame in frames(speech_like(10 * FRAME, NATURAL_HZ)):
         audio = encoder.push(frame)
         content, count = content + audio.content, count + audio.sample_count
         if count:
-            assert len(heard_by_another(encoding, content, count)[0]) == count + DELAYS[encoding]
+            assert len(decoded_independently(encoding, content, count)[0]) == count + DELAYS[encoding]
     assert 10 * FRAME - count <= {MP3: 1105 + 2 * 576, AAC: 3 * 1024 - 1, FLAC: 0}[encoding]
 
 
@@ -94,13 +94,13 @@ def test_later_chunks_can_be_decoded_without_the_earlier_ones(encoding: tts_pb2.
 
     pieces = encode(open_encoder(encoding, NATURAL_HZ, NATURAL_HZ, 1), frames(speech_like(48_000, NATURAL_HZ)))
     content = b"".join(piece.content for piece in pieces[10:])
-    heard, _ = heard_by_another(encoding, content, 0)
+    heard, _ = decoded_independently(encoding, content, 0)
     said = speech_like(48_000, NATURAL_HZ)[-len(heard) // 2 :] / 32_768  # its last part: no sample is missing
     lag = int(np.argmax(correlate(heard, said))) - (len(said) - 1)
     assert np.corrcoef(heard[lag : lag + len(said)], said)[0, 1] > 0.95
 
 
-def test_flac_loses_nothing_and_a_whole_file_says_its_length() -> None:
+def test_flac_is_lossless_and_a_whole_file_has_its_length() -> None:
     samples = speech_like(24_123, NATURAL_HZ).round().astype("<i2")
     content = made(FLAC, NATURAL_HZ, samples)
     heard, _ = soundfile.read(io.BytesIO(with_length(content, len(samples))), dtype="int16")
@@ -167,7 +167,7 @@ def tag(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", DELAYS)
-def test_other_things_are_refused(encoding: tts_pb2.AudioEncoding) -> None:
+def test_other_files_are_refused(encoding: tts_pb2.AudioEncoding) -> None:
     wrong = [b"", b"RIFF", bytes(100), b"OggS" + bytes(100), tag(5), 20 * tag(5), b"fLaC", b"\xff" * 100]
     wrong += [made(other, NATURAL_HZ, speech_like(FRAME, NATURAL_HZ)) for other in DELAYS if other != encoding]
     for content in wrong:
@@ -176,7 +176,7 @@ def test_other_things_are_refused(encoding: tts_pb2.AudioEncoding) -> None:
 
 
 @pytest.mark.parametrize("encoding", DELAYS)
-def test_torn_recordings_give_what_is_there_or_a_sentence(encoding: tts_pb2.AudioEncoding) -> None:
+def test_truncated_recordings_give_their_audio_or_an_error_message(encoding: tts_pb2.AudioEncoding) -> None:
     content = made(encoding, NATURAL_HZ, np.random.default_rng(1).normal(0, 6000, 5 * NATURAL_HZ))
     size = len(content)
     for first, length in ((size // 2, size), (size // 2, 500), (60, 40), (size // 3, size // 3)):
@@ -188,7 +188,7 @@ def test_torn_recordings_give_what_is_there_or_a_sentence(encoding: tts_pb2.Audi
                 assert str(error).endswith(".")
 
 
-def test_what_expands_is_refused_at_the_first_piece_that_is_too_long() -> None:
+def test_a_recording_that_expands_is_refused_at_the_first_piece_beyond_the_limit() -> None:
     silence = made(FLAC, NATURAL_HZ, np.zeros(60 * NATURAL_HZ))
     assert len(silence) < 60_000
     file = io.BytesIO(silence)

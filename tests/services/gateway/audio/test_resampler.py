@@ -50,7 +50,7 @@ def test_silence_stays_silent(to_hz: int) -> None:
 
 
 @pytest.mark.parametrize("to_hz", [8_000, 11_025, 12_000, 16_000])
-def test_what_the_new_rate_cannot_hold_is_gone(to_hz: int) -> None:
+def test_frequencies_above_the_new_rate_are_removed(to_hz: int) -> None:
     made = resampled(tone(0.62 * to_hz, NATURAL_HZ, NATURAL_HZ), to_hz).astype(float)
     assert abs(made[to_hz // 50 : -to_hz // 50]).max() < 16
 

@@ -55,7 +55,7 @@ def test_every_changed_byte_and_every_cut_is_refused(seal: CodeSeal) -> None:
             seal.open(sealed[:index], CODEC)
 
 
-def test_refusals_say_why(seal: CodeSeal, tmp_path: Path) -> None:
+def test_refusals_have_a_reason(seal: CodeSeal, tmp_path: Path) -> None:
     sealed = seal.seal(CODES, CODEC)
     other_codec = rvq_pb2.CodecIdentity()
     other_codec.CopyFrom(CODEC)
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_keyring_stops_the_start(tmp_path: Path) -> None:
         CodeSeal(tmp_path / "file" / "seal.json")
 
 
-def test_codes_are_sealed_unless_told_otherwise() -> None:
+def test_codes_are_sealed_by_default() -> None:
     assert GatewaySettings.model_fields["code_sealing"].default == "sealed"
 
 
@@ -158,7 +158,7 @@ def with_turn(request: tts_pb2.StreamSynthesizeRequest, **audio: Any) -> tts_pb2
     return turned
 
 
-async def test_sealed_codes_leave_and_come_back_at_any_gateway_of_the_key(
+async def test_sealed_codes_are_accepted_by_any_gateway_with_the_key(
     tmp_path: Path, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     settings = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seal.json"}
@@ -186,7 +186,9 @@ async def test_sealed_codes_leave_and_come_back_at_any_gateway_of_the_key(
         assert violation.reason == "SEALED_CODES_UNKNOWN_KEY"
 
 
-async def test_codes_turned_off_neither_leave_nor_come_back(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_codes_turned_off_are_neither_returned_nor_accepted(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
     async with gateway(code_sealing="off") as (_, tts):
         for audio in ({"codes": CODES}, {"sealed_codes": b"CSMS\x01..."}):
             assert (await violation_of(tts, with_turn(stream_request, **audio))).reason == "CODES_OFF"
@@ -197,7 +199,7 @@ async def test_codes_turned_off_neither_leave_nor_come_back(stream_request: tts_
         assert (violation.field, violation.reason) == ("return_codes", "CODES_OFF")
 
 
-async def test_open_codes_leave_and_come_back_open(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_open_codes_are_returned_and_accepted_unsealed(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     stream_request.return_codes = True
     async with gateway(code_sealing="open") as (deployment, tts):
         summary = await summary_of(tts, stream_request)

@@ -11,7 +11,7 @@ from services.gateway.auth import quotas
 from services.gateway.auth.quotas import StreamQuotas
 
 
-async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
+async def test_waiting_calls_are_limited_by_the_quota_too() -> None:
     limited, leaves = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event()
 
     async def leave_late() -> None:
@@ -58,7 +58,7 @@ async def runs_until(limited: StreamQuotas, ends: asyncio.Event) -> str:
         return error.reason
 
 
-async def test_a_call_that_waits_for_a_leaving_one_takes_any_place_that_comes_free() -> None:
+async def test_a_call_waiting_for_a_cancelled_one_takes_any_free_place() -> None:
     limited, leaves, ends, now = StreamQuotas(lambda caller: 2, lambda: None), *(asyncio.Event() for _ in range(3))
     now.set()
     leaving = asyncio.create_task(leave_late(limited, leaves))
@@ -92,7 +92,7 @@ async def test_a_cancelled_call_is_waited_for_longer_than_a_cancel_takes_to_be_n
     await asyncio.wait([leaving])
 
 
-async def test_a_call_that_waits_for_a_place_gets_it_before_one_that_comes_later() -> None:
+async def test_a_waiting_call_gets_a_place_before_a_later_call() -> None:
     limited, leaves, ends = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
     leaving = asyncio.create_task(leave_late(limited, leaves))
     await asyncio.sleep(0)

@@ -59,7 +59,7 @@ async def ended(call: Any) -> str:
     return "OK"
 
 
-async def test_one_caller_s_share_is_no_other_s(tmp_path: Path, stream_request: Any) -> None:
+async def test_each_caller_has_a_quota_of_its_own(tmp_path: Path, stream_request: Any) -> None:
     async with shared(tmp_path, entry("ada", max_streams=1), entry("bo")) as (running, stub):
         first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
         await running.engine.script.paused.wait()
@@ -93,7 +93,7 @@ async def test_search_for_the_watermark_counts_in_the_quota(tmp_path: Path, stre
             assert (await detect(request, metadata=of("ada"), timeout=30)).detected
 
 
-async def test_refusal_says_whose_quota_it_is_and_when_to_come_again(tmp_path: Path, stream_request: Any) -> None:
+async def test_a_refusal_names_the_quota_and_a_retry_delay(tmp_path: Path, stream_request: Any) -> None:
     """Synthesize and StreamSynthesize count together; other methods do not count."""
     async with shared(tmp_path, entry("ada"), max_streams_per_caller=1) as (running, stub):
         first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
@@ -132,7 +132,9 @@ async def test_cancelled_and_failed_syntheses_give_their_place_back(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["utterance", "text"])
-async def test_who_cancels_a_synthesis_begins_the_next_at_once(tmp_path: Path, stream_request: Any, kind: str) -> None:
+async def test_a_caller_can_start_a_synthesis_right_after_a_cancel(
+    tmp_path: Path, stream_request: Any, kind: str
+) -> None:
     """So a caller with a quota of one stream can interrupt it: the server may not have ended the first one yet."""
     async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
         running.engine.script.pause_at = 1
@@ -192,7 +194,7 @@ async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_req
         assert [await ended(call) for call in calls] == ["OK"] * 2
 
 
-async def test_no_limit_is_none_and_nothing_is_kept_of_who_has_left() -> None:
+async def test_without_a_limit_callers_are_unlimited_and_none_is_remembered() -> None:
     counted = StreamQuotas({"ada": 2}.get, lambda: None)  # type: ignore[arg-type]
     one = counted.one_more
     async with one("bo"), one("bo"), one("ada"), one("ada"):

@@ -109,7 +109,7 @@ async def test_call_is_refused_before_its_message_is_read(tmp_path: Path) -> Non
         assert await call(channel, unary, no_message, bearer(ADA)) not in ("OK", "CREDENTIAL_INVALID")
 
 
-async def test_speech_comes_with_a_token_and_the_log_names_its_owner(
+async def test_a_call_with_a_token_succeeds_and_its_owner_is_logged(
     tmp_path: Path, stream_request: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -179,7 +179,7 @@ async def test_changed_file_counts_at_once_and_a_wrong_one_does_not(
         ),
     ],
 )
-async def test_unusable_file_stops_the_start_without_telling_secrets(
+async def test_an_unusable_token_file_stops_the_start_without_showing_secrets(
     content: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "tokens.json").write_text(content)
@@ -188,7 +188,7 @@ async def test_unusable_file_stops_the_start_without_telling_secrets(
     assert "--auth-tokens-file" in str(failed.value) and "SECRET" not in str(failed.value)
 
 
-async def test_new_token_is_let_in_by_the_entry_printed_with_it(
+async def test_a_new_token_is_accepted_with_its_printed_entry(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = tts_pb2.DESCRIPTOR.services_by_name["TextToSpeechService"].methods_by_name["GetServerInfo"]
@@ -203,6 +203,6 @@ async def test_new_token_is_let_in_by_the_entry_printed_with_it(
 
 
 @pytest.mark.parametrize("arguments", [[], ["a b"], ["ada", "bo"]])
-def test_new_token_wants_one_name(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_token_requires_one_name(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert new_token.main(arguments) == 2
     assert "usage: python -m services.gateway.new_token NAME" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from tests.support.waits import eventually
 WORDS = ("0", "-1", "1.5e9", "many", "999999999999", "9" * 40, "7")
 
 
-async def test_whatever_is_announced_a_request_is_judged_by_what_comes(tmp_path: Path) -> None:
+async def test_a_request_is_limited_by_its_real_size_whatever_it_announces(tmp_path: Path) -> None:
     async with budget(tmp_path) as (running, codec, channel):
         codec.may_encode.set()
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
@@ -30,7 +30,9 @@ async def test_whatever_is_announced_a_request_is_judged_by_what_comes(tmp_path:
         assert gauge(running, "tts_large_requests") == 0
 
 
-async def test_who_announces_and_sends_nothing_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_that_announces_and_sends_nothing_loses_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arrivals, "SLOW_AFTER_S", 0.1)
     announced = ((arrivals.ANNOUNCED_KEY, "1000000"),)
     async with budget(tmp_path, max_large_requests=1) as (running, codec, channel):

@@ -123,7 +123,7 @@ async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     assert await received(arrivals, Request(LARGE)) == LARGE
 
 
-async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: None) -> None:
+async def test_the_newest_request_is_read_first_and_slow_ones_lose_their_place(quick: None) -> None:
     """All places are taken, and requests that do not come hold the slots."""
     arrivals = Arrivals(1, 100)
     async with held(arrivals, 1):
@@ -138,7 +138,7 @@ async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: No
         assert any(isinstance(error, StatusError) and error.reason == "RECORDINGS_BUSY" for error in errors)
 
 
-async def test_who_waits_in_vain_for_a_slot_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_without_a_place_in_time_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """All places are taken. Requests that are being read stay until another one needs their slots."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     arrivals = Arrivals(1, 1)

@@ -114,7 +114,7 @@ class Caller:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_always_holds_holds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invariants_hold_in_any_order_of_events(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = (module, turns_module, deadline_module)
     run_in_virtual_time(_storm(random.Random(seed)), monkeypatch, *modules)
 

@@ -62,7 +62,7 @@ async def test_recordings_that_come_at_once_are_not_all_held(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_a_hundred_recordings_of_16_mb_leave_memory_and_other_calls_alone(tmp_path: Path) -> None:
+async def test_a_hundred_recordings_of_16_mb_stay_within_the_memory_budget(tmp_path: Path) -> None:
     found = await load(tmp_path, SENDER, 100, 16 * MIB - 1024, codec=_Codec())
     print(found)
     searched, refused = found.counts

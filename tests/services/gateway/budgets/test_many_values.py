@@ -45,7 +45,9 @@ async def test_no_method_takes_a_message_of_too_many_values(tmp_path: Path, meth
         assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_VALUES")
 
 
-async def test_nor_does_a_text_that_is_being_written(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_a_text_stream_refuses_a_message_of_too_many_values(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
     stream_request.input.text = ""
     later = Message(config=tts_pb2.StreamSynthesizeRequest(context=TURNS))
     async with fake_deployment() as deployment, grpc.aio.insecure_channel(deployment.target) as channel:

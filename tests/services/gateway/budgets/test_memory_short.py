@@ -29,7 +29,7 @@ class Memory:
     def __call__(self, at_least: int) -> int:
         return self.used
 
-    async def be_short(self, deployment: FakeDeployment) -> None:
+    async def run_short(self, deployment: FakeDeployment) -> None:
         """Is short of memory until one call has ended."""
         before = ended_waits(deployment)
         self.used = deployment.gateway.settings.max_heap_bytes + 1
@@ -50,7 +50,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 
 @pytest.mark.parametrize("method", ["text", "reflection"])
-async def test_a_call_that_waits_for_its_caller_ends_and_others_go_on(
+async def test_short_memory_ends_calls_that_wait_for_their_callers_only(
     memory: Memory, stream_request: tts_pb2.StreamSynthesizeRequest, method: str
 ) -> None:
     async with fake_deployment(used_bytes=memory) as deployment:
@@ -67,7 +67,7 @@ async def test_a_call_that_waits_for_its_caller_ends_and_others_go_on(
                 waiting = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
                 await waiting.write(reflection_pb2.ServerReflectionRequest(list_services=""))
                 assert (await waiting.read()).HasField("list_services_response")
-            await memory.be_short(deployment)
+            await memory.run_short(deployment)
             error = await failure(waiting)
             assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
             deployment.engine.script.resume.set()
@@ -75,7 +75,7 @@ async def test_a_call_that_waits_for_its_caller_ends_and_others_go_on(
 
 
 @pytest.mark.parametrize("has_spoken", [True, False])
-async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) -> None:
+async def test_a_client_retries_a_text_ended_by_short_memory(memory: Memory, has_spoken: bool) -> None:
     """Before the first audio gRPC retries; later the client resumes."""
     goes_on = asyncio.Event()
 
@@ -89,7 +89,7 @@ async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) 
         speech = asyncio.create_task(client.stream_synthesize_text(pieces()).read_all())
         if has_spoken:
             assert not await ended(deployment.codec.calls)
-        await memory.be_short(deployment)
+        await memory.run_short(deployment)
         goes_on.set()
         heard = await speech
         assert heard.summary.stats.sample_count == 10 * FRAME_SAMPLES * (2 if has_spoken else 1)
@@ -97,9 +97,7 @@ async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) 
 
 
 @pytest.mark.parametrize(("why", "level"), [("the C library is another", "WARNING"), (HOLDS_MODELS, "INFO")])
-async def test_a_gateway_that_cannot_measure_its_memory_says_so_once(
-    caplog: pytest.LogCaptureFixture, why: str, level: str
-) -> None:
+async def test_unmeasurable_memory_is_logged_once(caplog: pytest.LogCaptureFixture, why: str, level: str) -> None:
     with caplog.at_level("INFO", "csm.gateway"):
         async with fake_deployment(used_bytes=why):
             said = [record for record in caplog.records if "--max-heap-bytes is off" in record.message]

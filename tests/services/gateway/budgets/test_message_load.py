@@ -28,7 +28,7 @@ def first_message() -> tts_pb2.StreamSynthesizeTextRequest:
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(("path", "first"), [(TEXT, [first_message().SerializeToString().hex()]), (REFLECTION, [])])
-async def test_a_hundred_halves_of_16_mb_leave_the_gateway_and_another_caller_s_text_alone(
+async def test_a_hundred_half_sent_messages_of_16_mb_do_not_end_another_caller_s_text(
     tmp_path: Path, path: str, first: list[str]
 ) -> None:
     """The other caller waits for its words just as long. The halves come from another address than its calls."""

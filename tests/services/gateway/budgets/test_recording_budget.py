@@ -131,7 +131,7 @@ async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: P
         assert len(codec.encoded) == 2
 
 
-async def test_a_compressed_recording_holds_its_own_samples_once_it_is_decoded(tmp_path: Path) -> None:
+async def test_a_decoded_recording_is_charged_for_its_own_samples(tmp_path: Path) -> None:
     soundfile.write(file := io.BytesIO(), np.zeros(24_000, np.int16), 24_000, format="FLAC")
     given = (request := asked()).context.turns[0].audio.recording
     given.audio_content, given.audio_format.audio_encoding = file.getvalue(), tts_pb2.AUDIO_ENCODING_FLAC
@@ -170,7 +170,7 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
         assert await stream and await text
 
 
-async def test_the_samples_are_gone_once_they_are_sent(tmp_path: Path) -> None:
+async def test_samples_are_released_once_they_are_sent(tmp_path: Path) -> None:
     """While the codec encodes, the gateway holds no samples."""
     async with budget(tmp_path) as (running, codec, channel):
         stream = asyncio.ensure_future(streamed(channel))
@@ -260,7 +260,7 @@ async def test_a_decoder_ends_after_its_thread_also_when_it_is_cancelled_twice()
         await decoding
 
 
-def test_the_key_of_the_client_is_that_of_the_gateway() -> None:
+def test_client_and_gateway_use_the_same_size_header() -> None:
     from csm_client.requests import size_metadata
 
     from services.gateway.rpc.arrivals import ANNOUNCED_KEY

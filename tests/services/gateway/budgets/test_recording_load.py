@@ -98,7 +98,7 @@ class _Engine(FakeEngine):
 @pytest.mark.slow
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("announced", [1, 0], ids=["announced", "unannounced"])
-async def test_a_hundred_syntheses_with_16_mb_each_leave_memory_and_other_calls_alone(
+async def test_a_hundred_syntheses_with_16_mb_each_stay_within_the_memory_budget(
     tmp_path: Path, announced: int
 ) -> None:
     engine = _Engine()

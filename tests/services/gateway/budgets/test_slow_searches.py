@@ -33,7 +33,7 @@ async def started(call: Any, deployment: FakeDeployment) -> None:
 
 
 @pytest.mark.parametrize(("is_slow", "slow_s"), [(True, 0.3), (False, 0.3), (True, 30.0)])
-async def test_a_slow_sender_gives_way_to_who_waits(
+async def test_a_slow_sender_loses_its_place_to_a_waiting_call(
     monkeypatch: pytest.MonkeyPatch, is_slow: bool, slow_s: float
 ) -> None:
     """A search that has been slow for a short time only keeps it."""

@@ -49,7 +49,7 @@ async def test_sizes_add_up_and_calls_come_in_order() -> None:
     assert (turns.taken, turns.num_waiting) == (0, 0)
 
 
-async def test_what_is_larger_than_all_runs_alone_and_what_is_not_needed_is_given_back() -> None:
+async def test_a_call_over_the_budget_runs_alone_and_unused_budget_is_returned() -> None:
     turns = Turns(10, 8)
     async with turns.take(soon(), 1000) as turn:
         assert turns.taken == 10 and not turns.has_room
@@ -81,7 +81,7 @@ async def test_one_too_many_and_one_too_late_are_refused_and_counted() -> None:
     assert (turns.taken, turns.num_waiting, len(refusals)) == (0, 0, 2)
 
 
-async def test_callers_that_leave_give_back_what_they_had_or_waited_for() -> None:
+async def test_cancelled_calls_return_their_budget_and_leave_the_queue() -> None:
     turns = Turns(4, 8)
     first, entered = taking(turns, 3)
     await entered

@@ -92,7 +92,7 @@ async def test_all_violations_come_at_once(tts: Any, stream_request: tts_pb2.Str
     }
 
 
-async def test_a_whole_conversation_of_wrong_turns_is_told(
+async def test_wrong_turns_of_a_whole_conversation_are_named(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """A status with too many violations would be lost."""
@@ -122,7 +122,7 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
     assert len(decoded) == 2
 
 
-async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_the_stream(
+async def test_unary_audio_over_80_s_is_refused_with_a_hint_to_the_stream(
     deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
 ) -> None:
     for wish in UNARY_TOO_LONG:
@@ -156,7 +156,7 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
 
 
-async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
+async def test_speed_reaches_both_stages_and_limits_apply_to_the_sent_audio(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """An utterance may last 90 s and a text 300 s, both at the model's speed and as it is sent."""
@@ -175,7 +175,7 @@ async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
     assert violation.field == "max_audio_duration" and "at most 150 s" in violation.description
 
 
-async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
+async def test_a_codec_without_speed_gets_no_speed(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.codec.info.stretch_sample_count = 0
@@ -186,7 +186,7 @@ async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
     assert (violation.field, violation.reason) == ("audio_config.speed", "SPEED_UNKNOWN")
 
 
-async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
+async def test_a_wrong_rate_is_refused_with_the_rates_of_the_encoding(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     audio_format(OPUS, 44_100)(stream_request)
@@ -211,7 +211,7 @@ async def test_values_at_the_limit_pass(tts: Any, stream_request: tts_pb2.Stream
     assert messages[-1].HasField("summary")
 
 
-async def test_codes_lose_what_nobody_knows(
+async def test_unknown_fields_of_codes_are_dropped(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     codes(7)(stream_request)

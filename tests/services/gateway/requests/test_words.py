@@ -56,7 +56,7 @@ async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_the_text_front_end_says_alone_is_words(name: str) -> None:
+def test_characters_that_the_front_end_speaks_alone_count_as_words(name: str) -> None:
     """Every character of Unicode that is neither letter nor digit."""
     front_end = load(name)
     others = [
@@ -68,7 +68,7 @@ def test_what_the_text_front_end_says_alone_is_words(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
+def test_characters_that_the_front_end_skips_do_not_count_as_words(name: str) -> None:
     """Emoticons and markup may consist of letters, digits and signs. Beside words they change nothing."""
     front_end = load(name)
     faces = ["".join(parts) for parts in product(":;=", ["", *"-'^o"], "()DPpOo3/|*[]\\")]
@@ -79,7 +79,7 @@ def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
         assert phones_of(front_end, text) and has_words(text), text
 
 
-def test_an_address_on_a_line_of_its_own_is_said() -> None:
+def test_an_address_on_a_line_of_its_own_is_spoken() -> None:
     """It is between signs of Markdown, and the front end reads it."""
     text = "See the page.\n\n<https://example.com>\n\nGood bye."
     assert sentences_of(text, "en") == ("See the page.", "<https://example.com>", "Good bye.")

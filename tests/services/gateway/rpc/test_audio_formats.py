@@ -148,7 +148,7 @@ async def test_rate_of_the_model_is_the_default_of_every_encoding(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_model_that_says_nothing_gives_no_samples(
+async def test_a_model_without_speech_gives_no_samples(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
 ) -> None:
     deployment.engine.frame_count = 0
@@ -159,7 +159,7 @@ async def test_model_that_says_nothing_gives_no_samples(
     assert messages[-1].summary.stats.sample_count == 0
 
 
-async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(
+async def test_a_lost_stage_is_reported_with_samples_at_the_caller_s_rate(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     stream_request.audio_config.sample_rate_hertz = 8_000
@@ -176,7 +176,7 @@ async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_what_is_spoken_can_be_context(
+async def test_synthesized_audio_of_every_format_can_be_context(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
 ) -> None:
     deployment.codec.audio_of = tone_of

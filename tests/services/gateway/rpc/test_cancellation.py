@@ -63,7 +63,7 @@ async def test_server_deadline_ends_calls_whose_client_sets_none(
         assert await ended(deployment.engine.calls) == "CancelledError"
 
 
-async def test_hopeless_deadline_is_refused_before_any_work(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_a_deadline_too_short_is_refused_before_any_work(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     async with (
         fake_deployment(min_first_audio_seconds=5) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
@@ -74,7 +74,7 @@ async def test_hopeless_deadline_is_refused_before_any_work(stream_request: tts_
         assert deployment.engine.calls == []
 
 
-async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
+async def test_a_client_that_stops_reading_is_ended_and_costs_no_decoding(
     stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]

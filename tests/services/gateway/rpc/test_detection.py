@@ -113,7 +113,7 @@ async def test_wrong_streams_are_refused_with_the_field(deployment: FakeDeployme
         assert [violation.field for violation in error.field_violations] == [field]
 
 
-async def test_a_refusal_of_the_codec_is_told_in_public_terms(deployment: FakeDeployment, watermark: Any) -> None:
+async def test_a_codec_s_refusal_is_translated_to_public_fields(deployment: FakeDeployment, watermark: Any) -> None:
     """Before any samples are sent: a write could lose the status."""
     deployment.codec.refusal = StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.")
     for _ in range(5):
@@ -133,7 +133,7 @@ async def test_a_refusal_of_the_codec_is_told_in_public_terms(deployment: FakeDe
         ),
     ],
 )
-async def test_a_field_that_the_codec_refuses_is_told_as_the_callers(
+async def test_a_field_refused_by_the_codec_is_named_as_the_caller_s(
     deployment: FakeDeployment, watermark: Any, of_codec: str, of_unary: str, of_stream: str
 ) -> None:
     for method, request, field in (
@@ -145,7 +145,7 @@ async def test_a_field_that_the_codec_refuses_is_told_as_the_callers(
         assert ([v.field for v in error.field_violations], error.message) == ([field], f"{field}: is wrong.")
 
 
-async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
+async def test_a_recording_too_long_is_refused_by_its_size_and_while_it_arrives() -> None:
     async with fake_deployment(max_recording_seconds=2, max_detection_seconds=3) as deployment:
         async with grpc.aio.insecure_channel(deployment.target) as channel:
             watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -257,7 +257,7 @@ async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_
     assert sent.samples == 10 * SAMPLES
 
 
-async def test_writer_gives_up_when_its_own_time_is_over(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+async def test_the_pipe_s_writer_ends_at_its_time_limit(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     pipe = BytePipe(1.0, 60.0)
     await pipe.write(bytes(byte_pipe.CAPACITY_BYTES))
     writing = asyncio.ensure_future(pipe.write(b"more"))

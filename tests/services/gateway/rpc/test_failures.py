@@ -28,7 +28,7 @@ async def test_engine_away_before_audio_is_unavailable_and_retryable(
     assert error.retry_delay_s is not None and error.request_id
 
 
-async def test_engine_killed_after_audio_tells_how_much_was_delivered(
+async def test_an_engine_killed_after_audio_reports_the_delivered_samples(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.script.pause_at = 5  # after messages of one frame and of four
@@ -55,7 +55,7 @@ async def test_codec_killed_after_audio_is_codec_lost(
     assert await ended(deployment.engine.calls) == "CancelledError"
 
 
-async def test_what_a_codec_decoded_before_it_was_lost_is_still_sent(
+async def test_audio_decoded_before_a_codec_was_lost_is_still_sent(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: Any
 ) -> None:
     encode = sinks.encode
@@ -102,7 +102,7 @@ async def test_full_queue_is_passed_on_with_its_retry_delay(
     assert (error.code, error.reason, error.retry_delay_s) == (Code.UNAVAILABLE, "QUEUE_FULL", 1.0)
 
 
-async def test_default_retry_policy_of_a_client_gets_through(
+async def test_a_client_s_default_retry_policy_succeeds(
     deployment: FakeDeployment, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """The shipped service config retries UNAVAILABLE until the engine has room."""
@@ -152,7 +152,7 @@ async def test_bug_in_a_stage_shows_no_more_than_a_request_id(
     assert "secret" not in error.message and error.request_id
 
 
-async def test_fields_of_the_engine_are_told_in_public_terms(
+async def test_fields_of_the_engine_are_translated_to_public_fields(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     stream_request.context.turns.add(speaker=0, text="Hi.")
@@ -183,7 +183,7 @@ async def test_a_key_that_the_codec_does_not_know_is_named(deployment: FakeDeplo
     assert status.from_rpc_error(failed.value).resource == key
 
 
-async def test_fields_of_the_codec_are_told_in_public_terms(
+async def test_fields_of_the_codec_are_translated_to_public_fields(
     deployment: FakeDeployment, tts: Any, watermark: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     recording = tts_pb2.AudioRecording(audio_content=bytes(8))
@@ -202,7 +202,7 @@ async def test_fields_of_the_codec_are_told_in_public_terms(
         assert error.message == f"recording.{ours}: does not fit."
 
 
-async def test_a_key_that_no_codec_has_is_no_fault_of_the_caller_and_is_looked_up_anew(
+async def test_a_key_that_no_codec_has_is_a_codec_mismatch_and_is_read_again(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """As during a change of keys: the gateway names the key that was active when it last asked."""
@@ -227,7 +227,7 @@ async def test_stages_of_different_bundles_are_refused(
     assert "weights_digest" in error.message
 
 
-async def test_stages_that_are_all_of_another_bundle_are_looked_at_anew_after_one_call(
+async def test_stages_of_another_bundle_are_read_again_after_one_call(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     """As at the end of a rollout. The health of the replicas announces it; otherwise calls fail for half a minute."""

@@ -82,7 +82,7 @@ async def test_the_server_s_deadline_covers_the_last_message(stream_request: Req
         assert (await failure(stub.StreamSynthesize(stream_request))).reason == "DEADLINE_EXCEEDED"
 
 
-async def test_audio_that_an_encoder_holds_back_to_the_end_is_not_heard_at_once(
+async def test_first_audio_held_back_to_the_end_counts_when_it_is_sent(
     deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value
 ) -> None:
     deployment.engine.frame_count = 1
@@ -130,7 +130,7 @@ async def test_the_whole_time_of_a_text_counts_from_the_arrival_of_the_call(tts:
     assert stats.total_duration.ToTimedelta().total_seconds() > 0.2
 
 
-async def test_the_wait_for_the_words_of_a_text_is_no_slow_speech(
+async def test_the_writer_s_pauses_do_not_count_as_slow_speech(
     deployment: FakeDeployment, tts: Any, config: Request, value: Value, clock: Clock
 ) -> None:
     """A language model may pause before it writes. An alert fires for calls that last longer than their audio."""
@@ -150,7 +150,7 @@ async def test_the_wait_for_the_words_of_a_text_is_no_slow_speech(
     assert value("tts_real_time_factor_sum") < 50 / stats.audio_duration.ToTimedelta().total_seconds()
 
 
-async def test_sentences_that_leave_the_window_are_no_dropped_turns_of_the_caller(
+async def test_sentences_that_leave_the_window_do_not_count_as_dropped_turns(
     deployment: FakeDeployment, tts: Any, config: Request
 ) -> None:
     config.context.turns.add(speaker=1, text="When shall we?")
@@ -191,7 +191,7 @@ async def test_a_text_ends_for_the_reason_of_its_first_sentence_that_was_cut(
     assert summary.finish_reason == tts_pb2.FINISH_REASON_CONTEXT_WINDOW
 
 
-def test_a_loss_that_is_told_of_the_whole_text_still_says_why_nothing_took_over() -> None:
+def test_a_loss_reported_for_the_whole_text_keeps_the_reason_of_the_failed_failover() -> None:
     error = other_model("ENGINE")
     error.code, error.why = grpc.StatusCode.UNAVAILABLE, " The engine that answers is of another bundle."
     assert lost_after(lost_after(error, 10), 30).message.endswith(error.why)

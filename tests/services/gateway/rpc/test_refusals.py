@@ -89,7 +89,7 @@ async def test_80_of_80_texts_survive_a_codec_that_is_full_between_two_sentences
     await every_text_survives(deployment, tts, stream_request, 80)
 
 
-async def test_a_text_does_not_wait_for_ever(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_a_text_s_wait_for_a_full_stage_is_bounded(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     stream_request.input.text = ""
     async with (
         fake_deployment(codec=lambda: FullBetweenSentences(math.inf), full_wait_seconds=0.1) as deployment,
@@ -145,7 +145,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patience")
-async def test_a_caller_that_still_writes_is_told_what_was_wrong(
+async def test_a_caller_that_is_still_writing_gets_the_error(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """The caller's writes do not hide the status."""
@@ -157,7 +157,7 @@ async def test_a_caller_that_still_writes_is_told_what_was_wrong(
 
 
 @pytest.mark.usefixtures("patience")
-async def test_a_caller_that_still_writes_is_told_that_all_is_well(
+async def test_a_caller_that_is_still_writing_gets_ok(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """The audio reaches its limit before all words have come."""

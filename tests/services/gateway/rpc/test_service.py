@@ -63,7 +63,7 @@ async def test_language_chooses_a_voice(
     assert messages[0].header.voice == "bo"
 
 
-async def test_server_info_tells_model_limits_watermark_and_notice(tts: Any) -> None:
+async def test_server_info_has_model_limits_watermark_and_notice(tts: Any) -> None:
     info = await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())
     assert (info.model_version, info.model_notice, info.default_voice) == ("fake/1", NOTICE, "ada")
     assert set(info.audio_encodings) == set(tts_pb2.AudioEncoding.values()) - {tts_pb2.AUDIO_ENCODING_UNSPECIFIED}
@@ -210,7 +210,7 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
     assert gateway[0].fields["finish_reason"] == "FINISH_REASON_END_OF_SPEECH"
 
 
-async def test_labels_are_not_logged_before_they_are_found_short(
+async def test_labels_are_not_logged_before_their_length_is_checked(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream_request.labels["team"] = 100_000 * "x"
@@ -219,7 +219,7 @@ async def test_labels_are_not_logged_before_they_are_found_short(
     assert max(len(logs.JsonFormatter().format(record)) for record in caplog.records) < 10_000
 
 
-async def test_utterance_without_audio_does_not_count_as_heard_at_once(
+async def test_an_utterance_without_audio_does_not_count_as_first_audio(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.frame_count = 0
@@ -229,7 +229,7 @@ async def test_utterance_without_audio_does_not_count_as_heard_at_once(
     assert value("tts_first_audio_seconds_count") == 0
 
 
-async def test_metrics_tell_what_a_listener_notices(
+async def test_metrics_count_audio_first_audio_queue_and_real_time_factor(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     [message async for message in tts.StreamSynthesize(stream_request)]
@@ -240,7 +240,7 @@ async def test_metrics_tell_what_a_listener_notices(
     assert value("tts_running_requests") == 0
 
 
-async def test_failure_that_nobody_foresaw_is_counted_as_failed(
+async def test_an_unexpected_exception_is_counted_as_failed(
     deployment: FakeDeployment,
     tts: Any,
     stream_request: tts_pb2.StreamSynthesizeRequest,

@@ -78,7 +78,7 @@ async def test_a_write_under_way_is_not_cancelled_with_the_work_that_began_it(ma
     assert context.cancelled_writes == 0 and len(context.written) == 1
 
 
-async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
+async def test_a_caller_that_reads_nothing_gets_an_error_and_does_not_block_the_work(
     make_sink: MakeSink, clock: Clock
 ) -> None:
     sink, context = make_sink(write_timeout_s=30.0)
@@ -92,7 +92,7 @@ async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
     assert context.cancelled_writes == 1
 
 
-async def test_a_caller_who_has_taken_when_the_time_is_over_is_not_too_slow(make_sink: MakeSink, clock: Clock) -> None:
+async def test_a_caller_that_has_read_by_the_time_limit_is_not_too_slow(make_sink: MakeSink, clock: Clock) -> None:
     """As after a pause of the whole process, which then sees both at once."""
     sink, context = make_sink(write_timeout_s=30.0)
     delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
@@ -115,7 +115,7 @@ async def take_slowly(context: SlowContext, clock: Clock, pause_s: float) -> Non
 
 
 @pytest.mark.parametrize("had_samples", [0, 240_000_000])
-async def test_waits_of_many_writes_add_up_to_the_least_pace(
+async def test_waits_of_many_writes_add_up_towards_the_minimum_pace(
     make_sink: MakeSink, clock: Clock, had_samples: int
 ) -> None:
     """Each write is taken in time, and yet the caller takes a hundredth of what it must. What it had from a lost call
@@ -132,7 +132,7 @@ async def test_waits_of_many_writes_add_up_to_the_least_pace(
     assert context.written  # so no single write was too long
 
 
-async def test_caller_at_the_least_pace_is_let_be(make_sink: MakeSink, clock: Clock) -> None:
+async def test_a_caller_at_the_minimum_pace_is_not_ended(make_sink: MakeSink, clock: Clock) -> None:
     sink, context = make_sink(write_timeout_s=30.0, least_pace=0.004)
     taking = asyncio.create_task(take_slowly(context, clock, 10.0))
     for _ in range(20):

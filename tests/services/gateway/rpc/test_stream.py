@@ -51,7 +51,7 @@ async def test_stream_is_header_chunks_without_gaps_summary(
     assert not summary.HasField("codes")
 
 
-async def test_engine_is_told_whether_somebody_listens_meanwhile(
+async def test_only_streams_are_live_for_the_engine(
     deployment: FakeDeployment,
     tts: Any,
     stream_request: tts_pb2.StreamSynthesizeRequest,
@@ -63,7 +63,7 @@ async def test_engine_is_told_whether_somebody_listens_meanwhile(
 
 
 @pytest.mark.parametrize("heard", [1, 5 * FRAME_SAMPLES, 2**63 - 1])
-async def test_what_a_caller_had_before_a_loss_is_made_without_pacing_and_sent_again(
+async def test_audio_received_before_a_loss_is_generated_again_without_pacing(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, heard: int
 ) -> None:
     stream_request.stream_config.heard_sample_count = heard
@@ -111,7 +111,7 @@ async def test_chunk_never_exceeds_what_a_default_client_can_receive(
     assert len(chunks[0].audio_content) > 3_800_000  # and no smaller than it must be
 
 
-async def test_codec_that_holds_back_audio_is_not_starved(
+async def test_a_codec_that_holds_back_audio_gets_more_frames(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.frame_count = 200
@@ -141,7 +141,7 @@ async def test_unary_wav_has_exact_lengths(tts: Any, unary_request: tts_pb2.Synt
     assert response.summary.stats.frame_count == 10
 
 
-async def test_model_that_says_nothing_gives_header_and_summary(
+async def test_a_model_without_speech_gives_header_and_summary(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.frame_count = 0
@@ -160,7 +160,7 @@ async def test_request_id_is_echoed_and_travels_to_both_stages(
     assert engine_call.metadata["x-request-id"] == codec_call.metadata["x-request-id"] == REQUEST_ID
 
 
-async def test_seed_is_drawn_when_unset_and_told(
+async def test_an_unset_seed_is_drawn_and_returned(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     seeds = {(await collect(tts.StreamSynthesize(stream_request)))[0].seed for _ in range(3)}
@@ -211,7 +211,7 @@ async def test_voice_gives_the_speaker_unless_one_is_named(
 
 
 @pytest.mark.parametrize(("speaker", "voice"), [(0, "ada"), (1, "bo"), (7, "")])
-async def test_speaker_without_a_voice_goes_by_its_own_voice_if_one_names_it(
+async def test_a_speaker_without_a_voice_uses_the_voice_of_that_speaker(
     tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, speaker: int, voice: str
 ) -> None:
     stream_request.input.speaker = speaker
@@ -247,7 +247,9 @@ async def test_context_recording_is_encoded_at_its_own_rate(
     assert deployment.engine.calls[0].request.segments[0].codes == fake_frames(0, 3)
 
 
-async def test_max_audio_duration_cuts_and_says_so(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_max_audio_duration_cuts_the_audio_and_sets_the_finish_reason(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.max_audio_duration.FromMilliseconds(400)
     _, _, summary = await collect(tts.StreamSynthesize(stream_request))
     assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION

@@ -73,7 +73,7 @@ async def test_recordings_of_the_context_are_in_the_trace(
     assert encoding.attributes["csm.request_id"] == REQUEST_ID and not encoding.is_error
 
 
-async def test_span_tells_how_the_call_went(
+async def test_a_span_has_the_outcome_of_its_call(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     stream_request.request_id = REQUEST_ID
@@ -205,7 +205,7 @@ async def read_all(call: Any) -> None:
         pass
 
 
-async def test_stream_that_cannot_go_on_says_so(
+async def test_a_failed_failover_is_an_event_of_the_span(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     async with traced(collector, max_failovers=0) as deployment:

@@ -32,7 +32,7 @@ class Stages:
         return self.codec.info
 
 
-async def test_an_answer_that_was_under_way_when_it_is_forgotten_is_not_remembered() -> None:
+async def test_an_answer_in_flight_during_a_reset_is_not_cached() -> None:
     stages = Stages()
     catalogs = CatalogSource(stages, stages)
     asking = asyncio.create_task(catalogs.get(1.0))

@@ -26,7 +26,7 @@ def fill(codec: FakeCodec) -> None:
     codec.refusal, codec.refusals = FULL, [FULL] * 1000
 
 
-async def test_full_codecs_are_passed_by(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
+async def test_full_codecs_are_skipped(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
     for codec in deployment.codecs[:2]:
         fill(codec)
     for _ in range(4):
@@ -38,9 +38,7 @@ async def test_full_codecs_are_passed_by(deployment: FakeDeployment, tts: Any, s
     assert metric(deployment, "tts_failovers_total", stage="codec", outcome="resumed") == 0
 
 
-async def test_codecs_that_are_all_full_are_asked_a_bounded_number_of_times(
-    deployment: FakeDeployment, tts: Any, stream_request: Request
-) -> None:
+async def test_calls_to_full_codecs_are_bounded(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
     for codec in deployment.codecs:
         fill(codec)
     error = await failure(tts.StreamSynthesize(stream_request, timeout=60))
@@ -50,7 +48,7 @@ async def test_codecs_that_are_all_full_are_asked_a_bounded_number_of_times(
     assert metric(deployment, "tts_full_replicas_total", stage="codec", by="load", outcome="refused") == 1
 
 
-async def test_a_lost_stream_goes_on_though_the_next_codec_is_full(
+async def test_a_lost_stream_fails_over_past_a_full_codec(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
     for codec in deployment.codecs:
@@ -68,7 +66,7 @@ async def test_a_lost_stream_goes_on_though_the_next_codec_is_full(
     assert metric(deployment, "tts_failovers_total", stage="codec", outcome="resumed") == 1
 
 
-async def test_recordings_pass_full_codecs_by(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
+async def test_recordings_skip_full_codecs(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
     for codec in deployment.codecs[:2]:
         fill(codec)
     turn = tts_pb2.Turn(text="What was said.", audio=tts_pb2.TurnAudio(recording=recording()))

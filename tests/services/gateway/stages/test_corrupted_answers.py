@@ -45,7 +45,7 @@ async def test_a_corrupted_answer_is_a_loss(
 @pytest.mark.parametrize(
     ("stage", "field"), [("engine", "frame_count"), ("codec", "frame_count"), ("codec", "sample_count")]
 )
-async def test_a_total_that_is_not_what_was_sent_is_a_failure(
+async def test_a_wrong_total_is_a_failure(
     stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch, stage: str, field: str
 ) -> None:
     """Otherwise a stream that lost messages on its way would look complete."""

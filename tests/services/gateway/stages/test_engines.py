@@ -22,7 +22,7 @@ FULL = EngineBusyError("The queue is full.")
 
 
 @pytest.mark.parametrize("deployment", [20], indirect=True)  # the ring gives one of 27 three times its full engine
-async def test_a_full_engine_holds_no_conversation(
+async def test_a_conversation_moves_away_from_a_full_engine(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
     asked = named(stream_request, "full")
@@ -44,7 +44,7 @@ async def test_a_full_engine_holds_no_conversation(
 
 
 @pytest.mark.parametrize("name", ["full", ""], ids=["conversation", "load"])
-async def test_engines_that_are_all_full_are_asked_a_bounded_number_of_times(
+async def test_calls_to_full_engines_are_bounded(
     deployment: FakeDeployment, tts: Any, stream_request: Request, name: str
 ) -> None:
     for engine in deployment.engines:
@@ -69,7 +69,7 @@ async def test_the_last_attempt_of_a_conversation_goes_by_load(
     assert "" in sent
 
 
-async def test_a_lost_engine_moves_its_conversations_alone(
+async def test_only_the_conversations_of_a_lost_engine_move(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
     asked = [named(stream_request, f"conversation {number}") for number in range(24)]
@@ -90,7 +90,7 @@ async def test_a_lost_engine_moves_its_conversations_alone(
 
 
 @pytest.mark.parametrize("name", ["a", ""], ids=["conversation", "load"])
-async def test_the_only_engine_comes_back_and_goes_on(stream_request: Request, name: str) -> None:
+async def test_a_stream_continues_when_the_only_engine_comes_back(stream_request: Request, name: str) -> None:
     async with (
         fake_deployment(failover_wait_seconds=20.0) as running,
         grpc.aio.insecure_channel(running.target) as channel,

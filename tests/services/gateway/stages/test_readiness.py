@@ -62,7 +62,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     assert calls.num_made == 3
 
 
-async def test_a_change_that_could_not_be_told_is_told_again() -> None:
+async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
     told: list[bool] = []
     ends = [ValueError("once")]
 

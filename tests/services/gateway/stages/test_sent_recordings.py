@@ -124,7 +124,7 @@ async def test_no_sample_is_taken_before_the_codec_has_started() -> None:
 
 
 @pytest.mark.parametrize("num_losses", [MOST_LOSSES, MOST_LOSSES + 1])
-async def test_a_codec_that_is_lost_before_it_has_started_is_not_the_last_that_is_asked(num_losses: int) -> None:
+async def test_a_codec_lost_before_its_start_is_replaced_by_another(num_losses: int) -> None:
     class Codec(FakeCodec):
         num_calls = 0
 
@@ -144,7 +144,7 @@ async def test_a_codec_that_is_lost_before_it_has_started_is_not_the_last_that_i
     assert codec.num_calls == MOST_LOSSES + 1
 
 
-async def test_a_refusal_in_the_middle_is_told_and_the_rest_is_not_sent() -> None:
+async def test_a_refusal_in_the_middle_is_returned_and_stops_the_transfer() -> None:
     class Codec(FakeCodec):
         async def _receive(self, requests: Any, context: Any, started: Any) -> Any:
             await anext(requests)
@@ -174,7 +174,7 @@ async def test_a_refusal_in_the_middle_is_told_and_the_rest_is_not_sent() -> Non
     assert closed == ["closed"]
 
 
-async def test_a_codec_that_is_gone_in_the_middle_is_lost() -> None:
+async def test_a_codec_that_stops_in_the_middle_is_lost() -> None:
     async with client(FakeCodec()) as (sends, server, _):
 
         async def samples() -> AsyncGenerator[bytes, None]:
@@ -214,7 +214,7 @@ async def test_a_codec_of_an_older_version_is_named(codec: object) -> None:
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_TOO_OLD")
 
 
-async def test_a_codec_that_does_not_answer_has_broken_its_protocol() -> None:
+async def test_a_codec_that_ends_without_an_answer_broke_the_protocol() -> None:
     class Codec(FakeCodec):
         async def StreamEncode(self, requests: Any, context: Any) -> None:
             await self._receive(
@@ -250,7 +250,7 @@ async def test_a_corrupted_answer_to_a_recording_is_a_loss_in_public_terms(
         assert deployment.engine.calls == []
 
 
-async def test_a_recording_that_a_codec_had_begun_to_take_is_sent_to_no_other_codec() -> None:
+async def test_a_partly_sent_recording_is_not_sent_to_another_codec() -> None:
     class Cut(FakeCodec):
         num_begun = 0  # a second attempt would encode the rest of the recording as the whole
 

@@ -60,19 +60,19 @@ def engine_behind(channel: Any) -> GrpcEngine:
     return GrpcEngine(channel, channel, metrics=GatewayMetrics(CollectorRegistry()), max_full=3, silence_s=3.0)
 
 
-async def test_a_call_that_loses_its_replica_is_made_again() -> None:
+async def test_a_call_that_loses_its_replica_is_retried() -> None:
     channel = Channel([LOST, LOST, ANSWER])
     assert await engine_behind(channel).model_info(20.0) == ANSWER
     assert (channel.num_calls, channel.num_renewals) == (3, 0)
 
 
-async def test_one_for_the_prompt_of_a_voice_likewise() -> None:
+async def test_a_call_for_the_prompt_of_a_voice_is_retried() -> None:
     channel = Channel([LOST, PROMPT])
     assert await engine_behind(channel).voice_prompt("ada", 20.0) == PROMPT
     assert channel.num_calls == 2
 
 
-async def test_a_call_to_a_silent_replica_is_made_again_over_new_connections() -> None:
+async def test_a_call_to_a_silent_replica_is_retried_over_new_connections() -> None:
     channel = Channel([SILENT, ANSWER])
     assert await engine_behind(channel).model_info(20.0) == ANSWER
     assert (channel.num_calls, channel.num_renewals) == (2, 1)
@@ -83,7 +83,7 @@ async def test_a_call_to_a_silent_replica_is_made_again_over_new_connections() -
     [(LOST, "ENGINE_UNREACHABLE", 1 + MOST_LOSSES), (REFUSED, "FAILED_PRECONDITION", 1)],
     ids=["lost", "refused"],
 )
-async def test_a_call_is_not_made_again_for_ever(end: AioRpcError, reason: str, num_calls: int) -> None:
+async def test_retries_of_a_call_are_bounded(end: AioRpcError, reason: str, num_calls: int) -> None:
     channel = Channel([end])
     with pytest.raises(StageError) as raised:
         await engine_behind(channel).model_info(20.0)

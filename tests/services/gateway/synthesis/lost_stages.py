@@ -73,7 +73,7 @@ async def assert_undisturbed(call: Any) -> None:
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-def be_of_another_mark(codec: FakeCodec) -> None:
+def change_watermark(codec: FakeCodec) -> None:
     """Gives a codec another watermark: its `info` stays the same, but it refuses the others' key and states."""
     refusal = StatusError(
         grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec."

@@ -79,7 +79,7 @@ def test_the_last_checkpoint_that_is_not_behind_a_sample_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("ahead_frames", [50, 1000])
-def test_a_caller_that_is_as_far_behind_as_it_may_be_has_its_checkpoint(ahead_frames: int) -> None:
+def test_a_caller_at_the_maximum_lag_has_its_checkpoint(ahead_frames: int) -> None:
     """Without one, another gateway would send all audio again."""
     catalog: Any = SimpleNamespace(
         codec=SimpleNamespace(latency_sample_count=9_600, stretch_sample_count=6_000), frame_samples=FRAME_SAMPLES

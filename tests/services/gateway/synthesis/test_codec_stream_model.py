@@ -157,7 +157,7 @@ async def _stream(rng: random.Random) -> list[SlotEvent]:
     return events
 
 
-def test_stream_ends_with_every_sample_whatever_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_ends_with_every_sample_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[SlotEvent] = []
     for seed in range(SEEDS):
         try:
@@ -168,7 +168,7 @@ def test_stream_ends_with_every_sample_whatever_comes_first(monkeypatch: pytest.
     assert events.count("given_back") == events.count("taken_again") > SEEDS / 10
 
 
-def test_a_slot_that_was_given_back_is_waited_for_by_whoever_has_taken_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_gave_its_slot_back_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It had a slot before. A new stream is refused by a full codec."""
 
     async def main() -> None:

@@ -60,7 +60,7 @@ async def test_window_holds_back_until_the_client_has_taken() -> None:
     await waiting
 
 
-async def test_window_counts_what_the_codec_holds_back() -> None:
+async def test_the_window_counts_samples_held_back_by_the_codec() -> None:
     window = DecodeWindow(10, 5 * FRAME_SAMPLES - 1, FRAME_SAMPLES)
     await window.admit(15)
     with pytest.raises(TimeoutError):

@@ -66,13 +66,13 @@ NO_LOSS = [
 
 
 @pytest.mark.parametrize("error", NO_LOSS, ids=lambda error: error.reason)
-async def test_an_answer_about_the_request_is_no_loss(error: StageError) -> None:
+async def test_a_refusal_of_the_request_is_no_loss(error: StageError) -> None:
     bench = Bench()
     assert await bench.refused(error) is error
     assert bench.waits == [] and bench.outcomes == []
 
 
-async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever(
+async def test_a_full_stage_is_retried_with_doubling_delays_within_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, full_wait_s=4.0))
@@ -94,7 +94,7 @@ async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever
 FULL_CODEC = answer(Code.UNAVAILABLE, "QUEUE_FULL", "CODEC")
 
 
-async def test_a_full_codec_is_passed_by_so_many_times_in_a_row() -> None:
+async def test_full_codecs_are_skipped_a_limited_number_of_times_in_a_row() -> None:
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
     for _ in range(2):
         for _ in range(2):
@@ -106,14 +106,14 @@ async def test_a_full_codec_is_passed_by_so_many_times_in_a_row() -> None:
     assert bench.waits == [] and bench.outcomes == [], "nothing was lost"
 
 
-async def test_a_full_engine_has_been_passed_by_already() -> None:
+async def test_a_full_engine_counts_as_already_skipped() -> None:
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
     full = answer(Code.UNAVAILABLE, "QUEUE_FULL")
     assert await bench.refused(full) is full
     assert bench.full == []
 
 
-async def test_a_lost_stream_passes_full_codecs_by_before_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_stream_skips_full_codecs_before_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
     waits: list[float] = []
 
@@ -132,7 +132,7 @@ async def test_a_lost_stream_passes_full_codecs_by_before_it_waits(monkeypatch: 
 
 
 @pytest.mark.parametrize("reason", ["ENGINE_UNREACHABLE", "DRAINING"])
-def test_a_replica_that_is_gone_or_leaves_is_a_loss(reason: str) -> None:
+def test_an_unreachable_or_draining_replica_is_a_loss(reason: str) -> None:
     assert is_loss(answer(Code.UNAVAILABLE, reason))
 
 
@@ -162,14 +162,14 @@ async def test_both_stages_share_the_failover_of_a_stream() -> None:
     assert bench.outcomes[-1] == ("ENGINE", "exhausted")
 
 
-async def test_no_failover_are_allowed_by_a_limit_of_zero() -> None:
+async def test_a_limit_of_zero_allows_no_failover() -> None:
     bench = Bench(FailoverLimits(most=0, wait_s=5.0))
     error = unreachable("CODEC")
     assert await bench.refused(error) is error
     assert bench.waits == []
 
 
-async def test_a_deadline_that_passes_after_a_loss_is_told_as_such() -> None:
+async def test_a_deadline_after_a_loss_is_reported_as_a_deadline() -> None:
     """It is chance whether the call to the stage or the stream ends first."""
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
@@ -199,14 +199,14 @@ async def test_a_loss_after_an_answer_has_a_wait_of_its_own() -> None:
     assert bench.waits == [5.0, 5.0]
 
 
-async def test_no_replica_in_time_ends_in_the_loss() -> None:
+async def test_a_failover_without_a_replica_in_time_reports_the_loss() -> None:
     bench = Bench(nobody=answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"))
     loss = unreachable("ENGINE")
     assert await bench.refused(loss) is loss
     assert bench.outcomes == [("ENGINE", "failed")]
 
 
-async def test_a_replica_that_goes_while_it_is_asked_is_another_attempt() -> None:
+async def test_a_replica_lost_during_a_failover_costs_another_attempt() -> None:
     bench = Bench(nobody=unreachable("ENGINE"))
     loss = unreachable("ENGINE")
     assert await bench.refused(loss) is loss
@@ -236,7 +236,7 @@ async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over
     assert bench.outcomes == [("CODEC", "failed")]
 
 
-async def test_a_fitting_replica_after_one_of_another_bundle_goes_on(no_pause: None) -> None:
+async def test_a_failover_skips_a_replica_of_another_bundle(no_pause: None) -> None:
     bench = Bench()
     await bench.prepare(unreachable("CODEC"))
     await bench.prepare(MISFIT)
@@ -244,7 +244,7 @@ async def test_a_fitting_replica_after_one_of_another_bundle_goes_on(no_pause: N
     assert bench.outcomes == [("CODEC", "resumed")]
 
 
-async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pause: None) -> None:
+async def test_a_new_stream_skips_replicas_of_another_bundle(no_pause: None) -> None:
     """After its decode slot was released, or its next sentence went to another codec."""
     bench = Bench()
     await bench.prepare(MISFIT)
@@ -253,7 +253,7 @@ async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pau
     assert not bench.outcomes
 
 
-async def test_what_a_fitting_replica_refuses_is_told_and_not_the_one_of_another_bundle(no_pause: None) -> None:
+async def test_the_refusal_of_a_matching_replica_is_reported_before_a_bundle_mismatch(no_pause: None) -> None:
     bench, refusal = Bench(), answer(Code.INVALID_ARGUMENT, "INVALID_REQUEST", "CODEC")
     await bench.prepare(MISFIT)
     assert await bench.refused(refusal) is refusal
@@ -292,7 +292,7 @@ async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_ov
     assert bench.outcomes == [("ENGINE", "failed")]
 
 
-async def test_a_full_replica_that_gets_room_goes_on() -> None:
+async def test_a_failover_continues_when_a_full_replica_gets_room() -> None:
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
     await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))

@@ -140,7 +140,7 @@ async def test_drain_does_not_wait_for_a_half_open_call(
 
 
 @pytest.mark.parametrize("held_up", ["engine", "codec"])
-async def test_drain_lets_a_text_say_what_has_come(
+async def test_a_drain_lets_a_text_speak_the_received_words(
     stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock, held_up: str
 ) -> None:
     """Even when the engine or the codec is still working on it."""

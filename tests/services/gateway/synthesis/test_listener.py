@@ -31,7 +31,7 @@ def listener(caller: Caller) -> Listener:
     return Listener(caller.take, 0.0, 4, lambda: None)
 
 
-async def test_caller_that_took_all_while_its_call_was_ended_has_caught_up(listener: Listener, caller: Caller) -> None:
+async def test_a_caller_that_read_everything_has_caught_up(listener: Listener, caller: Caller) -> None:
     running = asyncio.create_task(listener.run())
     await listener.put(bytes(8))
     await caller.asked.acquire()
@@ -43,9 +43,7 @@ async def test_caller_that_took_all_while_its_call_was_ended_has_caught_up(liste
     running.cancel()
 
 
-async def test_caller_that_takes_nothing_has_not_caught_up_though_little_is_left(
-    listener: Listener, caller: Caller
-) -> None:
+async def test_a_caller_that_reads_nothing_has_not_caught_up(listener: Listener, caller: Caller) -> None:
     running = asyncio.create_task(listener.run())
     await listener.put(bytes(8))
     await caller.asked.acquire()

@@ -47,7 +47,7 @@ def listener_flags(fakes: Sequence[FakeEngine | FakeCodec]) -> list[bool]:
     return sorted(call.request.has_listener for fake in fakes for call in fake.calls)
 
 
-async def test_a_stream_that_lost_its_engine_says_that_somebody_listens(
+async def test_a_stream_that_lost_its_engine_is_marked_as_having_a_listener(
     deployment: FakeDeployment,
     tts: Any,
     stream_request: tts_pb2.StreamSynthesizeRequest,
@@ -66,7 +66,7 @@ async def test_a_stream_that_lost_its_engine_says_that_somebody_listens(
     assert first_s == 0.0 and second_s == pytest.approx(MADE_S)
 
 
-def test_a_pause_of_the_writer_is_no_silence_but_a_wait_for_sound_is(clock: Clock) -> None:
+def test_silence_counts_waits_for_audio_and_not_the_writer_s_pauses(clock: Clock) -> None:
     playout = Playout()
     playout.begin()
     clock.put_forward(1.0)
@@ -82,7 +82,7 @@ def test_a_pause_of_the_writer_is_no_silence_but_a_wait_for_sound_is(clock: Cloc
     assert playout.lead_s == pytest.approx(2.0, abs=0.1)
 
 
-async def test_a_stream_that_finds_no_room_says_for_how_long_it_has_been_silent(
+async def test_a_stream_without_room_reports_how_long_it_has_been_silent(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     pause(deployment.engines, 13)
@@ -100,7 +100,7 @@ async def test_a_stream_that_finds_no_room_says_for_how_long_it_has_been_silent(
     assert leads_s[-1] <= leads_s[0] - 20.0 <= MADE_S - 20.0
 
 
-async def test_a_stream_that_lost_its_codec_says_that_somebody_listens(
+async def test_a_stream_that_lost_its_codec_is_marked_as_having_a_listener(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     pause(deployment.codecs, 13)
@@ -111,7 +111,7 @@ async def test_a_stream_that_lost_its_codec_says_that_somebody_listens(
     assert listener_flags(deployment.codecs) == [False, True]
 
 
-async def test_a_stream_that_was_lost_before_its_first_audio_waits_as_all_others(
+async def test_a_stream_lost_before_its_first_audio_has_no_priority(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     pause(deployment.engines, 0)
@@ -130,7 +130,7 @@ async def test_later_sentences_of_a_text_have_a_listener(
 
 
 @pytest.mark.parametrize("heard_frames", [0, 12, FRAMES, FRAMES + 10])
-async def test_what_the_caller_had_before_a_loss_is_not_left_to_play(
+async def test_audio_played_before_a_loss_does_not_count_as_lead(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, heard_frames: int
 ) -> None:
     """When another gateway speaks a text again from its start."""

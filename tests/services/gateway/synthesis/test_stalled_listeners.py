@@ -76,7 +76,7 @@ async def samples_of(call: Any) -> bytes:
     return content
 
 
-async def test_fresh_caller_is_served_though_stalled_ones_had_every_slot(
+async def test_a_new_caller_is_served_although_stalled_ones_had_every_slot(
     deployment: FakeDeployment, connect: Callable[[], Any], stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.frame_count = FRAMES
@@ -115,7 +115,7 @@ async def test_codec_without_checkpoints_decodes_from_the_first_frame(
     assert not deployment.codec.calls[1].request.checkpoint
 
 
-async def test_slot_is_waited_for_when_the_caller_reads_on_and_all_are_taken(
+async def test_a_caller_that_reads_again_waits_for_a_slot(
     deployment: FakeDeployment, connect: Callable[[], Any], stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """Even a codec with a full queue is asked again, as the caller already has audio."""
@@ -127,7 +127,7 @@ async def test_slot_is_waited_for_when_the_caller_reads_on_and_all_are_taken(
     assert len(deployment.codec.calls) >= 4
 
 
-async def test_codec_lost_while_the_slot_was_given_back_goes_unheard(
+async def test_losing_a_codec_without_a_slot_changes_no_sample(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     async with fake_deployment(
@@ -143,7 +143,7 @@ async def test_codec_lost_while_the_slot_was_given_back_goes_unheard(
             assert await samples_of(call) == numbered_audio(range(FRAMES))
 
 
-async def test_caller_below_the_least_pace_is_ended_with_the_reason(
+async def test_a_caller_below_the_minimum_pace_is_ended_with_the_reason(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     """It reads a message now and then, so no single write takes too long."""

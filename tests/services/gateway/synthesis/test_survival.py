@@ -14,7 +14,7 @@ from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkErro
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     assert_undisturbed,
-    be_of_another_mark,
+    change_watermark,
     failovers,
     go_on,
     kill_codec,
@@ -55,7 +55,7 @@ async def read_frames(call: Any, count: int) -> None:
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
-async def test_engine_killed_goes_unheard(
+async def test_losing_an_engine_changes_no_sample(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int
 ) -> None:
     pause(deployment.engines, frame)
@@ -68,7 +68,7 @@ async def test_engine_killed_goes_unheard(
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13])
-async def test_codec_killed_goes_unheard(
+async def test_losing_a_codec_changes_no_sample(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int
 ) -> None:
     pause(deployment.codecs, frame)
@@ -79,7 +79,7 @@ async def test_codec_killed_goes_unheard(
     assert {engine.calls[0].error for engine in deployment.engines if engine.calls} == {""}
 
 
-async def test_codec_killed_before_its_last_word_goes_unheard(
+async def test_losing_a_codec_before_its_last_message_changes_no_sample(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """It is lost when only the audio that it holds back is missing."""
@@ -96,7 +96,7 @@ async def test_codec_killed_before_its_last_word_goes_unheard(
     await assert_undisturbed(call)
 
 
-async def test_both_killed_goes_unheard(
+async def test_losing_engine_and_codec_changes_no_sample(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     pause(deployment.engines, 21)
@@ -121,7 +121,7 @@ async def test_a_stream_waits_for_room_at_a_full_engine(
     await assert_undisturbed(call)
 
 
-async def test_unary_call_survives_too(
+async def test_a_unary_call_survives_a_lost_engine_and_codec(
     deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
 ) -> None:
     pause(deployment.engines, 5)
@@ -130,7 +130,7 @@ async def test_unary_call_survives_too(
     assert (await call).audio_content == numbered_audio(range(FRAMES))
 
 
-async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(
+async def test_an_engine_lost_after_the_frame_limit_is_not_replaced(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """A resumed sequence must have a frame left to make."""
@@ -143,7 +143,7 @@ async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(
     assert sum(len(engine.calls) for engine in deployment.engines) == 1
 
 
-async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again(
+async def test_an_engine_lost_after_the_last_frame_of_the_window_is_not_replaced(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for engine in deployment.engines:
@@ -183,7 +183,7 @@ async def test_failure_that_is_no_loss_is_not_failed_over(
 
 
 @pytest.mark.parametrize("deployment", [0.3], indirect=True)
-async def test_engine_of_other_weights_does_not_go_on(
+async def test_an_engine_of_other_weights_does_not_take_over(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engines[1].info.weights_digest = "other"
@@ -198,7 +198,7 @@ async def test_engine_of_other_weights_does_not_go_on(
 
 
 @pytest.mark.parametrize("deployment", [0.3], indirect=True)
-async def test_codec_of_other_weights_does_not_go_on(
+async def test_a_codec_of_other_weights_does_not_take_over(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # fills the catalog
@@ -230,7 +230,7 @@ async def test_a_stream_looks_for_a_codec_of_its_mark_network(
         index = await paused(deployment.codecs)
         left = [codec for codec in deployment.codecs if codec is not deployment.codecs[index]]
         for codec in left[:unfit]:
-            be_of_another_mark(codec)
+            change_watermark(codec)
         go_on(left)
         if unfit == 1:
             await deployment.codec_servers[index].drain(0)

@@ -13,7 +13,7 @@ from tests.support.fake_deployment import failure, fake_deployment
 from tests.support.waits import eventually
 
 
-async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
+async def test_a_stream_of_a_conversation_skips_engines_that_do_not_match(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     """The conversation's key always leads to the same engine, which here has another bundle."""
@@ -41,7 +41,7 @@ async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
         await reading
 
 
-async def test_an_engine_that_drops_other_turns_does_not_go_on(
+async def test_an_engine_that_drops_other_turns_does_not_take_over(
     stream_request: tts_pb2.StreamSynthesizeRequest,
 ) -> None:
     """It has other weights or another window, so it would speak the rest differently."""

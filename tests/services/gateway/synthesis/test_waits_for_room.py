@@ -66,7 +66,7 @@ def test_each_answer_ends_the_wait_and_the_next_one_is_a_whole_one(monkeypatch: 
     run_in_virtual_time(main(), monkeypatch)
 
 
-def test_after_a_loss_full_replicas_are_waited_for_no_less_than_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_loss_full_replicas_are_waited_for_as_long_as_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         failovers, clock = heard(FailoverLimits(3, WAIT_S, 0.0)), asyncio.get_running_loop().time
         began_s, loss = clock(), unreachable("ENGINE")

@@ -15,7 +15,7 @@ from tests.services.gateway.voices.test_files import write_voice
 from tests.support.fake_deployment import FakeDeployment
 
 
-def be_replaced(running: FakeDeployment) -> None:
+def replace_codec(running: FakeDeployment) -> None:
     """Another codec encodes the next recording, and only that one."""
     encode = running.codec.encode
 
@@ -30,7 +30,7 @@ def be_replaced(running: FakeDeployment) -> None:
     running.codec.encode = encode_as_another  # type: ignore[method-assign]
 
 
-async def test_codes_of_another_codec_are_no_context_and_no_prompt(tmp_path: Path) -> None:
+async def test_codes_of_another_codec_are_refused_as_context_and_prompt(tmp_path: Path) -> None:
     folder = tmp_path / "voices"
     write_voice(folder, "carol")
     async with (
@@ -41,7 +41,7 @@ async def test_codes_of_another_codec_are_no_context_and_no_prompt(tmp_path: Pat
         turn = tts_pb2.Turn(speaker=1, text="Before.", audio=wav_turn())
         context: dict[str, Any] = {"context": tts_pb2.SynthesisContext(turns=[turn])}
         for voice, fields in (("carol", {}), ("ada", context)):
-            be_replaced(running)
+            replace_codec(running)
             error = await refusal(shop.say(voice, **fields))
             assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "CODEC_CHANGED")
             await read(shop.say(voice, **fields))

@@ -117,7 +117,7 @@ async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_OTHER_CODEC")
 
 
-async def test_recording_that_the_codec_refuses_is_the_operators_to_repair(
+async def test_a_recording_refused_by_the_codec_is_an_operator_s_error(
     deployment: FakeDeployment, callers: list[Caller], clock: Clock
 ) -> None:
     deployment.codec.refusal = invalid_argument([FieldViolation("samples", "last more than 120 s.", "AUDIO_TOO_LONG")])
@@ -180,7 +180,7 @@ async def test_prompt_that_no_caller_could_send_is_refused_alone(
     assert lines[0].getMessage().startswith(f"the voice 'carol' cannot be used: {why}")
 
 
-async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
+async def test_the_folder_restricts_who_may_use_a_voice(callers: list[Caller]) -> None:
     shop, radio = callers
     assert await shop.listed() == ["ada", "bo", "carol", "coded", "foreign", "seeded"]
     assert "dave" in await radio.listed()

@@ -109,7 +109,7 @@ async def test_a_voice_of_the_model_is_not_kept(callers: list[Caller]) -> None:
     assert (await refusal(callers[0].delete("ada"))).message.startswith("No voice 'ada' is kept")
 
 
-async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
+async def test_a_voice_is_usable_by_the_callers_that_its_owner_names(callers: list[Caller]) -> None:
     shop, radio, tv = callers
     await shop.create("carol", audience=voices_pb2.VOICE_AUDIENCE_CALLERS, callers=["radio"])
     await shop.create("dave", audience=voices_pb2.VOICE_AUDIENCE_EVERYONE)
@@ -158,7 +158,7 @@ async def test_only_the_owner_sees_consent_callers_and_text(callers: list[Caller
     assert not seen.HasField("prompt_level_db")
 
 
-async def test_deleted_voice_is_not_found_and_its_running_stream_goes_on(
+async def test_a_deleted_voice_is_not_found_and_its_running_stream_continues(
     deployment: FakeDeployment, callers: list[Caller]
 ) -> None:
     shop = callers[0]
@@ -213,9 +213,7 @@ async def test_limit_and_names_are_refused(deployment: FakeDeployment, callers: 
     await shop.create("erin")
 
 
-async def test_log_has_the_beginning_of_what_is_no_name(
-    callers: list[Caller], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_invalid_name_is_logged_truncated(callers: list[Caller], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "csm.rpc")
     for call in (callers[0].create, callers[0].delete):
         await refusal(call("x" * 100_000))
@@ -247,7 +245,7 @@ async def test_server_without_a_database_keeps_no_voices(tmp_path: Path) -> None
         assert (await refusal(shop.say("carol"))).reason == "VOICE_NOT_FOUND"
 
 
-async def test_voices_of_unnamed_callers_are_everyones_where_there_are_no_tokens(tmp_path: Path) -> None:
+async def test_without_tokens_every_caller_may_use_and_delete_every_voice(tmp_path: Path) -> None:
     async with deployment_with_tokens(tmp_path, auth_tokens_file=None) as running, calling(running, "") as (caller,):
         made = await caller.create("carol")
         assert made.owner == ""

@@ -54,7 +54,7 @@ def callers() -> Callers:
     return Callers()
 
 
-async def test_prompt_is_made_once_though_one_that_waited_has_left(callers: Callers) -> None:
+async def test_a_prompt_is_made_once_although_a_waiter_was_cancelled(callers: Callers) -> None:
     first, second = await callers.come(), await callers.come()
     second.cancel()
     await settle()
@@ -64,7 +64,7 @@ async def test_prompt_is_made_once_though_one_that_waited_has_left(callers: Call
     assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
 
 
-async def test_prompt_whose_maker_has_left_is_made_by_one_of_the_others(callers: Callers) -> None:
+async def test_a_prompt_whose_maker_was_cancelled_is_made_by_a_waiter(callers: Callers) -> None:
     first, second = await callers.come(), await callers.come()
     first.cancel()
     await settle()
@@ -74,7 +74,7 @@ async def test_prompt_whose_maker_has_left_is_made_by_one_of_the_others(callers:
     assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
 
 
-async def test_what_was_used_last_is_held_and_no_more_than_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_holds_the_most_recently_used_prompts_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "MAX_HELD", 2)
     cache, made = PromptCache(), []
 

@@ -120,7 +120,7 @@ async def test_lost_codec_makes_no_voice(tmp_path: Path) -> None:
         assert await shop.listed() == ["ada", "bo"]
 
 
-async def test_a_stream_does_not_go_on_in_a_voice_that_was_made_anew(tmp_path: Path) -> None:
+async def test_a_stream_does_not_resume_with_a_recreated_voice(tmp_path: Path) -> None:
     """Even with the same words: another recording is another speaker."""
     seals = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seals.json"}
     async with deployment_with_tokens(tmp_path, **seals) as running, calling(running, "shop") as (shop,):

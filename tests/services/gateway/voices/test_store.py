@@ -116,7 +116,7 @@ async def test_write_is_answered_after_a_call_that_was_cancelled_at_any_statemen
     assert number > 1 and caplog.text == ""
 
 
-async def test_call_that_was_cancelled_goes_on_to_its_end(store: VoiceStore, database: str) -> None:
+async def test_a_cancelled_call_completes_in_the_database(store: VoiceStore, database: str) -> None:
     await store.count()
     call = asyncio.create_task(store.add(VOICE, b"", 1))
     with _cancelling(store, call, 1):
@@ -153,7 +153,7 @@ async def test_only_the_owner_deletes(store: VoiceStore) -> None:
     assert (await store.get("ada"), await store.count()) == (None, 0)
 
 
-async def test_callers_see_what_they_may_use(store: VoiceStore) -> None:
+async def test_callers_see_the_voices_that_they_may_use(store: VoiceStore) -> None:
     for name, owner, audience, callers in (
         ("all", "shop", Audience.EVERYONE, ()),
         ("some", "shop", Audience.CALLERS, ("radio",)),
@@ -222,7 +222,7 @@ async def test_calls_do_not_wait_for_each_other_while_the_server_does_not_answer
     await store.close()
 
 
-async def test_close_does_not_wait_for_a_server_that_takes_no_leave(
+async def test_close_does_not_wait_for_a_server_that_does_not_respond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """As with a frozen PostgreSQL, whose driver waits for ever for the connection to end."""

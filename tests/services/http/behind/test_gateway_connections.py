@@ -22,7 +22,7 @@ async def speaking(door: FakeDoor, body: dict[str, Any], count: int) -> list[asy
     return asked
 
 
-async def test_streams_beyond_a_connection_s_limit_reach_the_gateway_and_more_than_the_door_s_are_refused(
+async def test_streams_over_one_connection_s_limit_use_another_connection(
     body: dict[str, Any],
 ) -> None:
     gateway = {"max_streams_per_connection": PER_CONNECTION}
@@ -47,7 +47,7 @@ async def test_streams_beyond_a_connection_s_limit_reach_the_gateway_and_more_th
         assert len(pool.num_calls) == num_channels, "connections are used again"
 
 
-async def test_calls_that_fail_or_whose_caller_leaves_give_their_place_back(body: dict[str, Any]) -> None:
+async def test_failed_and_cancelled_calls_release_their_place(body: dict[str, Any]) -> None:
     async with fake_door(gateway_streams_per_connection=1) as door:
         pool = door.stage.door.upstream.channels
         assert (await door.client.post(SPEECH, json=body | {"voice": "nobody"})).status_code == 404

@@ -49,7 +49,7 @@ async def door_of(gateways: Gateways) -> AsyncIterator[HttpStage]:
 @pytest.mark.parametrize(
     "response_format", ["mp3", pytest.param("wav", marks=pytest.mark.slow), pytest.param("pcm", marks=pytest.mark.slow)]
 )
-async def test_speech_goes_on_at_another_gateway(tmp_path: Path, response_format: str) -> None:
+async def test_speech_resumes_at_another_gateway(tmp_path: Path, response_format: str) -> None:
     body = {"model": "tts-1", "voice": "alloy", "input": "Hello.", "seed": 7, "response_format": response_format}
     async with running_gateways(tmp_path, seals=True) as gateways, door_of(gateways) as door:
         async with httpx.AsyncClient(base_url=door.url, timeout=100, trust_env=False) as client:
@@ -74,7 +74,7 @@ async def test_speech_goes_on_at_another_gateway(tmp_path: Path, response_format
     assert sum(map(made_by, gateways.deployment.engine.calls)) < 3 * FRAMES  # the lost one is not made again
 
 
-async def test_a_text_of_a_websocket_goes_on_at_another_gateway(tmp_path: Path) -> None:
+async def test_a_text_of_a_websocket_resumes_at_another_gateway(tmp_path: Path) -> None:
     async with running_gateways(tmp_path) as gateways, door_of(gateways) as door:
         config = {"voice": "alloy", "seed": 7, "response_format": "mp3"}
         async with talk_at(door.url, config) as one, talk_at(door.url, config) as other:
@@ -98,7 +98,7 @@ async def test_a_text_of_a_websocket_goes_on_at_another_gateway(tmp_path: Path) 
     assert len(gateways.deployment.codec.calls) == 7
 
 
-async def test_a_text_of_a_websocket_goes_on_inside_of_the_sentence_that_was_lost(tmp_path: Path) -> None:
+async def test_a_text_of_a_websocket_resumes_inside_the_lost_sentence(tmp_path: Path) -> None:
     """Frames of a checkpoint that the door has received are not made again."""
     async with running_gateways(tmp_path, seals=True) as gateways, door_of(gateways) as door:
         engine = gateways.deployment.engine
@@ -111,5 +111,5 @@ async def test_a_text_of_a_websocket_goes_on_inside_of_the_sentence_that_was_los
             hearing = asyncio.create_task(talk.until("session.done"))
             await texts.lose_late(gateways, 1, lambda: len(talk.audio) // 2)
             await hearing
-        texts.check_goes_on_inside(gateways, 1)
+        texts.check_resumes_inside(gateways, 1)
     assert talk.audio == texts.AUDIO

@@ -30,7 +30,7 @@ async def while_one_speaks(door: FakeDoor, talk: Talk, *texts: str) -> None:
         await door.behind.engine.script.paused.wait()
 
 
-async def test_the_utterances_of_a_session_have_room_together(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_utterances_of_a_session_share_a_limit(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_text, "MOST_CHARACTERS", 2 * len(LONG))
     async with talking(door, {}) as talk:
         await while_one_speaks(door, talk, LONG, LONG, "One more.")
@@ -40,7 +40,7 @@ async def test_the_utterances_of_a_session_have_room_together(door: FakeDoor, mo
     await eventually(lambda: not door.stage.door.bodies.held)
 
 
-async def test_so_have_their_pieces(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_pieces_of_a_session_share_a_limit(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_text, "MOST_PIECES", 20)
     async with talking(door, {}) as talk:
         await while_one_speaks(door, talk, *["Two."] * 10)
@@ -65,7 +65,7 @@ async def test_waiting_texts_of_all_sessions_count_as_bodies() -> None:
         await eventually(lambda: not bodies.held)
 
 
-async def test_a_few_words_have_room_where_others_have_taken_all() -> None:
+async def test_a_few_words_are_accepted_although_the_budget_is_used_up() -> None:
     async with fake_door(max_bodies_bytes=4096) as door, talking(door, {}) as talk:
         door.stage.door.bodies.take(4096)
         await while_one_speaks(door, talk, "Two.", "Three.")
@@ -97,7 +97,7 @@ async def test_messages_that_wait_for_their_session_count_as_bodies(monkeypatch:
         await eventually(lambda: not bodies.held)
 
 
-async def test_an_utterance_gives_back_what_was_not_taken_of_it() -> None:
+async def test_an_utterance_releases_its_unread_text() -> None:
     bodies = Bodies(10**6)
     utterance = Utterance(AsyncClient("127.0.0.1:1"), {}, "pcm", "binary", WaitingText(bodies))
     utterance.push(LONG * 20, flush=True)

@@ -50,7 +50,7 @@ def resumed_streams(deployment: FakeDeployment, kind: str, at: str) -> float | N
     return registry.get_sample_value("tts_resumed_streams_total", {"kind": kind, "at": at})
 
 
-def be_of_another_model(deployment: FakeDeployment) -> None:
+def change_model(deployment: FakeDeployment) -> None:
     deployment.engine.info.weights_digest = "other"
     deployment.gateway._catalogs.forget()
 

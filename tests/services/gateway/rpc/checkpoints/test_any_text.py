@@ -95,7 +95,7 @@ def asked_of_engines(engine: FakeEngine) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))])
-async def test_a_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) -> None:
+async def test_a_random_text_resumes_at_any_checkpoint(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     config = any_config(rng)
     text = pieces(" ".join(SENTENCES[: rng.randint(1, len(SENTENCES))]), rng)

@@ -40,11 +40,11 @@ async def refused(
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         yield deployment, tts
 
 
-def be_in_step(deployment: FakeDeployment) -> None:
+def run_in_lockstep(deployment: FakeDeployment) -> None:
     deployment.engine.frame_counts = CountsByText(deployment.engine, FRAMES)  # type: ignore[assignment]
     deployment.engine.script = InStep(deployment.codec)
     deployment.codec.checkpoint_lag = 7  # so that checkpoints are between two samples of another rate
@@ -61,7 +61,7 @@ def asked(config: Config) -> Config:
 @pytest.mark.parametrize(
     ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 0), ("flac", 44_100)]
 )
-async def test_a_text_goes_on_inside_of_its_sentences_bit_for_bit(
+async def test_a_text_resumes_inside_its_sentences_bit_for_bit(
     running: Running, asked: Config, encoding: str, rate_hz: int
 ) -> None:
     deployment, tts = running
@@ -98,7 +98,7 @@ async def test_a_text_goes_on_inside_of_its_sentences_bit_for_bit(
 
 
 @pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac", "pcm"])
-async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_engine(
+async def test_encodings_that_cannot_resume_decode_frames_again_without_the_engine(
     running: Running, asked: Config, encoding: str
 ) -> None:
     deployment, tts = running
@@ -125,12 +125,12 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
 async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
     """Calls are lost again and again inside one sentence, and then in a later one."""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, asked, TEXT)
     point = whole.inside_sentences[1]
     for number, is_inside in ((0, True), (0, True), (-1, True), (-1, False)):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-            be_in_step(deployment)
+            run_in_lockstep(deployment)
             deployment.codec.info.active_key_id = "key-2"
             rest = await receive(tts, asked, TEXT, point)
             assert rest.content and rest.content == whole.content[point.num_bytes :]
@@ -142,7 +142,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
     assert len(point.sentence_states) == 4
 
 
-async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running: Running, asked: Config) -> None:
+async def test_a_sentence_that_the_engine_had_finished_needs_no_engine(running: Running, asked: Config) -> None:
     deployment, tts = running
     deployment.engine.script = Script()  # the engine runs far ahead of the codec
     whole = await receive(tts, asked, TEXT)
@@ -153,7 +153,7 @@ async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running:
     assert [call.request.segments[-1].text for call in deployment.engine.calls] == list(FRAMES)[1:]
 
 
-async def test_the_later_sentences_have_what_was_told_as_context(running: Running, asked: Config) -> None:
+async def test_later_sentences_have_the_resumed_sentence_as_context(running: Running, asked: Config) -> None:
     deployment, tts = running
     whole = await receive(tts, asked, TEXT)
     requests = [call.request for call in deployment.engine.calls]
@@ -166,13 +166,13 @@ async def test_the_later_sentences_have_what_was_told_as_context(running: Runnin
     assert len(again) >= 3
 
 
-async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
+async def test_a_gateway_without_the_key_restarts_the_text(tmp_path: Path, asked: Config) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, asked, TEXT)
     for point in (whole.inside_sentences[1], whole.inside_sentences[-1]):
         async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
-            be_in_step(deployment)
+            run_in_lockstep(deployment)
             again = await receive(tts, asked, TEXT, point)
             assert again.content == whole.content
             header = again.header
@@ -202,14 +202,14 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     assert await refusal(tts.StreamSynthesizeText(ended)) == ("text", "CHECKPOINT_OTHER_TEXT")
 
 
-async def test_an_utterance_takes_none_of_a_text(running: Running, stream_request: Config) -> None:
+async def test_an_utterance_refuses_checkpoints_of_a_text(running: Running, stream_request: Config) -> None:
     _, tts = running
     stream_request.stream_config.speech_checkpoints.append(b"state")
     field, _ = await refusal(tts.StreamSynthesize(stream_request))
     assert field == "stream_config.speech_checkpoints"
 
 
-async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
+async def test_no_checkpoints_are_sent_unless_requested(running: Running, asked: Config) -> None:
     _, tts = running
     whole = await receive(tts, asked, TEXT)
     asked.stream_config.send_checkpoints = False
@@ -221,7 +221,7 @@ async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked:
         assert rest.content == whole.content[point.num_bytes :] and len(rest.points) == 1
 
 
-async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start(
+async def test_the_log_counts_a_resumed_sentence_from_its_start(
     running: Running, asked: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, tts = running

@@ -10,13 +10,13 @@ from csm.v1 import tts_pb2
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
-from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, be_in_step
+from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, run_in_lockstep
 from tests.services.gateway.rpc.checkpoints.texts import ResumePoint, receive
 
 State = made_frames_pb2.MadeFrames
 
 
-def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
+def test_a_restarted_call_begins_a_new_chain(tmp_path: Path) -> None:
     """The caller then drops all earlier states, also those that this gateway can read."""
     seal = CodeSeal(tmp_path / "seals.json")
 
@@ -31,14 +31,14 @@ def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
     assert [state.sent_sample_count for state in chain().open(states, State)] == [2, 3]
 
 
-async def test_places_in_a_sentence_are_nothing_behind_sentences_that_cannot_be_read(
+async def test_speech_checkpoints_are_ignored_after_unreadable_text_checkpoints(
     tmp_path: Path, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """As after a change of keys in the middle of a text, which is made again from its start."""
     config.sampling_params.seed, config.stream_config.send_checkpoints = 7, True
     later_version = STATE_MAGIC[:-1] + b"\xff"
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, config, TEXT)
         again = await receive(
             tts,

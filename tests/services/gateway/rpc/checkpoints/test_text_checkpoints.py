@@ -14,8 +14,8 @@ from services.gateway.auth.code_sealing import STATE_MAGIC
 from tests.services.gateway.rpc.checkpoints import texts
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
-    be_of_another_model,
     broken_chains,
+    change_model,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -64,7 +64,7 @@ def begin(deployment: FakeDeployment, sentence: int) -> None:
 @pytest.mark.parametrize(
     ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 44_100)]
 )
-async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
+async def test_a_text_resumes_after_each_sentence_bit_for_bit(
     running: tuple[FakeDeployment, Any], asked: Config, encoding: str, rate_hz: int
 ) -> None:
     deployment, tts = running
@@ -96,7 +96,7 @@ async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
         assert len(rest.states) == len(FRAMES) - count
 
 
-async def test_encoders_that_cannot_go_on_get_the_said_sentences_again_without_the_engine(
+async def test_encodings_that_cannot_resume_decode_sentences_again_without_the_engine(
     running: tuple[FakeDeployment, Any], asked: Config
 ) -> None:
     deployment, tts = running
@@ -133,7 +133,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
         assert (await refused(tts, asked, states))[1] == "CHECKPOINT_OTHER_REQUEST"
 
 
-async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
+async def test_a_gateway_without_the_key_restarts_the_text(tmp_path: Path, asked: Config) -> None:
     async with gateway(tmp_path / "seals.json") as (_, tts):
         whole = await receive(tts, asked)
     later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
@@ -150,7 +150,7 @@ async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Pat
         assert again.content == whole.content and not again.states
 
 
-async def test_nobody_gets_checkpoints_who_does_not_ask(running: tuple[FakeDeployment, Any], asked: Config) -> None:
+async def test_no_checkpoints_are_sent_unless_requested(running: tuple[FakeDeployment, Any], asked: Config) -> None:
     deployment, tts = running
     whole = await receive(tts, asked)
     begin(deployment, 0)
@@ -188,7 +188,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
     other_text = ("text", "CHECKPOINT_OTHER_TEXT")
     assert await refused(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
     assert await refused(tts, asked, states[:3], ["One is first. "]) == other_text
-    be_of_another_model(deployment)
+    change_model(deployment)
     found = await refused(tts, asked, states[:1])
     assert found == ("config.stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 

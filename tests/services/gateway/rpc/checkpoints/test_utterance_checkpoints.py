@@ -15,8 +15,8 @@ from services.common.rpc.status import StatusError
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
-    be_of_another_model,
     broken_chains,
+    change_model,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -62,7 +62,7 @@ def asked(stream_request: Request) -> Request:
     ("encoding", "rate_hz"),
     [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("alaw", 8_000), ("flac", 0), ("flac", 44_100)],
 )
-async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
+async def test_an_utterance_resumes_at_each_checkpoint_bit_for_bit(
     running: Running, asked: Request, tmp_path: Path, encoding: str, rate_hz: int
 ) -> None:
     deployment, tts = running
@@ -90,7 +90,7 @@ async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
 
 
 @pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac"])
-async def test_encoders_that_cannot_go_on_get_all_frames_again_without_the_engine(
+async def test_encodings_that_cannot_resume_decode_all_frames_again_without_the_engine(
     running: Running, asked: Request, encoding: str
 ) -> None:
     deployment, tts = running
@@ -136,7 +136,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
     assert len(states) == 6
 
 
-async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, asked: Request) -> None:
+async def test_an_utterance_that_the_engine_had_finished_needs_no_engine(running: Running, asked: Request) -> None:
     deployment, tts = running
     deployment.engine.script = Script()
     deployment.codec.script.pause_at = 20
@@ -154,9 +154,7 @@ async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, ask
     assert without_times(rest.summary) == without_times(whole.summary)
 
 
-async def test_a_checkpoint_says_that_the_engine_has_ended_even_without_new_frames(
-    running: Running, asked: Request
-) -> None:
+async def test_a_checkpoint_holds_the_engine_s_end_even_without_new_frames(running: Running, asked: Request) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
     deployment.engine.script = Script(pause_at=FRAMES)  # all frames made, and not yet its end
@@ -174,7 +172,7 @@ async def test_a_checkpoint_says_that_the_engine_has_ended_even_without_new_fram
     assert rest.content == whole.content and not deployment.engine.calls
 
 
-async def test_what_was_made_is_heard_before_an_engine_answers(running: Running, asked: Request) -> None:
+async def test_generated_frames_are_sent_before_an_engine_answers(running: Running, asked: Request) -> None:
     """And it waits for room at a full engine, as the caller already has audio."""
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -192,7 +190,7 @@ async def test_what_was_made_is_heard_before_an_engine_answers(running: Running,
     assert content == whole.content and len(deployment.engine.calls) == 3
 
 
-async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, asked: Request) -> None:
+async def test_an_engine_lost_after_the_resume_is_replaced(running: Running, asked: Request) -> None:
     deployment, tts = running
     whole = await receive(tts, asked)
     forget(deployment)
@@ -204,7 +202,7 @@ async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, aske
     assert sum(map(made_by, deployment.engine.calls)) == FRAMES - rest.header.resumed_frame_count
 
 
-async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Request) -> None:
+async def test_a_cancel_ends_the_calls_of_both_stages(running: Running, asked: Request) -> None:
     """Even while frames of a checkpoint are decoded and the engine has not answered yet."""
     deployment, tts = running
     asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -219,7 +217,7 @@ async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Req
             await stage.calls[0].ended.wait()
 
 
-async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Request) -> None:
+async def test_a_gateway_without_the_key_restarts_the_utterance(tmp_path: Path, asked: Request) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (_, tts):
         whole = await receive(tts, asked)
     later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
@@ -238,7 +236,7 @@ async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Pat
             assert again.content == whole.content and not again.states
 
 
-async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Request) -> None:
+async def test_no_checkpoints_are_sent_unless_requested(running: Running, asked: Request) -> None:
     _, tts = running
     whole = await receive(tts, asked)
     asked.stream_config.send_checkpoints = False
@@ -273,7 +271,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     as_text.input.text = ""
     found = await refusal(tts.StreamSynthesizeText(messages_of(as_text, [])))
     assert found[1] in ("CHECKPOINT_OTHER_REQUEST", "CHECKPOINT_CHANGED")
-    be_of_another_model(deployment)
+    change_model(deployment)
     found = await refusal(tts.StreamSynthesize(with_states(asked, states[:1])))
     assert found == ("stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 

@@ -26,7 +26,7 @@ from tests.services.gateway.rpc.checkpoints.test_any_text import (
     any_counts,
     asked_of_engines,
 )
-from tests.services.gateway.rpc.checkpoints.test_inside_sentences import FRAMES, Running, be_in_step
+from tests.services.gateway.rpc.checkpoints.test_inside_sentences import FRAMES, Running, run_in_lockstep
 from tests.services.gateway.rpc.checkpoints.utterances import Request, decoded_by, forget, made_by, receive, with_states
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
@@ -39,7 +39,7 @@ FIELD = "stream_config.checkpoints"
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         yield deployment, tts
 
 
@@ -55,7 +55,7 @@ def asked(stream_request: Request) -> Request:
 @pytest.mark.parametrize(
     ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 0), ("flac", 44_100)]
 )
-async def test_it_goes_on_at_each_checkpoint_bit_for_bit(
+async def test_a_whole_text_resumes_at_each_checkpoint_bit_for_bit(
     running: Running, asked: Request, tmp_path: Path, encoding: str, rate_hz: int
 ) -> None:
     deployment, tts = running
@@ -88,7 +88,7 @@ async def test_it_goes_on_at_each_checkpoint_bit_for_bit(
 
 
 @pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac", "pcm"])
-async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_engine(
+async def test_encodings_that_cannot_resume_decode_frames_again_without_the_engine(
     running: Running, asked: Request, encoding: str
 ) -> None:
     """At speeds other than 1 that holds inside sentences."""
@@ -119,7 +119,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
     while calls < 30:
         calls += 1
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-            be_in_step(deployment)
+            run_in_lockstep(deployment)
             deployment.codec.info.active_key_id = f"key-{calls}"
             rest = await receive(tts, asked, states)
             whole = whole or rest.content
@@ -134,9 +134,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(
 
 
 @pytest.mark.parametrize("encoding", ["pcm", "wav", "flac"])
-async def test_a_text_that_was_lost_before_its_first_frame_begins_anew(
-    running: Running, asked: Request, encoding: str
-) -> None:
+async def test_a_text_lost_before_its_first_frame_restarts(running: Running, asked: Request, encoding: str) -> None:
     """The header has the number of frames that are not made again. If that is 0, the caller must drop its states."""
     _, tts = running
     asked.input.text = "No sound. One is first. Four."
@@ -160,12 +158,12 @@ async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: R
     assert sum(map(len, received.states)) < 64 * ALL_FRAMES + 450 * len(received.states)
 
 
-async def test_a_gateway_that_lacks_the_key_says_all_again(tmp_path: Path, asked: Request) -> None:
+async def test_a_gateway_without_the_key_restarts_the_text(tmp_path: Path, asked: Request) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         whole = await receive(tts, asked)
     async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
-        be_in_step(deployment)
+        run_in_lockstep(deployment)
         again = await receive(tts, asked, whole.states[:-1])
         assert (again.header.resumed_frame_count, again.header.first_sample_offset) == (0, 0)
         assert again.content == whole.content
@@ -192,7 +190,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
-async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) -> None:
+async def test_a_random_text_resumes_at_any_checkpoint(tmp_path: Path, seed: int) -> None:
     """With any request, and with stages that are lost again."""
     rng = random.Random(seed)
     config = any_config(rng)
@@ -200,7 +198,7 @@ async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) 
     settings = {"decode_ahead_frames": rng.choice([1, 5, 50]), "max_batch_frame_count": rng.choice([0, 1, 9])}
     settings["max_remembered_sentences"] = rng.choice([0, 1, 3])
     async with sealing_gateway(tmp_path / "seals.json", codec=StretchingCodec, **settings) as (deployment, tts):
-        be_of_any_length(deployment, rng)
+        use_random_frame_counts(deployment, rng)
         whole = await receive(tts, config)
         asked = asked_of_engines(deployment.engine)
         for count in rng.sample(range(len(whole.states) + 1), min(4, len(whole.states) + 1)):
@@ -215,7 +213,7 @@ async def test_any_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) 
             assert without_times(rest.summary) == without_times(whole.summary)
 
 
-def be_of_any_length(deployment: FakeDeployment, rng: random.Random) -> None:
+def use_random_frame_counts(deployment: FakeDeployment, rng: random.Random) -> None:
     deployment.engine.frame_counts = any_counts(deployment.engine, rng)  # type: ignore[assignment]
     deployment.codec.checkpoint_lag = rng.choice([0, 7, 100])
     deployment.codec.info.latency_sample_count = rng.choice([0, 3000])

@@ -63,7 +63,7 @@ async def context_of(deployment: FakeDeployment, tts: Any, request: Request) -> 
 
 
 @pytest.mark.parametrize("method", ["Synthesize", "StreamSynthesize", "StreamSynthesizeText"])
-async def test_it_comes_back_as_its_sentences(
+async def test_a_returned_text_becomes_a_turn_of_its_sentences(
     deployment: FakeDeployment, tts: Any, asked: Request, method: str
 ) -> None:
     codes = (await returned(tts, asked, method)).codes
@@ -75,7 +75,7 @@ async def test_it_comes_back_as_its_sentences(
 
 
 @pytest.mark.parametrize("text", ["Dr. Smith is here! :) ", "Here."])
-async def test_one_sentence_comes_back_as_it_was_said(
+async def test_a_returned_sentence_is_one_segment_as_spoken(
     deployment: FakeDeployment, tts: Any, asked: Request, text: str
 ) -> None:
     asked.input.text = text
@@ -94,14 +94,14 @@ async def test_one_utterance_of_several_sentences_stays_one(
 
 
 @pytest.mark.parametrize("text", ["Good morning. How are you?", "Good day. How are you? I am fine."])
-async def test_under_another_text_it_is_one_turn(
+async def test_a_returned_text_under_another_text_is_one_segment(
     deployment: FakeDeployment, tts: Any, asked: Request, text: str
 ) -> None:
     codes = (await returned(tts, asked, "StreamSynthesize")).codes
     assert (await context_of(deployment, tts, next_turn(asked, text, codes=codes)))[1:] == [(1, text, 3 * FRAMES)]
 
 
-async def test_sealed_codes_tell_their_sentences_too(tmp_path: Path, stream_request: Request) -> None:
+async def test_sealed_codes_hold_their_sentences(tmp_path: Path, stream_request: Request) -> None:
     sealed: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seal.json"}
     stream_request.input.text, stream_request.return_codes = TEXT, True
     async with fake_deployment(**sealed) as deployment, grpc.aio.insecure_channel(deployment.target) as channel:

@@ -26,7 +26,7 @@ SAMPLES_BYTES = 2 * SENTENCES * FRAMES * FRAME_SAMPLES
 pytestmark = pytest.mark.skipif(bool(why_not_measured()), reason=why_not_measured())
 
 
-async def test_a_text_lets_go_of_what_has_been_said(
+async def test_a_running_text_releases_spoken_sentences(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """A stream whose engine waits inside the last sentence."""
@@ -54,7 +54,7 @@ async def run_to_the_last_sentence(deployment: FakeDeployment, tts: Any, request
 OPEN: list[Any] = []  # references to calls; without one a call is cancelled
 
 
-async def test_a_place_to_go_on_at_keeps_no_samples() -> None:
+async def test_a_resume_point_keeps_no_samples() -> None:
     """The message that it came in has them."""
     num_messages = 40
     catalog: Any = SimpleNamespace(

@@ -77,13 +77,13 @@ async def test_a_silence_has_neither_checkpoints_nor_sealed_codes(tmp_path: Path
         assert not (await heard(tts.StreamSynthesize(silent)))[1].sealed_codes
 
 
-async def test_an_empty_text_is_refused_all_the_same(tts: Any, silent: Request) -> None:
+async def test_an_empty_text_is_refused(tts: Any, silent: Request) -> None:
     silent.input.text = ""
     error = await failure(tts.StreamSynthesize(silent))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TEXT_EMPTY")
 
 
-async def test_a_text_with_words_is_spoken_as_ever(tts: Any, silent: Request) -> None:
+async def test_a_text_with_words_is_spoken(tts: Any, silent: Request) -> None:
     silent.input.text = f"{THUMB} Hello."
     with_it = await heard(tts.StreamSynthesize(silent))
     silent.input.silence_without_words = False

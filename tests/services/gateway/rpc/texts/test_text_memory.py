@@ -17,7 +17,7 @@ UNKNOWN = b"\x7a\x80\x80\x80\x10" + bytes(2**25)  # an unknown field of 32 MiB
 pytestmark = pytest.mark.skipif(bool(why_not_measured()), reason=why_not_measured())
 
 
-async def test_a_text_keeps_none_of_what_nobody_reads() -> None:
+async def test_a_text_stream_keeps_no_unknown_fields() -> None:
     async def requests() -> AsyncIterator[Message]:
         for piece in ("Good morning. How ", "are you? I "):
             yield Message.FromString(Message(text=tts_pb2.TextPiece(text=piece)).SerializeToString() + UNKNOWN)

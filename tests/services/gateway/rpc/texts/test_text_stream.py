@@ -45,7 +45,7 @@ async def collect(call: Any) -> Any:
     ("heard_frames", "live"),
     [(0, [True] * 3), (10, [False, True, True]), (10.1, [False, False, True]), (1000, [False] * 3)],
 )
-async def test_sentences_that_a_caller_had_before_a_loss_are_made_without_pacing(
+async def test_sentences_received_before_a_loss_are_generated_without_pacing(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest, heard_frames: float, live: list[bool]
 ) -> None:
     config.audio_config.speed = 2.0  # half of a frame's samples are sent
@@ -55,7 +55,7 @@ async def test_sentences_that_a_caller_had_before_a_loss_are_made_without_pacing
     assert [call.request.live for call in deployment.engine.calls] == live
 
 
-async def test_each_sentence_goes_on_from_those_before(
+async def test_each_sentence_has_the_earlier_ones_as_context(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     config.input.speaker, config.sampling_params.seed, config.return_codes = 1, 7, True
@@ -123,7 +123,7 @@ def test_a_voice_speaks_its_first_language() -> None:
     assert [voice.language_code for voice in chosen] == ["de", "", ""]
 
 
-async def test_a_sentence_is_heard_before_the_next_is_written(
+async def test_a_sentence_is_spoken_before_the_next_is_written(
     tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     written: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -231,7 +231,7 @@ async def test_one_utterance_is_a_clip_that_ends(
     assert (call.request.resume, call.request.clip_continues) == (b"", False)
 
 
-async def test_a_sentence_without_audio_is_told_and_is_no_context(
+async def test_a_sentence_without_audio_is_reported_and_is_no_context(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.frame_counts = [0, 10, 10]
@@ -257,7 +257,7 @@ async def test_later_sentences_wait_where_the_engine_is_full(
     assert [text for text, _ in sentences] == SENTENCES
 
 
-async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(
+async def test_a_loss_in_a_later_sentence_is_not_retryable(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """Unlike a failure before any audio."""
@@ -268,7 +268,7 @@ async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(
     assert error.metadata["delivered_sample_count"] == str(10 * FRAME_SAMPLES)
 
 
-async def test_cancel_ends_what_runs(
+async def test_a_cancel_ends_the_calls_of_both_stages(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.script.pause_at = 3

@@ -50,7 +50,7 @@ async def test_every_wrong_field_of_the_configuration_is_named(
     assert fields[3].startswith("config.context.turns[0].audio.recording")
 
 
-async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(
+async def test_the_engine_s_refusal_of_a_sentence_names_the_text(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     deployment.engine.refusal = status.invalid_argument([status.FieldViolation("segments[0].text", "is odd.")])

@@ -93,7 +93,7 @@ async def test_one_message_has_the_same_speech(deployment: FakeDeployment, tts: 
     assert not any(request.live for request in again) and all(request.live for request in requests)
 
 
-async def test_of_one_utterance_nothing_is_changed(deployment: FakeDeployment, tts: Any, asked: Request) -> None:
+async def test_one_utterance_is_not_cut_into_sentences(deployment: FakeDeployment, tts: Any, asked: Request) -> None:
     asked.input.as_one_utterance = True
     _, summary = await heard(tts.StreamSynthesize(asked))
     (request,) = asked_of_engine(deployment)
@@ -158,7 +158,7 @@ async def test_engines_keep_a_place_for_the_next_sentence(tts: Any, deployment: 
     ("heard_frames", "live"),
     [(0, [True] * 3), (10, [False, True, True]), (10.1, [False, False, True]), (1000, [False] * 3)],
 )
-async def test_what_a_caller_had_before_a_loss_is_made_without_pacing(
+async def test_audio_received_before_a_loss_is_generated_without_pacing(
     deployment: FakeDeployment, tts: Any, asked: Request, heard_frames: float, live: list[bool]
 ) -> None:
     asked.stream_config.heard_sample_count = round(heard_frames * FRAME_SAMPLES)
@@ -206,7 +206,7 @@ async def test_the_limit_of_the_audio_holds_for_all_sentences(
     assert len(asked_of_engine(deployment)) == 2
 
 
-async def test_words_that_no_sentence_keeps_are_refused(tts: Any, asked: Request) -> None:
+async def test_a_text_whose_words_no_sentence_keeps_is_refused(tts: Any, asked: Request) -> None:
     """Cutting a long sentence can leave an emoticon as its last part."""
     asked.input.text = "!" * 300 + ":D"
     for call in (tts.StreamSynthesize(asked), tts.StreamSynthesizeText(in_pieces(asked))):
@@ -221,7 +221,7 @@ async def test_a_text_in_pieces_is_never_one_utterance(tts: Any, asked: Request)
     assert [violation.field for violation in error.field_violations] == ["config.input.as_one_utterance"]
 
 
-async def test_a_caller_that_leaves_between_sentences_ends_both_calls(
+async def test_a_cancel_between_sentences_ends_the_calls_of_both_stages(
     deployment: FakeDeployment, tts: Any, asked: Request
 ) -> None:
     deployment.engine.frame_counts = [3, 300]

@@ -20,7 +20,7 @@ def contexts(most: int, frame_counts: list[int]) -> list[list[int]]:
     return found
 
 
-def test_it_grows_to_the_most_and_begins_anew_with_the_last_sentence() -> None:
+def test_the_context_grows_to_its_maximum_and_restarts_with_the_last_sentence() -> None:
     assert contexts(3, [9] * 7) == [[], [0], [0, 1], [0, 1, 2], [3], [3, 4], [3, 4, 5], [6]]
 
 

@@ -122,7 +122,7 @@ def test_a_line_before_a_list_and_its_items_are_sentences(size: int) -> None:
     assert cut("Buy:\n- Eggs\n- Milk", size) == ["Buy:", "- Eggs", "- Milk"]
 
 
-def test_the_beginning_of_a_word_decides_nothing() -> None:
+def test_an_incomplete_word_ends_no_sentence() -> None:
     """After "Inc.", "To" begins a sentence and "Tom" does not; after "a.m.", "EST" does not."""
     cutter = SentenceCutter("en")
     assert cutter.push("He is at Foo Inc. To") == [] and cutter.push("m is too.") == []
@@ -132,7 +132,7 @@ def test_the_beginning_of_a_word_decides_nothing() -> None:
 
 
 @pytest.mark.parametrize(("opens", "closes"), ["''", '""', "“”", "()"])
-def test_sentences_within_a_quote_are_one_only_where_its_end_has_come(opens: str, closes: str) -> None:
+def test_sentences_in_a_quote_are_joined_only_if_the_quote_ends(opens: str, closes: str) -> None:
     text = f"{opens}It is one. It is two.{closes} Then three."
     assert cut(text, 1000)[0].startswith(f"{opens}It is one. It is two.{closes}")
     assert cut(text, 1)[:2] == [f"{opens}It is one.", f"It is two.{closes}" + (" Then three." if opens == "(" else "")]
@@ -204,7 +204,7 @@ def test_other_languages_have_their_own_abbreviations() -> None:
 
 
 @pytest.mark.parametrize("word", ["word ", "word, ", "x"])
-def test_a_sentence_without_an_end_is_cut_where_it_can_be(word: str) -> None:
+def test_a_sentence_without_an_end_is_cut_between_words(word: str) -> None:
     text = word * 400
     sentences = cut(text, 11)
     assert all(LONGEST // 2 < len(sentence) <= LONGEST for sentence in sentences[:-1])

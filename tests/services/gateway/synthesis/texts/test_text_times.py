@@ -40,7 +40,7 @@ class TakesTenSeconds:
         return SynthesisResult(engine_pb2.GenerateComplete(), engine_pb2.GenerateStarted(), mark, codes, *4 * [0.0])
 
 
-async def test_waits_of_the_writer_between_sentences_do_not_count_as_making(clock: Clock) -> None:
+async def test_the_writer_s_pauses_do_not_count_as_synthesis_time(clock: Clock) -> None:
     said = asyncio.Semaphore(0)
 
     async def sentences() -> AsyncIterator[str]:

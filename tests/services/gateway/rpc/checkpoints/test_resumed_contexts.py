@@ -43,9 +43,7 @@ def asked(stream_request: Config) -> Config:
     return stream_request
 
 
-async def test_a_text_in_pieces_has_the_contexts_of_the_whole_wherever_it_goes_on(
-    tmp_path: Path, asked: Config
-) -> None:
+async def test_a_text_in_pieces_has_the_same_contexts_wherever_it_resumes(tmp_path: Path, asked: Config) -> None:
     asked.input.text = ""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         prepare(deployment)
@@ -62,7 +60,7 @@ async def test_a_text_in_pieces_has_the_contexts_of_the_whole_wherever_it_goes_o
             assert segments_by_sentence(deployment).items() <= segments.items()
 
 
-async def test_a_whole_text_has_the_same_contexts_wherever_it_goes_on(tmp_path: Path, asked: Config) -> None:
+async def test_a_whole_text_has_the_same_contexts_wherever_it_resumes(tmp_path: Path, asked: Config) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         prepare(deployment)
         asked.input.text = ""
