@@ -123,7 +123,9 @@ async def test_server_lost_in_the_middle_is_incomplete_audio(deployment: FakeDep
     assert cause.reason == "ENGINE_LOST"
 
 
-async def test_a_deadline_passed_before_the_first_audio_has_a_typed_error_with_a_message(deployment: FakeDeployment) -> None:
+async def test_a_deadline_passed_before_the_first_audio_has_a_typed_error_with_a_message(
+    deployment: FakeDeployment,
+) -> None:
     deployment.engine.script.pause_at = 0
     async with csm_client.AsyncClient(deployment.target, timeout_s=2) as client:
         with pytest.raises(csm_client.DeadlineExceededError, match="deadline.*; set a longer one"):
