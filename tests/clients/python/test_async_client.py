@@ -132,7 +132,7 @@ async def test_a_deadline_passed_before_the_first_audio_has_a_typed_error_with_a
             await client.stream_synthesize("Hello.").read_all()
 
 
-async def test_a_deadline_after_the_first_audio_is_incomplete_audio_and_told_in_a_sentence(
+async def test_a_deadline_after_the_first_audio_is_incomplete_audio_with_a_message(
     deployment: FakeDeployment, clock: Clock
 ) -> None:
     deployment.engine.script.pause_at = 5

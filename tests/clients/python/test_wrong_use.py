@@ -48,7 +48,7 @@ async def test_one_deadline_covers_all_pages_of_voices(endless: tuple[EndlessLis
 
 
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-async def test_the_list_of_voices_is_asked_for_with_the_metadata(endless: tuple[EndlessList, str], kind: Any) -> None:
+async def test_listing_voices_sends_the_metadata(endless: tuple[EndlessList, str], kind: Any) -> None:
     service, target = endless
     client = kind(target, timeout_s=60, metadata=(("x-who", "ada"),))
     await (client.list_voices("en") if kind is AsyncClient else asyncio.to_thread(client.list_voices, "en"))

@@ -75,7 +75,7 @@ def test_the_engine_takes_the_lexicon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has this device")
-def test_a_full_disk_behind_standard_output_is_no_reason_not_to_serve() -> None:
+def test_a_full_disk_behind_standard_output_does_not_stop_the_server() -> None:
     program = "from services.all_in_one.usage import show; show('Ready.')"
     with open("/dev/full", "w") as full:
         ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
