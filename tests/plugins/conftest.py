@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATHS = (".", "gen/python", "clients/python")
-WAIT_S = 20
+WAIT_S = 60
 TOKEN = "t" * 43
 
 
@@ -47,6 +47,13 @@ class Gateway:
         """Returns once the engine has a call."""
         until_s = time.monotonic() + WAIT_S
         while not self.calls():
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
+    def wait_until_begun(self) -> None:
+        """Returns once the door has sent the status of an answer, because there was first audio."""
+        until_s = time.monotonic() + WAIT_S
+        while self.tell("begun") == "0":
             assert time.monotonic() < until_s
             time.sleep(0.05)
 

@@ -5,6 +5,7 @@ Its argument, if any, is the gateway's file of tokens. It prints where gateway a
 pause N     the engine waits before frame N of each call
 resume      it goes on
 fail N      the engine fails before frame N of each call
+begun       prints how many of the door's answers have begun
 calls       prints each call of the engine: its text, and "ended" with the type of its error, or "open"
 """
 
@@ -15,12 +16,11 @@ import json
 import sys
 from typing import Any
 
-from tests.support.door.fake_door import fake_door
-from tests.support.fake_deployment import FakeDeployment
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 
-def answer(deployment: FakeDeployment, line: str) -> str:
-    script = deployment.engine.script
+def answer(door: FakeDoor, line: str) -> str:
+    script = door.behind.engine.script
     match line.split():
         case ["pause", frame]:
             script.pause_at = int(frame)
@@ -29,11 +29,13 @@ def answer(deployment: FakeDeployment, line: str) -> str:
             script.resume.set()
         case ["fail", frame]:
             script.fail_at = int(frame)
+        case ["begun"]:
+            return str(door.begun)
         case ["calls"]:
             return json.dumps(
                 [
                     [call.request.segments[-1].text, f"ended {call.error}".strip() if call.ended.is_set() else "open"]
-                    for call in deployment.engine.calls
+                    for call in door.behind.engine.calls
                 ]
             )
         case _:
@@ -46,7 +48,7 @@ async def main(tokens_file: str = "") -> None:
     async with fake_door(settings) as door:
         print(json.dumps({"target": door.behind.target, "url": door.url}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            print(answer(door.behind, line), flush=True)
+            print(answer(door, line), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_deployment import ended
+from tests.support.waits import eventually
 
 FOLDER = Path(__file__).parent / "ai_sdk"
 
@@ -54,7 +55,6 @@ async def test_broken_answer_is_an_error_of_the_ai_sdk() -> None:
         script = door.behind.engine.script
         script.pause_at = script.fail_at = 5
         asking = asyncio.create_task(printed(door, "Hello.", "60000"))
-        await asyncio.wait_for(script.paused.wait(), 60)
-        await asyncio.sleep(0.5)  # the first audio, and with it the status
+        await eventually(lambda: door.begun)
         script.resume.set()
         assert (await asking)["error"]["name"] == "AI_APICallError"

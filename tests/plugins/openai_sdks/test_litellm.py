@@ -55,8 +55,7 @@ async def test_broken_answer_is_an_error(gateway: Any) -> None:
     gateway.tell("pause 5")
     gateway.tell("fail 5")
     asking = asyncio.create_task(litellm.aspeech(**asked(gateway)))
-    await asyncio.to_thread(gateway.wait_until_called)
-    await asyncio.sleep(0.5)  # the first audio, and with it the status
+    await asyncio.to_thread(gateway.wait_until_begun)
     gateway.tell("resume")
     with pytest.raises(litellm.APIConnectionError):
         await asking

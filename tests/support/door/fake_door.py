@@ -28,6 +28,11 @@ class FakeDoor:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.stage.server.port}"
 
+    @property
+    def begun(self) -> int:
+        """The number of answers of which the status was sent, because there was first audio."""
+        return int(self.stage.door.metrics.registry.get_sample_value("http_first_audio_seconds_count") or 0)
+
 
 @asynccontextmanager
 async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[FakeDoor]:

@@ -115,7 +115,7 @@ class Away(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 
 WAITS = """
-const patient = new Client(target, { deadlineSeconds: 5 });
+const patient = new Client(target, { deadlineSeconds: SECONDS });
 await tell(async () => (await patient.synthesize('Hello.')).voice);
 patient.close();
 """
@@ -127,7 +127,8 @@ async def test_a_lost_call_waits_for_a_server_that_starts_later(node: Any, tmp_p
     away = Away(answers=False)
     async with asyncio.timeout(100):
         async with serving(servicer=away) as (_, port):
-            calling = asyncio.create_task(found(WAITS, node, tmp_path, f"127.0.0.1:{port}"))
+            waits = WAITS.replace("SECONDS", "60" if comes else "5")
+            calling = asyncio.create_task(found(waits, node, tmp_path, f"127.0.0.1:{port}"))
             await away.called.wait()
         await asyncio.sleep(1)
         async with serving(servicer=Away(answers=True), port=port if comes else 0):

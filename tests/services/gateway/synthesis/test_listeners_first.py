@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,10 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2
 
 from csm_bundle.errors import EngineBusyError
+from services.gateway.rpc import syntheses
 from services.gateway.synthesis import clip
 from services.gateway.synthesis.clip import Playout
+from services.gateway.synthesis.failover import Failovers
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     failovers,
@@ -31,11 +34,12 @@ from tests.support.text_streams import messages_of
 from tests.support.waits import eventually
 
 MADE_S = 13 * 0.08  # of audio that an engine has made when it pauses
+FAILOVER_S = 20.0
 
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(replica_count=2, failover_wait_seconds=0.5, full_wait_seconds=60.0) as running:
+    async with fake_deployment(replica_count=2, failover_wait_seconds=FAILOVER_S, full_wait_seconds=60.0) as running:
         for engine in running.engines:
             engine.frame_count = FRAMES
         await running.gateway.wait_ready()
@@ -155,18 +159,25 @@ async def test_the_end_of_a_text_whose_mark_is_reported_last_has_a_listener_too(
 
 
 async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_for_none(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    deployment: FakeDeployment,
+    tts: Any,
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(syntheses, "Failovers", partial(Failovers, clock=clock))
     pause(deployment.engines, 13)
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
-    for engine in deployment.engines:
-        engine.refusal = EngineBusyError("The queue is full.")
+    full = deployment.engines[1 - await paused(deployment.engines)]
+    full.refusal = EngineBusyError("The queue is full.")
     reading = asyncio.ensure_future(_read_to_summary(call))
     await kill_engine(deployment)
-    await asyncio.sleep(1.5)  # three times the wait for a lost replica
-    for engine in deployment.engines:
-        engine.refusal = None
+    await eventually(lambda: bool(full.calls))
+    clock.put_forward(1.5 * FAILOVER_S)
+    refused = len(full.calls)
+    await eventually(lambda: len(full.calls) > refused + 1)  # one may have been on its way
+    full.refusal = None
     await reading
     assert failovers(deployment, "engine", "resumed") == 1
 

@@ -20,7 +20,7 @@ async def test_a_stream_of_a_conversation_skips_engines_that_do_not_match(
     stream_request.return_codes = True
     stream_request.conversation_id = "what we talk about"
     async with (
-        fake_deployment(replica_count=3, failover_wait_seconds=5.0) as running,
+        fake_deployment(replica_count=3, failover_wait_seconds=20.0) as running,
         grpc.aio.insecure_channel(running.target) as channel,
     ):
         for engine in running.engines:
@@ -46,7 +46,7 @@ async def test_an_engine_that_drops_other_turns_does_not_take_over(
 ) -> None:
     """It has other weights or another window, so it would speak the rest differently."""
     async with (
-        fake_deployment(replica_count=2, failover_wait_seconds=0.5) as running,
+        fake_deployment(replica_count=2, failover_wait_seconds=1.0) as running,
         grpc.aio.insecure_channel(running.target) as channel,
     ):
         pause(running.engines, 3)
