@@ -1,10 +1,8 @@
 """A channel to the replicas of one stage that is reopened when its TLS files change, or when it finds no replica. It
 knows no stage.
 
-gRPC for Python reads a channel's certificates once, so changed files need a new channel for later calls. And a channel
-whose name has no address, as that of a headless service without a ready replica, asks for it again after longer and
-longer delays, up to two minutes. A new channel asks at once. The old channel is closed when its last call has ended, or
-with the end of the next call if it has none.
+gRPC for Python reads a channel's certificates once, so changed files need a new channel for later calls. The old
+channel is closed when its last call has ended, or with the end of the next call if it has none.
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.common.rpc.channel import ROUND_ROBIN, NextChannel, open_channel
 from services.common.rpc.tls import Loaded
 from services.common.watched_files import FollowedFiles
 
 log = logging.getLogger("csm.tls")
-
-ANOTHER_AFTER_S = 1.0  # between two channels that are opened because none finds a replica
 
 Stub = TypeVar("Stub")
 
@@ -47,7 +43,7 @@ class ReloadingChannel(Generic[Stub]):
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
         self._loaded = None if tls is None else tls.get()
         self._connection = self._connect()
-        self._next: _Connection[Stub] | None = None  # opened because the present one finds no replica
+        self._next = NextChannel(self._open)
         self._retired: set[_Connection[Stub]] = set()
         self.renewed_at_s = -math.inf  # when `renew` last replaced it, on the monotonic clock
 
@@ -74,7 +70,7 @@ class ReloadingChannel(Generic[Stub]):
 
     async def close(self) -> None:
         """Closes all channels. Running calls are cancelled."""
-        self._drop_next()
+        await self._next.close()
         for connection in (self._connection, *self._retired):
             await connection.channel.close(None)
 
@@ -88,60 +84,31 @@ class ReloadingChannel(Generic[Stub]):
         if loaded is not self._loaded:
             self._loaded = loaded
             self._replace()
-        if self._connection.has_failed:
-            self._try_next()
-        else:
-            self._drop_next()
+        if (found := self._next.instead_of(self._connection.channel)) is not None:
+            self._retired.add(self._connection)
+            self._connection = _Connection(found, self._make_stub(found))
         return self._connection
 
-    def _try_next(self) -> None:
-        """Replaces the channel by the next one once that is connected. Until then calls fail at once, as they should
-        without a replica.
-        """
-        if self._next is not None and self._next.is_ready:
-            self._retired.add(self._connection)
-            self._connection, self._next = self._next, None
-        elif self._next is None or (self._next.has_failed and self._next.age_s >= ANOTHER_AFTER_S):
-            self._drop_next()
-            self._next = self._connect()
-            self._next.channel.get_state(try_to_connect=True)
-
-    def _drop_next(self) -> None:
-        if self._next is not None:
-            self._retired.add(self._next)
-            self._next = None
-
     def _replace(self) -> None:
-        self._drop_next()
+        self._next.drop()
         self._retired.add(self._connection)
         self._connection = self._connect()
 
     def _connect(self) -> _Connection[Stub]:
-        channel = open_channel(
+        channel = self._open()
+        return _Connection(channel, self._make_stub(channel))
+
+    def _open(self) -> grpc.aio.Channel:
+        return open_channel(
             self._target,
             None if self._loaded is None else self._loaded.credentials,
             policy=self._policy,
             health_service=self._health_service,
             silence_s=self._silence_s,
         )
-        return _Connection(channel, self._make_stub(channel))
 
 
 class _Connection(Generic[Stub]):
     def __init__(self, channel: grpc.aio.Channel, stub: Stub) -> None:
         self.channel, self.stub = channel, stub
         self.num_calls = 0
-        self._opened_at_s = time.monotonic()
-
-    @property
-    def age_s(self) -> float:
-        return time.monotonic() - self._opened_at_s
-
-    @property
-    def is_ready(self) -> bool:
-        return self.channel.get_state() is grpc.ChannelConnectivity.READY
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it finds no replica: its name has no address, or none of them answers."""
-        return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE

@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
+from services.common.rpc import channel as common_channel
 from services.gateway.stages import reloading_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
@@ -57,7 +58,7 @@ async def test_a_channel_with_calls_outlives_those_of_others(
 
 async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a name that had no address: gRPC asks for it again only after up to two minutes."""
-    monkeypatch.setattr(reloading_channel, "ANOTHER_AFTER_S", 0.05)
+    monkeypatch.setattr(common_channel, "ANOTHER_AFTER_S", 0.05)
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
