@@ -13,10 +13,10 @@ import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
+from grpc_health.v1 import health_pb2_grpc
 
 from services.common.process.memory import return_free_pages
 from services.common.rpc.calls import Context
-from services.common.rpc.channel import open_channel
 from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.one_request import Receive, add_to_server
@@ -94,11 +94,13 @@ class GatewayStage:
             health_service=CODEC_SERVICE,
             silence_s=settings.stage_silence_seconds,
         )
-        self._close_channels = [by_load.close, by_conversation.close, codec_channel.close]
-        self._health_channels = {
-            "engine": open_channel(settings.engine_health_target, silence_s=settings.stage_silence_seconds),
-            "codec": open_channel(settings.codec_health_target, silence_s=settings.stage_silence_seconds),
+        of_health = {
+            name: ReloadingChannel(
+                target, health_pb2_grpc.HealthStub, None, silence_s=settings.stage_silence_seconds
+            )  # a health port is plaintext
+            for name, target in (("engine", settings.engine_health_target), ("codec", settings.codec_health_target))
         }
+        self._channels: list[ReloadingChannel[Any]] = [by_load, by_conversation, codec_channel, *of_health.values()]
         engine = GrpcEngine(
             by_load,
             by_conversation,
@@ -147,7 +149,7 @@ class GatewayStage:
             guard=_guard(settings, used_bytes, gateway_metrics),
         )
         gateway_metrics.ready.set_function(lambda: self.server.is_ready)
-        self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
+        self._watches = [StageWatch(name, channel, self._on_health) for name, channel in of_health.items()]
         self._watching: list[asyncio.Task[None]] = []
         self._checking: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -172,10 +174,8 @@ class GatewayStage:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for close in self._close_channels:
-            await close()
-        for channel in self._health_channels.values():
-            await channel.close(None)
+        for channel in self._channels:
+            await channel.close()
 
     async def _on_health(self) -> None:
         """Restarts the check, because its result may be out of date."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.rpc.server import READINESS
+from services.gateway.stages.reloading_channel import ReloadingChannel
 
 log = logging.getLogger("csm.gateway")
 
@@ -25,10 +27,15 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 class StageWatch:
     """Follows one stage. `serving` is its last reported health."""
 
-    def __init__(self, name: str, channel: grpc.aio.Channel, on_change: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: ReloadingChannel[health_pb2_grpc.HealthStub],
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
         self.serving = False
         self.name = name
-        self._stub = health_pb2_grpc.HealthStub(channel)
+        self._channel = channel
         self._on_change = on_change
 
     async def run(self) -> None:
@@ -45,8 +52,10 @@ class StageWatch:
 
     async def _follow_one_replica(self) -> str:
         """Returns "" when the replica has not been serving for a while, or else how it has ended the call."""
-        request = health_pb2.HealthCheckRequest(service=READINESS)
-        call = self._stub.Watch(request, wait_for_ready=True)
+        async with self._channel.call() as stub:
+            return await self._follow(stub.Watch(health_pb2.HealthCheckRequest(service=READINESS), wait_for_ready=True))
+
+    async def _follow(self, call: Any) -> str:
         try:
             while True:
                 async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):

@@ -1,4 +1,5 @@
-"""A channel to the replicas of one stage that is reopened when its TLS files change. It knows no stage.
+"""A channel to the replicas of one stage that is reopened when its TLS files change, or when it finds no replica. It
+knows no stage.
 
 gRPC for Python reads a channel's certificates once, so changed files need a new channel for later calls. The old
 channel is closed when its last call has ended, or with the end of the next call if it has none.
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.common.rpc.channel import ROUND_ROBIN, NextChannel, open_channel
 from services.common.rpc.tls import Loaded
 from services.common.watched_files import FollowedFiles
 
@@ -42,6 +43,7 @@ class ReloadingChannel(Generic[Stub]):
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
         self._loaded = None if tls is None else tls.get()
         self._connection = self._connect()
+        self._next = NextChannel(self._open)
         self._retired: set[_Connection[Stub]] = set()
         self.renewed_at_s = -math.inf  # when `renew` last replaced it, on the monotonic clock
 
@@ -68,6 +70,7 @@ class ReloadingChannel(Generic[Stub]):
 
     async def close(self) -> None:
         """Closes all channels. Running calls are cancelled."""
+        await self._next.close()
         for connection in (self._connection, *self._retired):
             await connection.channel.close(None)
 
@@ -81,21 +84,28 @@ class ReloadingChannel(Generic[Stub]):
         if loaded is not self._loaded:
             self._loaded = loaded
             self._replace()
+        if (found := self._next.instead_of(self._connection.channel)) is not None:
+            self._retired.add(self._connection)
+            self._connection = _Connection(found, self._make_stub(found))
         return self._connection
 
     def _replace(self) -> None:
+        self._next.drop()
         self._retired.add(self._connection)
         self._connection = self._connect()
 
     def _connect(self) -> _Connection[Stub]:
-        channel = open_channel(
+        channel = self._open()
+        return _Connection(channel, self._make_stub(channel))
+
+    def _open(self) -> grpc.aio.Channel:
+        return open_channel(
             self._target,
             None if self._loaded is None else self._loaded.credentials,
             policy=self._policy,
             health_service=self._health_service,
             silence_s=self._silence_s,
         )
-        return _Connection(channel, self._make_stub(channel))
 
 
 class _Connection(Generic[Stub]):

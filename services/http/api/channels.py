@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 
+from services.common.rpc.channel import NextChannel
+
 
 class ChannelPool(grpc.aio.Channel):
     """Acts as one channel. Each call takes the first channel with room; a new one is opened when all are full."""
@@ -19,6 +21,8 @@ class ChannelPool(grpc.aio.Channel):
         """open_channel: its channels must not share connections. calls_per_channel: 0 is no limit"""
         self._open, self._calls_per_channel = open_channel, calls_per_channel
         self._channels = [_Channel(open_channel())]
+        self._next = NextChannel(open_channel)
+        self._retired: set[_Channel] = set()  # with calls
 
     @property
     def num_calls(self) -> Sequence[int]:
@@ -38,7 +42,8 @@ class ChannelPool(grpc.aio.Channel):
         return self._callable("stream_stream", method, options)
 
     async def close(self, grace: float | None = None) -> None:
-        for channel in self._channels:
+        await self._next.close()
+        for channel in (*self._channels, *self._retired):
             await channel.channel.close(grace)
 
     async def __aenter__(self) -> ChannelPool:
@@ -63,12 +68,24 @@ class ChannelPool(grpc.aio.Channel):
             chosen = self._with_room()
             made = getattr(chosen.channel, kind)(*method, **options)(*arguments, **named)
             chosen.num_calls += 1
-            made.add_done_callback(chosen.release)
+            made.add_done_callback(lambda _: self._release(chosen))
             return made
 
         return call
 
+    def _release(self, channel: _Channel) -> None:
+        channel.num_calls -= 1
+        if channel in self._retired and not channel.num_calls:
+            self._retired.discard(channel)
+            self._next.retire(channel.channel)
+
     def _with_room(self) -> _Channel:
+        if (found := self._next.instead_of(self._channels[0].channel)) is not None:
+            for channel in self._channels:
+                channel.num_calls += 1
+                self._retired.add(channel)
+                self._release(channel)  # closes it if it has no call
+            self._channels = [_Channel(found)]
         for channel in self._channels:
             if not self._calls_per_channel or channel.num_calls < self._calls_per_channel:
                 return channel
@@ -80,6 +97,3 @@ class _Channel:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.num_calls = 0
-
-    def release(self, _: object) -> None:
-        self.num_calls -= 1

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from services.common.background import Background
 from services.gateway.stages import readiness
 from services.gateway.stages.readiness import StageWatch
+from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.waits import eventually
 
 SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
@@ -27,6 +28,10 @@ class Calls:
     def Watch(self, request: Any, wait_for_ready: bool) -> Any:
         self.num_made += 1
         return _Call(self._answers.pop(0) if self._answers else [])
+
+
+def channel_to(calls: Calls) -> Any:
+    return ReloadingChannel("127.0.0.1:1", lambda channel: calls, None)
 
 
 class _Call:
@@ -52,8 +57,8 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     async def on_change() -> None:
         changes.append(watch.serving)
 
-    watch = StageWatch("engine", grpc.aio.insecure_channel("127.0.0.1:1"), on_change)
-    watch._stub = calls = Calls([SERVING, end], [], [SERVING])  # type: ignore[attr-defined]
+    calls = Calls([SERVING, end], [], [SERVING])
+    watch = StageWatch("engine", channel_to(calls), on_change)
     following = asyncio.create_task(watch.run())
     try:
         await eventually(lambda: changes == [True, False, True])
@@ -71,8 +76,8 @@ async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
             raise ends.pop()
         told.append(watch.serving)
 
-    watch = StageWatch("engine", grpc.aio.insecure_channel("127.0.0.1:1"), on_change)
-    watch._stub = Calls([SERVING], [SERVING])  # type: ignore[attr-defined]
+    calls = Calls([SERVING], [SERVING])
+    watch = StageWatch("engine", channel_to(calls), on_change)
     following = Background().start("watch", watch.run)
     try:
         await eventually(lambda: told == [True])

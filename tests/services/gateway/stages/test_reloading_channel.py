@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
+from services.common.rpc import channel as common_channel
+from services.gateway.stages import reloading_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
@@ -48,3 +54,36 @@ async def test_a_channel_with_calls_outlives_those_of_others(
         assert channels[0].get_state() is not SHUTDOWN
     assert channels[0].get_state() is SHUTDOWN
     await channel.close()
+
+
+async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a name that had no address: gRPC asks for it again only after up to two minutes."""
+    monkeypatch.setattr(common_channel, "ANOTHER_AFTER_S", 0.05)
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    opened = list[grpc.aio.Channel]()
+    targets = iter(["127.0.0.1:1", "127.0.0.1:1", f"127.0.0.1:{port}"])
+
+    def open_channel(target: str, credentials: object, **options: object) -> grpc.aio.Channel:
+        opened.append(grpc.aio.insecure_channel(next(targets), [("grpc.use_local_subchannel_pool", 1)]))
+        return opened[-1]
+
+    monkeypatch.setattr(reloading_channel, "open_channel", open_channel)
+    channel = ReloadingChannel("replicas:1", health_pb2_grpc.HealthStub, None)
+    failed = 0
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with channel.call() as stub:
+                    await stub.Check(health_pb2.HealthCheckRequest())
+                break
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                failed += 1
+            await asyncio.sleep(0.02)
+    assert failed >= 2 and len(opened) == 3
+    assert [each.get_state() for each in opened[:2]] == [SHUTDOWN] * 2, "those that are not needed are closed"
+    await channel.close()
+    await server.stop(0)

@@ -1,0 +1,86 @@
+"""A gateway whose name had no address: calls and readiness find it soon after its return."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+
+from services.common.rpc import channel as common_channel
+from services.http.api import health
+from services.http.api.channels import ChannelPool
+from services.http.api.health import READINESS, GatewayHealth
+
+SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
+
+
+@pytest.fixture
+def opened() -> list[grpc.aio.Channel]:
+    return []
+
+
+@pytest.fixture
+async def open_channel(
+    monkeypatch: pytest.MonkeyPatch, opened: list[grpc.aio.Channel]
+) -> AsyncIterator[Callable[[], grpc.aio.Channel]]:
+    """Opens two channels that find nobody, as gRPC's do for minutes after a name got an address, then one that does."""
+    monkeypatch.setattr(common_channel, "ANOTHER_AFTER_S", 0.05)
+    server, servicer = grpc.aio.server(), HealthServicer()
+    servicer.set(READINESS, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    targets: Iterator[str] = iter(["127.0.0.1:1", "127.0.0.1:1", f"127.0.0.1:{port}"])
+
+    def open_next() -> grpc.aio.Channel:
+        opened.append(grpc.aio.insecure_channel(next(targets), [("grpc.use_local_subchannel_pool", 1)]))
+        return opened[-1]
+
+    yield open_next
+    await server.stop(0)
+
+
+async def count_failures(is_answered: Callable[[], Awaitable[bool]]) -> int:
+    """Calls again until a call is answered."""
+    failed = 0
+    async with asyncio.timeout(20):
+        while not await is_answered():
+            failed += 1
+            await asyncio.sleep(0.02)
+    return failed
+
+
+async def test_calls_find_a_gateway_that_came_later(
+    open_channel: Callable[[], grpc.aio.Channel], opened: list[grpc.aio.Channel]
+) -> None:
+    pool = ChannelPool(open_channel, 8)
+    stub = health_pb2_grpc.HealthStub(pool)
+
+    async def is_answered() -> bool:
+        try:
+            await stub.Check(health_pb2.HealthCheckRequest())
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            return False
+        return True
+
+    assert await count_failures(is_answered) >= 2
+    await asyncio.sleep(0)
+    assert [each.get_state() for each in opened[:2]] == [SHUTDOWN] * 2, "those that are not needed are closed"
+    assert len(opened) == 3 and list(pool.num_calls) == [0]
+    await pool.close()
+    assert opened[2].get_state() is SHUTDOWN
+
+
+async def test_readiness_follows_a_gateway_that_came_later(
+    open_channel: Callable[[], grpc.aio.Channel], opened: list[grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "open_channel", lambda target: open_channel())
+    gateway = GatewayHealth("gateway:1")
+    assert await count_failures(gateway.is_ready) >= 2
+    await gateway.close()
+    assert [each.get_state() for each in opened] == [SHUTDOWN] * 3
