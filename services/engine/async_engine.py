@@ -42,6 +42,7 @@ class AsyncEngine:
         """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
         the loop.
         """
+        self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
         # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
@@ -71,7 +72,7 @@ class AsyncEngine:
         Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
         EngineBusyError; EngineStoppedError.
         """
-        self.thread.check(request)
+        self.engine.check(request)
         with self._pending_place(request) as uncount:
             sequence = await self._prepare(request, read)
             stream = self._streams[sequence] = SequenceStream(self, sequence)
@@ -88,7 +89,7 @@ class AsyncEngine:
         A thread cannot be cancelled. So the next request's turn begins when the thread ends, not when the call does.
         """
         await self._reading_order.acquire(request)
-        preparing = asyncio.ensure_future(asyncio.to_thread(self.thread.prepare, request, read))
+        preparing = asyncio.ensure_future(asyncio.to_thread(self.engine.prepare, request, read))
         preparing.add_done_callback(lambda _: self._reading_order.release())
         preparing.add_done_callback(retrieve_exception)
         return await asyncio.shield(preparing)
@@ -101,7 +102,7 @@ class AsyncEngine:
         so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         pending, place = self._pending[request.has_listener], object()
-        self.thread.check_room(len(pending), has_listener=request.has_listener)
+        self.engine.check_room(len(pending), has_listener=request.has_listener)
         pending.add(place)
         uncount = partial(pending.discard, place)
         try:

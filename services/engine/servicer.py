@@ -144,7 +144,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         return engine_pb2.GetLoadResponse(
             running_sequence_count=running,
             waiting_sequence_count=waiting,
-            cache_usage_ratio=self._async_engine.thread.cache_usage(),
+            cache_usage_ratio=self._async_engine.engine.cache_usage,
             frame_rate=self._async_engine.frame_rate(),
             silence_duration=None if silence is None else values.seconds(silence),
         )
