@@ -36,7 +36,7 @@ class WorkerThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
-        self.turns = 0  # iterations of the loop, for Pulse
+        self.turns = 0  # iterations of the loop and commands, for Pulse
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -120,6 +120,7 @@ class WorkerThread:
     def _run_commands(self) -> None:
         while self._commands:
             self._commands.popleft()()
+            self.turns += 1  # a command is progress: the next one may have been queued meanwhile
 
     def _run_remaining(self) -> None:
         """Runs the remaining commands after the end of the loop, so that every future is resolved."""

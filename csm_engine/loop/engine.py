@@ -46,8 +46,8 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `check`,
-    `check_room` and `prepare`.
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `check`, `check_room` and
+    `prepare`. Any thread may read the properties.
     """
 
     def __init__(

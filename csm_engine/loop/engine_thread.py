@@ -1,4 +1,4 @@
-"""The thread that drives the engine. Other threads submit requests and aborts.
+"""The thread that drives the engine. Other threads prepare sequences with the engine, and add and abort them here.
 
 One callback per step delivers the outputs of the whole batch. The thread sleeps while there is no work, and while
 pacing pauses every stream.
@@ -13,9 +13,7 @@ from concurrent.futures import Future
 from csm_bundle.errors import EngineStoppedError
 from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_engine.loop.engine import Engine, Output
-from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
-from csm_engine.types import GenerationRequest
 
 Deliver = Callable[[list[Output]], None]
 
@@ -39,18 +37,6 @@ class EngineThread:
         """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
-    def check(self, request: GenerationRequest) -> None:
-        """As `Engine.check`, on the caller's thread."""
-        self._engine.check(request)
-
-    def check_room(self, num_pending: int, *, has_listener: bool) -> None:
-        """As `Engine.check_room`, on the caller's thread."""
-        self._engine.check_room(num_pending, has_listener=has_listener)
-
-    def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
-        """As `Engine.prepare`, on the caller's thread, so that running sequences do not wait for it."""
-        return self._engine.prepare(request, read)
-
     def add(self, sequence: Sequence, uncount: Callable[[], object] | None = None) -> Future[Sequence]:
         """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError.
 
@@ -73,14 +59,6 @@ class EngineThread:
     def load(self) -> tuple[int, int]:
         """Number of running and of waiting sequences."""
         return self._engine.num_running, self._engine.num_waiting
-
-    def cache_usage(self) -> float:
-        """Share of the KV cache in use, 0 to 1."""
-        return self._engine.cache_usage
-
-    def offloaded_bytes(self) -> int:
-        """Bytes of keys and values in host memory."""
-        return self._engine.offloaded_bytes
 
     def silence(self) -> float | None:
         """Seconds since the last step, or since work arrived; None when idle or when pacing pauses all streams."""

@@ -43,6 +43,7 @@ class AsyncEngine:
         the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
         """
         background = background or Background()
+        self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
         # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
@@ -72,9 +73,9 @@ class AsyncEngine:
         Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
         EngineBusyError; ReadingStalledError if the thread hangs at the texts; EngineStoppedError.
         """
-        self.thread.check(request)
+        self.engine.check(request)
         with self._pending_place(request) as uncount:
-            sequence = await self._reader.read(request, lambda: self.thread.prepare(request, read))
+            sequence = await self._reader.read(request, lambda: self.engine.prepare(request, read))
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
                 await asyncio.wrap_future(self.thread.add(sequence, uncount))
@@ -91,7 +92,7 @@ class AsyncEngine:
         so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         pending, place = self._pending[request.has_listener], object()
-        self.thread.check_room(len(pending), has_listener=request.has_listener)
+        self.engine.check_room(len(pending), has_listener=request.has_listener)
         pending.add(place)
         uncount = partial(pending.discard, place)
         try:

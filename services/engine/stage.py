@@ -59,7 +59,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     )
     engine_metrics.active_slots.set_function(lambda: async_engine.thread.load()[0])
     engine_metrics.queue_depth.set_function(lambda: async_engine.thread.load()[1])
-    engine_metrics.offloaded_bytes.set_function(async_engine.thread.offloaded_bytes)
+    engine_metrics.offloaded_bytes.set_function(lambda: loaded.engine.offloaded_bytes)
     servicer = EngineServicer(
         async_engine,
         _model_info(loaded, settings),

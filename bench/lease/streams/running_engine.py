@@ -51,6 +51,7 @@ class RunningEngine:
         self.rows = 0  # frames delivered
         self.error: BaseException | None = None
         self._streams: dict[str, Stream] = {}
+        self._engine = engine
         self._thread = EngineThread(engine, self._deliver, self._fail)
 
     def start(self) -> None:
@@ -64,7 +65,7 @@ class RunningEngine:
         if self.error is not None:
             raise self.error
         stream = self._streams[request.request_id] = Stream(request, time.monotonic())
-        stream.sequence = self._thread.add(self._thread.prepare(request))
+        stream.sequence = self._thread.add(self._engine.prepare(request))
         return stream
 
     def abort(self, stream: Stream) -> None:

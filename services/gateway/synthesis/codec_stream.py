@@ -208,18 +208,7 @@ class CodecStream:
                         first_frame.set_result(response.started.first_frame_index)
                     match response.WhichOneof("event"):
                         case "audio":
-                            audio = response.audio
-                            if audio.sample_offset != self._offset or len(audio.samples) != 2 * audio.sample_count:
-                                raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
-                            self._offset += audio.sample_count
-                            if audio.HasField("checkpoint"):
-                                # A copy, for a submessage keeps the whole message in memory, its samples included.
-                                checkpoint = codec_pb2.StreamDecodeCheckpoint()
-                                checkpoint.CopyFrom(audio.checkpoint)
-                                self._later_checkpoints.append(checkpoint)
-                            await listener.put(audio.samples[2 * max(0, listener.put_samples - audio.sample_offset) :])
-                            window.taken(min(self._offset, listener.taken_samples))
-                            self._advance_checkpoint(listener.put_samples)
+                            await self._take_audio(response.audio, window, listener)
                         case "complete":
                             complete = response.complete
         finally:
@@ -234,6 +223,20 @@ class CodecStream:
         if not complete.sample_count == self._offset == listener.put_samples:
             raise broken("CODEC", f"it counts {complete.sample_count} samples; {listener.put_samples} were received.")
         return complete
+
+    async def _take_audio(self, audio: codec_pb2.AudioSamples, window: DecodeWindow, listener: Listener) -> None:
+        """Passes the new samples on, and keeps the checkpoint."""
+        if audio.sample_offset != self._offset or len(audio.samples) != 2 * audio.sample_count:
+            raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
+        self._offset += audio.sample_count
+        if audio.HasField("checkpoint"):
+            # A copy, for a submessage keeps the whole message in memory, its samples included.
+            checkpoint = codec_pb2.StreamDecodeCheckpoint()
+            checkpoint.CopyFrom(audio.checkpoint)
+            self._later_checkpoints.append(checkpoint)
+        await listener.put(audio.samples[2 * max(0, listener.put_samples - audio.sample_offset) :])
+        window.taken(min(self._offset, listener.taken_samples))
+        self._advance_checkpoint(listener.put_samples)
 
     def _new_window(self) -> DecodeWindow:
         return DecodeWindow(self._pacing.ahead_frames, self._held_samples, self._catalog.frame_samples / self._speed)

@@ -17,6 +17,4 @@ class ResumeState:
     started: engine_pb2.GenerateStarted
     complete: engine_pb2.GenerateComplete | None = None  # None: frames are missing
     checkpoint: codec_pb2.StreamDecodeCheckpoint = field(default_factory=codec_pb2.StreamDecodeCheckpoint)
-    skip_samples: int = (
-        0  # leading samples not to deliver, at the codec's rate; the checkpoint is at or before their end
-    )
+    skip_samples: int = 0  # not to deliver again, at the codec's rate; the checkpoint is at or before their end

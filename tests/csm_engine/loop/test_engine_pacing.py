@@ -111,7 +111,7 @@ def test_the_thread_sleeps_while_all_sequences_are_paused(model: CSM, tokenizer:
     thread = EngineThread(paced, deliver, fail=lambda error: ended.set())
     thread.start()
     try:
-        thread.add(thread.prepare(replace(request("a"), max_frames=num_frames))).result(20)
+        thread.add(paced.prepare(replace(request("a"), max_frames=num_frames))).result(20)
         assert ended.wait(60)
     finally:
         thread.stop()

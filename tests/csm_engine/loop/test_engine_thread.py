@@ -11,8 +11,7 @@ import pytest
 
 from csm_engine.loop.engine import Engine
 from csm_engine.loop.engine_thread import EngineThread
-from csm_engine.model.prompt import Read
-from csm_engine.types import GenerationRequest, Segment
+from csm_engine.scheduling.sequence import Sequence
 
 
 class HeldEngine:
@@ -26,9 +25,6 @@ class HeldEngine:
 
     def next_wakeup(self) -> float | None:
         return 0.0 if self._is_due else self.seconds_to_wakeup
-
-    def prepare(self, request: GenerationRequest, read: Read) -> None:
-        return None
 
     def add(self, sequence: None) -> None:
         self.has_work = self._is_due = True
@@ -54,7 +50,7 @@ def thread(engine: HeldEngine) -> Iterator[EngineThread]:
 
 
 def ask(thread: EngineThread) -> None:
-    thread.add(thread.prepare(GenerationRequest("r", [Segment(0, "x")], 1))).result(60)
+    thread.add(cast(Sequence, None)).result(60)
 
 
 def test_silence_counts_from_the_start_of_the_current_work(thread: EngineThread) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
-from csm.engine.v1 import engine_pb2
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_engine.model.tokenizer import TextTokenizer
+from services.common.pulse import BEAT_S, Pulse
 from services.common.rpc import status
 from services.common.rpc.server import LIVENESS
 from services.engine.settings import EngineSettings
@@ -90,17 +91,30 @@ async def test_only_the_request_whose_texts_hang_fails_for_good(
 
 
 async def test_many_slow_texts_one_after_another_are_no_hang(
-    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = TextTokenizer.encode
+    """Each is read for longer than a beat, and all together for longer than the limit."""
+    encode, miss, missed = TextTokenizer.encode, Pulse._miss, threading.Semaphore(0)
+
+    async def count(pulse: Pulse) -> None:
+        await miss(pulse)
+        if pulse._worker.name == "text reader":
+            missed.release()
 
     def slow(tokenizer: TextTokenizer, speaker: int, text: str) -> list[int]:
-        threading.Event().wait(0.4)
+        while missed.acquire(blocking=False):
+            pass
+        assert missed.acquire(timeout=60), "no beat was missed"
         return encode(tokenizer, speaker, text)
 
+    monkeypatch.setattr(Pulse, "_miss", count)
+    stage = await start_engine(settings.model_copy(update={"reading_stall_seconds": 6 * BEAT_S, "max_waiting": 8}))
     monkeypatch.setattr(TextTokenizer, "encode", slow)
-    answers = await asyncio.gather(*(collect(stub, generate_request()) for _ in range(6)))
-    assert [len(codes_of(answer)) for answer in answers] == [6] * 6
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        stub = engine_pb2_grpc.EngineServiceStub(channel)
+        answers = await asyncio.gather(*(collect(stub, generate_request()) for _ in range(8)))
+    await stage.stop()
+    assert [len(codes_of(answer)) for answer in answers] == [6] * 8
 
 
 _STOPS = """
