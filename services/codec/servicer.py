@@ -22,6 +22,7 @@ from services.codec.load import LoadedCodec
 from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
+from services.common.outcomes import close_opened
 from services.common.pulse import BEAT_S
 from services.common.rpc import load_report
 from services.common.rpc.lingering import set_caller_waits
@@ -106,7 +107,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             return opening.result()
         except BaseException as error:
             opening.cancel()
-            opening.add_done_callback(_close_opened)
+            opening.add_done_callback(close_opened)
             if isinstance(error, InvalidRequestError):  # about the checkpoint
                 raise InvalidRequestError(f"config.{error.field}", error.message) from None
             raise
@@ -278,12 +279,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     f"The codec here is {_described(ours)}; the codes belong to {_described(theirs)}"
                     f" ({field.name} differs).",
                 )
-
-
-def _close_opened(opening: asyncio.Task[StreamHandle]) -> None:
-    """Closes a stream that opened after its caller had gone."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
 
 
 def _described(identity: rvq_pb2.CodecIdentity) -> str:

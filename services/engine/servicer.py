@@ -17,6 +17,7 @@ from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common import values
+from services.common.outcomes import close_opened
 from services.common.rpc import load_report
 from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
@@ -83,7 +84,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 if self._async_engine.pulse.beats:
                     await context.write(_PROGRESS)
         except BaseException:
-            opening.add_done_callback(_close)
+            opening.add_done_callback(close_opened)
             opening.cancel()
             raise
         return opening.result()
@@ -162,9 +163,3 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                     "CODEC_MISMATCH",
                     f"The model speaks a codec whose {field.name} is {ours}; the caller's is {value}.",
                 )
-
-
-def _close(opening: asyncio.Future[SequenceStream]) -> None:
-    """Closes a stream that was opened just before its opening was cancelled."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
