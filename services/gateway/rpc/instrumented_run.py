@@ -22,26 +22,23 @@ from services.gateway.synthesis.texts.text_synthesis import TextSynthesis
 Finish = Callable[[SynthesisResult], Awaitable[None]]
 
 
-async def nothing_more(result: SynthesisResult) -> None:
-    return None
-
-
 async def instrumented_run(
     synthesis: Synthesis | TextSynthesis,
     catalog: Catalog,
     deadline: Deadline,
     deliver: Deliver,
     metrics: GatewayMetrics,
-    finish: Finish = nothing_more,
+    finish: Finish | None,
 ) -> SynthesisResult:
     """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first.
 
-    finish: sends the last message, also within the deadline. Only then the synthesis counts as a success.
+    finish: sends the last message of a stream, also within the deadline. Only then the synthesis counts as a success.
     """
     try:
         async with instrumented(metrics, deadline, lambda: synthesis.phase):
             result = await synthesis.run(deadline, deliver)
-            await finish(result)
+            if finish is not None:
+                await finish(result)
     finally:
         audio_s = synthesis.delivered_samples / catalog.sample_rate_hz
         metrics.audio_seconds.inc(audio_s)

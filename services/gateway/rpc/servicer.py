@@ -23,7 +23,7 @@ from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints.texts import ResumedText, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import ResumedUtterance, UtteranceCheckpoints
 from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
-from services.gateway.rpc.instrumented_run import Finish, instrumented_run, nothing_more
+from services.gateway.rpc.instrumented_run import Finish, instrumented_run
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.syntheses import Syntheses
@@ -220,7 +220,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         catalog: Catalog,
         deadline: Deadline,
         deliver: Deliver,
-        finish: Finish = nothing_more,
+        finish: Finish | None = None,
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         with self._catalogs.forgotten_if_wrong():
