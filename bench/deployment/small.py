@@ -12,7 +12,6 @@ from pathlib import Path
 from bench.deployment.process import StageProcess
 
 SETTLE_S = 30.0
-STAGES = ("engine", "codec", "gateway")
 GAUGES = (
     "engine_active_slots", "engine_queue_depth", "codec_active_streams", "codec_waiting_streams",
     "tts_running_requests",

@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from recipes.builtin_voice.flite import TRACK_SECONDS, Utterance
+from recipes.builtin_voice.flite import Utterance
 from recipes.builtin_voice.speaking import phones_of, speak
-from recipes.builtin_voice.vocoder import PARTS, Frames, frames_of
-
-FRAME_SECONDS = PARTS * TRACK_SECONDS
+from recipes.builtin_voice.vocoder import Frames, frames_of
 
 
 @dataclass(frozen=True)

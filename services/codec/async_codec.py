@@ -17,6 +17,7 @@ from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
 from services.common.background import Background
+from services.common.outcomes import post
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
 
 MAX_AHEAD_FRAMES = 64  # frames of a stream whose output is not taken yet
@@ -49,8 +50,8 @@ class AsyncCodec:
         self._stop_message = ""  # the error of streams after the codec has stopped or failed
         self.thread = CodecThread(
             codec,
-            deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),
-            fail=lambda error: self._post(self._fail, error),
+            deliver=lambda outputs, seconds: post(self._loop, self._fan_out, outputs, seconds),
+            fail=lambda error: post(self._loop, self._fail, error),
         )
         self.thread.start()
         self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
@@ -75,7 +76,7 @@ class AsyncCodec:
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
-            opened.add_done_callback(lambda opened: self._post(self._give_back, opened))
+            opened.add_done_callback(lambda opened: post(self._loop, self._give_back, opened))
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
@@ -105,12 +106,6 @@ class AsyncCodec:
         if not opened.cancelled() and opened.exception() is None:
             self.thread.cancel(opened.result())  # before the next stream is admitted, as in `close`
         self.admission.leave()
-
-    def _post(self, function: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            pass  # the event loop has closed: there are no readers left
 
     def _fan_out(self, outputs: Sequence[Output], seconds: float) -> None:
         for output in outputs:

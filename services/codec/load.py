@@ -42,7 +42,7 @@ class LoadedCodec:
     resume_digest: str  # of all weights and of the watermark's strength, which the audio of a clip depends on
 
 
-def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None] = lambda usable: None) -> LoadedCodec:
+def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None]) -> LoadedCodec:
     """on_keyring_reload: see FollowedFiles
 
     Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""

@@ -22,7 +22,7 @@ from services.codec.load import LoadedCodec
 from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
-from services.common.outcomes import close_result
+from services.common.outcomes import close_opened
 from services.common.pulse import BEAT_S
 from services.common.rpc import load_report
 from services.common.rpc.lingering import set_caller_waits
@@ -107,7 +107,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             return opening.result()
         except BaseException as error:
             opening.cancel()
-            opening.add_done_callback(close_result)
+            opening.add_done_callback(close_opened)
             if isinstance(error, InvalidRequestError):  # about the checkpoint
                 raise InvalidRequestError(f"config.{error.field}", error.message) from None
             raise

@@ -1,9 +1,13 @@
-"""Futures whose result may not be awaited by anyone."""
+"""Outcomes that may have no receiver: of futures that nobody awaits, of threads whose event loop has closed."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVarTuple
+
+Arguments = TypeVarTuple("Arguments")
 
 
 def retrieve_exception(work: asyncio.Future[Any]) -> None:
@@ -12,7 +16,13 @@ def retrieve_exception(work: asyncio.Future[Any]) -> None:
         work.exception()
 
 
-def close_result(opening: asyncio.Future[Any]) -> None:
-    """A done callback that closes what was opened just before its opening was cancelled."""
+def close_opened(opening: asyncio.Future[Any]) -> None:
+    """A done callback that closes the stream that was opened, although its caller had gone."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+def post(loop: asyncio.AbstractEventLoop, function: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+    """Calls `function` on the loop, from any thread. Does nothing if the loop has closed, as no reader is left."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)

@@ -209,16 +209,12 @@ class SettingName:
     field: str
     flag: str  # "--health-port"
     variable: str  # "CSM_ENGINE_HEALTH_PORT"
-    is_switch: bool  # a boolean: `--reflection` and `--no-reflection`
 
 
 def setting_names(settings_class: type[ProgramSettings]) -> list[SettingName]:
     """Every setting of a program; manifests and Dockerfiles are compared against it."""
     prefix = settings_class.model_config.get("env_prefix", "")
-    return [
-        SettingName(name, flag_of(name), f"{prefix}{name.upper()}", field.annotation is bool)
-        for name, field in settings_class.model_fields.items()
-    ]
+    return [SettingName(name, flag_of(name), f"{prefix}{name.upper()}") for name in settings_class.model_fields]
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -19,6 +19,7 @@ from csm_engine.model.prompt import Read, as_written
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
+from services.common.outcomes import post
 from services.common.pulse import OnStall, Pulse, WatchedOutputs
 from services.engine.text_reader import TextReader
 
@@ -44,7 +45,7 @@ class AsyncEngine:
         """
         background = background or Background()
         self.engine = engine
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
         # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
@@ -53,8 +54,8 @@ class AsyncEngine:
         self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
         self.thread = EngineThread(
             engine,
-            deliver=lambda outputs: self._post(self._fan_out, outputs),
-            fail=lambda error: self._post(self._fail, error),
+            deliver=lambda outputs: post(loop, self._fan_out, outputs),
+            fail=lambda error: post(loop, self._fail, error),
         )
         self.thread.start()
         self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
@@ -115,12 +116,6 @@ class AsyncEngine:
         self._pulse_task.cancel()
         await asyncio.gather(asyncio.to_thread(self.thread.stop), self._reader.stop())
         self._end_streams("the engine has stopped")
-
-    def _post(self, function: Callable[..., None], argument: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:
-            pass  # the event loop has closed: there are no readers left
 
     def _fan_out(self, outputs: list[Output]) -> None:
         self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))

@@ -17,7 +17,7 @@ from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common import values
-from services.common.outcomes import close_result
+from services.common.outcomes import close_opened
 from services.common.rpc import load_report
 from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
@@ -84,7 +84,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 if self._async_engine.pulse.beats:
                     await context.write(_PROGRESS)
         except BaseException:
-            opening.add_done_callback(close_result)
+            opening.add_done_callback(close_opened)
             opening.cancel()
             raise
         return opening.result()

@@ -15,7 +15,7 @@ from csm_bundle.runtime.worker_thread import WorkerThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
-from services.common.outcomes import retrieve_exception
+from services.common.outcomes import post, retrieve_exception
 from services.common.pulse import OnStall, Pulse
 from services.engine.reading_order import ReadingOrder
 
@@ -38,9 +38,7 @@ class TextReader:
         # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
         # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
         self._order = ReadingOrder()
-        self._worker = WorkerThread(
-            "text reader", _nothing, _nothing, lambda error: _post(loop, lambda: on_failure(error))
-        )
+        self._worker = WorkerThread("text reader", _nothing, _nothing, lambda error: post(loop, on_failure, error))
         self._worker.start()
         self._tell, self._stall_s = on_stall, stall_s
         self._stalled = asyncio.Event()
@@ -87,13 +85,6 @@ class TextReader:
             self._order.go_on()
         if self._tell is not None:
             await self._tell(thread, stalled)
-
-
-def _post(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    try:
-        loop.call_soon_threadsafe(function)
-    except RuntimeError:
-        pass  # the event loop has closed
 
 
 def _nothing() -> None:

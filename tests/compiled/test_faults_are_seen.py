@@ -21,7 +21,6 @@ from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
 from tests.support.kernels.ptx.memory import OutOfBounds, Race  # noqa: E402
 from tests.support.kernels.twins import random  # noqa: E402
 
-BF16 = torch.bfloat16
 WITH_WGMMA = TileShape(64, 16, 64, splits=1, splits_here=1, warps=4, stages=4)
 WITH_MMA = TileShape(16, 16, 128, splits=1, splits_here=1, warps=4, stages=3)
 

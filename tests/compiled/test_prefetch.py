@@ -23,7 +23,6 @@ from tests.support.kernels.ptx.values import Lanes  # noqa: E402
 from tests.support.kernels.random_rope import random_rope  # noqa: E402
 from tests.support.kernels.twins import random  # noqa: E402
 
-BF16 = torch.bfloat16
 SPLITS = TileShape(16, 16, 128, splits=2, splits_here=1, warps=4, stages=2)
 Prefetched = dict[int, Counter[int]]  # by the number of a tensor: how often each 16 bytes of it were prefetched
 

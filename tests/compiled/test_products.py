@@ -14,7 +14,6 @@ from csm_engine.execution.ops.tile_shapes import MEASURED, TileShape, tile_shape
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
 from tests.support.kernels.twins import assert_rows_close, random  # noqa: E402
 
-BF16 = torch.bfloat16
 Tile = tuple[int, int, bool, int]
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 from csm_bundle.errors import CodecBusyError, CodecStoppedError
 from csm_bundle.runtime.worker_thread import WorkerThread
 from services.common.background import Background
+from services.common.outcomes import post
 from services.common.pulse import OnStall, Pulse
 
 T = TypeVar("T")
@@ -34,12 +35,7 @@ class RecordingWorker:
         on_stall, stall_s: see Pulse. A recording is encoded in one iteration of the thread's loop.
         """
         loop = asyncio.get_running_loop()
-
-        def fail(error: BaseException) -> None:
-            with suppress(RuntimeError):  # the event loop has closed
-                loop.call_soon_threadsafe(on_failure, error)
-
-        self._worker = WorkerThread("recordings", _nothing, _nothing, fail)
+        self._worker = WorkerThread("recordings", _nothing, _nothing, lambda error: post(loop, on_failure, error))
         self._worker.start()
         pulse = Pulse(self._worker, on_beat=_nothing, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the recordings", pulse.run)

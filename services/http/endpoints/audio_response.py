@@ -7,7 +7,6 @@ connection, so that no client takes the audio for complete.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,8 +26,6 @@ from services.http.connections import TRAILERS
 from services.http.door import Door
 from services.http.endpoints import sse
 from services.http.endpoints.speech_request import SpeechRequest, ignored_parameters
-
-log = logging.getLogger("csm.http")
 
 FINISH_REASON = "x-finish-reason"  # a trailer: it is known once the audio has ended
 EVENT_STREAM = "text/event-stream; charset=utf-8"

@@ -171,8 +171,6 @@ def test_help_begins_with_what_starts_the_program(
 def test_setting_names_lists_flags_and_variables() -> None:
     names = {name.flag: name for name in setting_names(DemoSettings)}
     assert names["--health-port"].variable == "CSM_DEMO_HEALTH_PORT"
-    assert names["--reflection"].is_switch
-    assert not names["--queue-limit"].is_switch
 
 
 def test_settings_are_frozen_and_closed() -> None:

@@ -30,8 +30,6 @@ from tests.services.http.test_websocket import talk_at
 
 pytestmark = pytest.mark.timeout(120)
 
-WORDS = "One is here. Two is here."
-
 
 @asynccontextmanager
 async def door_of(gateways: Gateways) -> AsyncIterator[HttpStage]:
