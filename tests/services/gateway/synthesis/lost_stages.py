@@ -50,6 +50,13 @@ async def kill_codec(deployment: FakeDeployment) -> None:
     await deployment.codec_servers[index].drain(0)
 
 
+async def kill_all_engines(deployment: FakeDeployment) -> None:
+    """Kills the engine that has paused last, so that the stream finds no other one."""
+    index = await paused(deployment.engines)
+    for server in (deployment.engine_servers[1 - index], deployment.engine_servers[index]):
+        await server.drain(0)
+
+
 def failovers(deployment: FakeDeployment, stage: str, outcome: str) -> float:
     value = deployment.gateway.server.metrics.registry.get_sample_value
     labels = {"stage": stage, "outcome": outcome}

@@ -17,6 +17,7 @@ from tests.services.gateway.synthesis.lost_stages import (
     change_watermark,
     failovers,
     go_on,
+    kill_all_engines,
     kill_codec,
     kill_engine,
     pause,
@@ -249,10 +250,8 @@ async def test_cancel_during_a_failover_frees_everything(
 ) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
-    await paused(deployment.engines)
     await read_until_audio(call)
-    for server in deployment.engine_servers:
-        await server.drain(0)
+    await kill_all_engines(deployment)
     await asyncio.sleep(0.1)  # the gateway waits for a replica by then; an earlier cancel would do too
     call.cancel()
     codec = next(codec for codec in deployment.codecs if codec.calls)
@@ -269,10 +268,8 @@ async def test_deadline_during_a_failover_is_the_deadline(
 ) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request, timeout=20.0)
-    await paused(deployment.engines)
     await read_frames(call, 5)
-    for server in deployment.engine_servers:
-        await server.drain(0)
+    await kill_all_engines(deployment)
     await asyncio.sleep(0.1)  # the gateway waits for a replica by then
     clock.put_forward(20.0)
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
