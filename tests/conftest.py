@@ -50,7 +50,10 @@ def one_torch_thread() -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of this process, for tests of what happens after some time: they put it forward."""
+    """The clock of this process, for tests of what happens after some time: they put it forward.
+
+    Ask for it before servers: when it goes back, timers of a loop that still stops them are late by as much.
+    """
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     return clock

@@ -164,7 +164,7 @@ async def test_deadline_header_does_not_lengthen_the_deadline(body: dict[str, An
 
 
 async def test_the_deadline_is_that_of_all_calls_for_a_request(
-    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, clock: Clock
+    clock: Clock, door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, list_voices, timeouts_s = AsyncClient.server_info, AsyncClient.list_voices, list[float]()
 
