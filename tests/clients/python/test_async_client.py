@@ -136,11 +136,15 @@ async def test_a_deadline_after_the_first_audio_is_incomplete_audio_with_a_messa
     deployment: FakeDeployment, clock: Clock
 ) -> None:
     deployment.engine.script.pause_at = 5
-    timeout_s = 50.0  # less than the limit of silent stages
+    timeout_s = 25.0  # less than the limits of silent stages and of callers that take nothing
     async with csm_client.AsyncClient(deployment.target, timeout_s=timeout_s) as client:
         with pytest.raises(csm_client.IncompleteAudioError, match="deadline.*; set a longer one"):
-            async for _ in client.stream_synthesize("Hello."):
+            async with client.stream_synthesize("Hello.") as stream:
+                chunks = aiter(stream)
+                await anext(chunks)
                 clock.put_forward(timeout_s)
+                async for _ in chunks:
+                    pass
 
 
 async def test_leaving_the_stream_cancels_it(deployment: FakeDeployment, client: AsyncClient) -> None:

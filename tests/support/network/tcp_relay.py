@@ -36,8 +36,11 @@ class TcpRelay:
 
     async def stop(self) -> None:
         if self._server is not None:
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(3):  # until what was just accepted is handed over: a closed server would leave it open
+                await asyncio.sleep(0)
             self._server.close()
-        await asyncio.sleep(0)  # a connection that the system has just accepted becomes a task
         for task in self._running:
             task.cancel()
         self.cut()

@@ -26,9 +26,9 @@ async def sealing_gateway(keys: Path, **settings: Any) -> AsyncIterator[tuple[Fa
     def audio_of(frames: range) -> bytes:
         return noise[2 * FRAME_SAMPLES * frames.start : 2 * FRAME_SAMPLES * frames.stop]
 
-    sealing: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": keys} | settings
+    sealing: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": keys, "failover_wait_seconds": 20.0}
     async with (
-        fake_deployment(**sealing) as deployment,
+        fake_deployment(**(sealing | settings)) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         deployment.codec.audio_of = audio_of
