@@ -82,9 +82,10 @@ class ChannelPool(grpc.aio.Channel):
     def _with_room(self) -> _Channel:
         if (found := self._next.instead_of(self._channels[0].channel)) is not None:
             for channel in self._channels:
-                channel.num_calls += 1
-                self._retired.add(channel)
-                self._release(channel)  # closes it if it has no call
+                if channel.num_calls:
+                    self._retired.add(channel)
+                else:
+                    self._next.retire(channel.channel)
             self._channels = [_Channel(found)]
         for channel in self._channels:
             if not self._calls_per_channel or channel.num_calls < self._calls_per_channel:

@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.channel import NextChannel, open_channel
+from services.common.rpc.channel import open_channel
+from services.http.api.channels import ChannelPool
 
 READINESS = "readiness"
 TIMEOUT_S = 2.0
@@ -17,21 +18,16 @@ class GatewayHealth:
     """The health port of the gateway, which is always plaintext."""
 
     def __init__(self, target: str) -> None:
-        self._channel = open_channel(target)
-        self._next = NextChannel(lambda: open_channel(target))
+        self._channel = ChannelPool(lambda: open_channel(target), calls_per_channel=0)
+        self._stub: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def is_ready(self) -> bool:
         """Whether the gateway is SERVING; false if it does not answer within TIMEOUT_S."""
-        if (found := self._next.instead_of(self._channel)) is not None:
-            self._next.retire(self._channel)
-            self._channel = found
-        stub: Any = health_pb2_grpc.HealthStub(self._channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
+            answer = await self._stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
-        await self._next.close()
         await self._channel.close(None)
