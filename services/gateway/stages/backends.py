@@ -31,7 +31,7 @@ Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; the sender
 
 class Generates(Protocol):
     def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, is_asking: bool = False
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, tries_one: bool = False
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]: ...
 
 
@@ -87,7 +87,7 @@ class GrpcEngine:
         self._max_full, self._metrics = max_full, metrics
 
     async def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, is_asking: bool = False
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, tries_one: bool = False
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
         """The events of Generate, without progress messages.
 
@@ -95,10 +95,10 @@ class GrpcEngine:
         lead to the same replica, so the last attempt is balanced by load.
 
         conversation: key of the conversation that the request continues; "" goes to the least loaded replica.
-        is_asking: all replicas were full a moment ago, so only one is tried, chosen by load.
+        tries_one: all replicas were full a moment ago, so only one is tried, chosen by load.
         """
-        most_full = 0 if is_asking else self._max_full
-        if is_asking and self._max_full:
+        most_full = 0 if tries_one else self._max_full
+        if tries_one and self._max_full:
             conversation = ""
         by = "conversation" if conversation else "load"
         self._metrics.engine_calls.labels(by).inc()

@@ -121,7 +121,9 @@ class CodecStream:
     async def _decode(
         self, buffer: FrameBuffer, deadline: Deadline, listener: Listener
     ) -> codec_pb2.StreamDecodeComplete:
-        """Decodes all frames, in as many calls as it takes."""
+        """Decodes all frames, in as many calls as it takes: another one after a failure that allows it, and after the
+        caller has caught up.
+        """
         low_samples = max(1, self._pacing.ahead_frames * self._catalog.frame_samples // 2)
         while True:
             try:
@@ -129,7 +131,7 @@ class CodecStream:
             except StageError as error:
                 if error.reason in MISFIT_REASONS:  # its message is for the gateway, not for the caller
                     error = other_model("CODEC")
-                await self._failovers.prepare(error, self._find_replica)
+                await self._failovers.wait_for_next_call(error, self._find_replica)
                 continue
             if complete is not None:
                 return complete

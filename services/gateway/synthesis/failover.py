@@ -1,7 +1,19 @@
-"""The failover policy of a stream: for which failures, how often and until when it continues at another replica.
+"""The failover policy: when does a stream open its next call to a stage, after which failures, and when does it end?
 
-It opens no call: synthesis.py does, and asks here before it opens one again. A resumed stream gives the same audio,
-because sampling depends on (seed, frame, codebook) alone and decoding is deterministic.
+* Loss: the replica is gone. The next call begins as soon as another replica is found. Each loss costs one of the `most`
+  failovers; the other failures cost none.
+* Misfit: the replica is of another bundle. The next call begins after `AFTER_MISFIT_S`.
+* Full: the replica's queue is full. A codec call goes to the next codec at once, `most_full` times in a row. Later ones
+  begin after a growing delay.
+* Any other status is the stage's answer to the request and ends the stream.
+
+The failures from one answer of the stage to the next are an outage. The stream ends `wait_s` after its first failure,
+with that failure. If the stage is full and the stream has a listener, it ends after `full_wait_s`; if the stage is only
+full and there is no listener, at once.
+
+What the next call sends again is up to its caller: Synthesis sends the codes so far, CodecStream the frames since the
+last checkpoint. The audio stays the same, because sampling depends on (seed, frame, codebook) alone and decoding is
+deterministic. This module opens no call.
 """
 
 from __future__ import annotations
@@ -14,8 +26,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import grpc
-
 from services.common.telemetry import spans
 from services.gateway.stages.errors import FULL, StageError, StageName, is_loss, is_misfit
 from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
@@ -27,6 +37,7 @@ Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
 
 AFTER_MISFIT_S = 0.25  # delay after a replica of another bundle has answered
+NO_REPLICA = "no replica took it up in time"
 FIRST_DELAY_S, MOST_DELAY_S = 0.05, 0.5  # backoff between calls to a full stage, each to one replica
 
 
@@ -41,13 +52,14 @@ class FailoverLimits:
 
 
 @dataclass(slots=True)
-class _Loss:
-    """A loss that no replica has taken over yet."""
+class _Outage:
+    """The failed calls to a stage since its last answer."""
 
-    error: StageError  # the failure that began it
-    until_s: float  # when the stream fails, by the clock
-    full_until_s: float  # the same if replicas are full and the stream has a listener
-    is_lost: bool = False  # false while only replicas of other bundles have answered
+    error: StageError  # the first failure
+    since_s: float  # by the clock
+    until_s: float  # when the stream ends, by the clock
+    is_lost: bool = False  # a replica is gone; false while the others were only full or of another bundle
+    delay_s: float = 0.0  # the newest backoff; 0 unless the last replica was full
 
 
 class Failovers:
@@ -74,121 +86,112 @@ class Failovers:
         self.has_listener = has_listener  # becomes true with the first audio
         self._clock, self._chance = clock, chance
         self._count = 0  # failovers so far
-        self._losses: dict[StageName, _Loss] = {}
-        self._full_until_s: dict[StageName, float] = {}  # by the clock
-        self._delays_s: dict[StageName, float] = {}  # next backoff of stages whose last answer was "full"
+        self._outages: dict[StageName, _Outage] = {}
 
     def is_full(self, stage: StageName) -> bool:
         """Whether the last call to the stage found all replicas full. The next calls then try one replica each."""
-        return stage in self._delays_s
-
-    async def prepare(self, error: StageError, find_replica: Callable[[float], Awaitable[object]]) -> None:
-        """Waits until the call that ended with `error` may be opened again.
-
-        find_replica: waits for a replica, at most the given seconds. A replica of another bundle does not end the
-        search: others may fit. The stream's deadline ends these waits from outside.
-
-        Raises StageError: `error` if it is no reason to retry, else the loss that no replica took over.
-        """
-        if error.reason == PASSED:
-            raise error
-        if error.reason != FULL:
-            self._delays_s.pop(error.stage, None)
-        # GrpcEngine itself tries other engines, because it knows the conversation's key.
-        if error.stage == "CODEC" and error.reason == FULL and self._full_codecs.moves_on():
-            return
-        # A single misfit is asked again until the wait is over: gRPC does not show how many replicas a name has or
-        # which of them are starting, and in a rollout one that fits may come soon.
-        if is_misfit(error) and self._limits.most:  # round robin: the next call goes to the next replica
-            await self._pause(error, self._open_loss(error))
-            return
-        while (loss := await self._count_loss(error)) is not None:
-            try:
-                await find_replica(max(0.0, loss.until_s - self._clock()))
-                return
-            except StageError as missing:
-                error = missing
-
-    async def _count_loss(self, error: StageError) -> _Loss | None:
-        """The open loss, with `error` counted. None if nothing was lost and the full stage may be called again."""
-        loss = self._losses.get(error.stage)
-        if loss is None and self.has_listener and error.reason == FULL:
-            await self._wait_for_room(error)
-            return None
-        if loss is None:
-            if not is_loss(error):
-                raise error
-            loss = self._open_loss(error)
-        elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
-            raise self._give_up(loss, "failed", error.message) if loss.is_lost else error
-        loss.is_lost |= is_loss(error)
-        if error.reason == FULL and self.has_listener:
-            loss.until_s = max(loss.until_s, loss.full_until_s)
-        if error.reason == FULL or is_misfit(error):  # nothing was lost
-            await self._pause(error, loss)
-        elif loss.until_s <= self._clock():
-            raise self._give_up(loss, "failed", "no replica took it up in time")
-        else:
-            self._count_failover(error.stage, loss)
-        return loss
-
-    def _open_loss(self, error: StageError) -> _Loss:
-        """The stage's open loss; a new one if there is none."""
-        now_s = self._clock()
-        loss = _Loss(error, now_s + self._limits.wait_s, now_s + self._limits.full_wait_s)
-        return self._losses.setdefault(error.stage, loss)
-
-    async def _pause(self, error: StageError, loss: _Loss) -> None:
-        """Waits before the next call, after a replica that cannot take the stream. Raises the loss if too late."""
-        if is_misfit(error) and not (is_misfit(loss.error) or loss.error.why):  # explains the loss if no replica fits
-            loss.error.why = f" {error.message}"
-            loss.error.message += loss.error.why
-        left_s = loss.until_s - self._clock()
-        if left_s <= 0:
-            why = error.message if is_misfit(error) else "no replica took it up in time"
-            raise self._give_up(loss, "failed", why)
-        await asyncio.sleep(min(self._delay_s(error) if error.reason == FULL else AFTER_MISFIT_S, left_s))
+        return stage in self._outages and self._outages[stage].delay_s > 0
 
     def answered(self, stage: StageName) -> None:
-        """To be called when the stage's newest call begins to answer: its loss is over."""
-        self._full_until_s.pop(stage, None)
-        self._delays_s.pop(stage, None)
+        """To be called when the stage's newest call begins to answer: its outage is over."""
         if stage == "CODEC":
             self._full_codecs.forget()
-        if (loss := self._losses.pop(stage, None)) and loss.is_lost:
+        if (outage := self._outages.pop(stage, None)) and outage.is_lost:
             log.info("the stream goes on at another %s", stage.lower())
             self._report_outcome(stage, "resumed")
 
-    async def _wait_for_room(self, error: StageError) -> None:
-        """Waits before the next call to a full stage. Raises `error` when it has been full for `full_wait_s`."""
-        now_s = self._clock()
-        until_s = self._full_until_s.setdefault(error.stage, now_s + self._limits.full_wait_s)
-        left_s = until_s - now_s
-        if left_s <= 0:
-            raise error
-        await asyncio.sleep(min(self._delay_s(error), left_s))
+    async def wait_for_next_call(self, error: StageError, find_replica: Callable[[float], Awaitable[object]]) -> None:
+        """Returns when the next call may be opened after one that ended with `error`.
 
-    def _delay_s(self, error: StageError) -> float:
-        """The backoff before the next call to a full stage: doubled each time, at most the retry delay that the stage
-        asks for, with up to 50 % jitter to spread streams that were lost together.
+        find_replica: waits for a replica, at most the given seconds. The stream's deadline ends these waits from
+        outside.
+
+        Raises StageError when the stream ends: `error`, or the first failure of the outage.
         """
-        delay_s = self._delays_s.get(error.stage, FIRST_DELAY_S)
-        self._delays_s[error.stage] = min(2 * delay_s, MOST_DELAY_S)
+        if error.reason == PASSED:
+            raise error
+        await self._wait_after(error)
+        if not is_loss(error):
+            return
+        while True:
+            try:
+                await find_replica(max(0.0, self._outages[error.stage].until_s - self._clock()))
+                return
+            except StageError as missing:
+                await self._wait_after(missing)
+
+    async def _wait_after(self, error: StageError) -> None:
+        """Waits as long as the policy says for this failure. Raises StageError when the stream ends."""
+        if error.reason == FULL:
+            await self._wait_for_room(error)
+        elif is_misfit(error) and self._limits.most:
+            await self._pass_over(error)
+        elif is_loss(error):
+            self._count_loss(error)
+        else:
+            outage = self._outages.get(error.stage)
+            raise self._give_up(outage, "failed", error.message) if outage and outage.is_lost else error
+
+    async def _wait_for_room(self, error: StageError) -> None:
+        # GrpcEngine itself tries other engines, because it knows the conversation's key.
+        if error.stage == "CODEC" and self._full_codecs.moves_on():
+            return
+        outage = self._outage(error)
+        if self.has_listener:
+            outage.until_s = max(outage.until_s, outage.since_s + self._limits.full_wait_s)
+        outage.delay_s = min(2 * outage.delay_s or FIRST_DELAY_S, MOST_DELAY_S)
         asked_s = MOST_DELAY_S if error.retry_delay_s is None else error.retry_delay_s
-        return min(delay_s, asked_s) * (1 - self._chance() / 2)
+        jitter = 1 - self._chance() / 2  # spreads streams that were lost together
+        await self._pause(outage, min(outage.delay_s, asked_s) * jitter, NO_REPLICA)
 
-    def _count_failover(self, stage: StageName, loss: _Loss) -> None:
+    async def _pass_over(self, error: StageError) -> None:
+        """Round robin leads the next call to the next replica. A single one is asked again until the time is over: gRPC
+        does not show how many replicas a name has or which of them are starting, and in a rollout one that fits may
+        come soon.
+        """
+        outage = self._outage(error)
+        if not (is_misfit(outage.error) or outage.error.why):  # explains the failure if no replica fits
+            outage.error.why = f" {error.message}"
+            outage.error.message += outage.error.why
+        await self._pause(outage, AFTER_MISFIT_S, error.message)
+
+    def _count_loss(self, error: StageError) -> None:
+        outage = self._outage(error)
+        outage.is_lost = True
+        if outage.until_s <= self._clock():
+            raise self._give_up(outage, "failed", NO_REPLICA)
         if self._count >= self._limits.most:
-            raise self._give_up(loss, "exhausted", f"{self._count} failovers are all that a stream gets")
+            raise self._give_up(outage, "exhausted", f"{self._count} failovers are all that a stream gets")
         self._count += 1
-        spans.event("stage lost", stage=stage.lower(), failover=self._count, repair=self._count)
-        log.warning("the %s is lost; failover %d of %d", stage.lower(), self._count, self._limits.most)
+        stage = error.stage.lower()
+        spans.event("stage lost", stage=stage, failover=self._count, repair=self._count)
+        log.warning("the %s is lost; failover %d of %d", stage, self._count, self._limits.most)
 
-    def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
-        log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
-        if loss.is_lost:
-            self._report_outcome(loss.error.stage, outcome)
-        return loss.error
+    def _outage(self, error: StageError) -> _Outage:
+        """The stage's outage, with `error` noted. Another failure than "full" begins a new one after a full stage."""
+        outage = self._outages.get(error.stage)
+        is_full = error.reason == FULL
+        if outage is None or (outage.error.reason == FULL and not is_full):
+            now_s = self._clock()
+            outage = _Outage(error, now_s, until_s=now_s if is_full else now_s + self._limits.wait_s)
+            self._outages[error.stage] = outage
+        if not is_full:
+            outage.delay_s = 0.0
+        return outage
+
+    async def _pause(self, outage: _Outage, seconds: float, why: str) -> None:
+        left_s = outage.until_s - self._clock()
+        if left_s <= 0:
+            raise self._give_up(outage, "failed", why)
+        await asyncio.sleep(min(seconds, left_s))
+
+    def _give_up(self, outage: _Outage, outcome: Outcome, why: str) -> StageError:
+        error = outage.error
+        if error.reason != FULL:
+            log.warning("the stream cannot go on at another %s: %s", error.stage.lower(), why)
+        if outage.is_lost:
+            self._report_outcome(error.stage, outcome)
+        return error
 
     def _report_outcome(self, stage: StageName, outcome: Outcome) -> None:
         for name in ("failover", "repair"):  # "repair" is the former name, kept for one release

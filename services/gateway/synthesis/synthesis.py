@@ -183,7 +183,7 @@ class Synthesis:
             except StageError as error:
                 if is_misfit(error):
                     self._conversation = ""  # its key would lead to the same misfit again
-                await self._failovers.prepare(error, self._find_engine)
+                await self._failovers.wait_for_next_call(error, self._find_engine)
         claimed, received = self._complete.frame_count, self._buffer.frame_count
         if claimed != received:
             raise broken("ENGINE", f"it counts {claimed} frames but sent {received}.")
@@ -210,7 +210,7 @@ class Synthesis:
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
         call = self._engine.generate(
-            request, deadline.remaining_s, self._conversation, is_asking=self._failovers.is_full("ENGINE")
+            request, deadline.remaining_s, self._conversation, tries_one=self._failovers.is_full("ENGINE")
         )
         async with aclosing(call) as responses:
             async for response in responses:

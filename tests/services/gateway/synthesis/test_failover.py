@@ -42,7 +42,7 @@ class Bench:
             raise self.nobody
 
     async def prepare(self, error: StageError) -> None:
-        await self.failovers.prepare(error, self.find)
+        await self.failovers.wait_for_next_call(error, self.find)
 
     async def refused(self, error: StageError) -> StageError:
         with pytest.raises(StageError) as raised:

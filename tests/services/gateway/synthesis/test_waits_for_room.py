@@ -38,7 +38,7 @@ async def seconds_of(failovers: Failovers, error: StageError) -> list[float]:
     while True:
         began_s = clock()
         try:
-            await failovers.prepare(error, found)
+            await failovers.wait_for_next_call(error, found)
         except StageError as ended:
             assert ended is error
             return waits
@@ -58,7 +58,7 @@ def test_each_answer_ends_the_wait_and_the_next_one_is_a_whole_one(monkeypatch: 
         failovers = heard(FailoverLimits(3, WAIT_S, 1.0))
         for _ in range(3):
             for _ in range(4):
-                await failovers.prepare(full(), found)
+                await failovers.wait_for_next_call(full(), found)
             failovers.answered("ENGINE")
             assert await seconds_of(failovers, full()) == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.25], abs=1e-3)
             failovers.answered("ENGINE")
@@ -70,10 +70,10 @@ def test_after_a_loss_full_replicas_are_waited_for_as_long_as_absent_ones(monkey
     async def main() -> None:
         failovers, clock = heard(FailoverLimits(3, WAIT_S, 0.0)), asyncio.get_running_loop().time
         began_s, loss = clock(), unreachable("ENGINE")
-        await failovers.prepare(loss, found)
+        await failovers.wait_for_next_call(loss, found)
         with pytest.raises(StageError) as ended:
             while True:
-                await failovers.prepare(full(), found)
+                await failovers.wait_for_next_call(full(), found)
         assert ended.value is loss and clock() - began_s == pytest.approx(WAIT_S, abs=0.01)
 
     run_in_virtual_time(main(), monkeypatch)
@@ -93,10 +93,10 @@ def test_a_wait_is_up_to_a_half_shorter_by_chance(
         )
         waits = []
         if first is unreachable:
-            await failovers.prepare(first("ENGINE"), found)
+            await failovers.wait_for_next_call(first("ENGINE"), found)
         for _ in range(5):
             began_s = clock()
-            await failovers.prepare(full(), found)
+            await failovers.wait_for_next_call(full(), found)
             waits.append(clock() - began_s)
         assert waits == pytest.approx([0.05, 0.075, 0.1, 0.4, 0.25], abs=1e-3)
 
@@ -107,12 +107,12 @@ def test_a_stage_is_full_until_it_answers_otherwise(monkeypatch: pytest.MonkeyPa
     async def main() -> None:
         failovers = heard(FailoverLimits(3, WAIT_S, FULL_WAIT_S))
         assert not failovers.is_full("ENGINE")
-        await failovers.prepare(full(), found)
+        await failovers.wait_for_next_call(full(), found)
         assert failovers.is_full("ENGINE") and not failovers.is_full("CODEC")
         failovers.answered("ENGINE")
         assert not failovers.is_full("ENGINE")
-        await failovers.prepare(full(), found)
-        await failovers.prepare(unreachable("ENGINE"), found)
+        await failovers.wait_for_next_call(full(), found)
+        await failovers.wait_for_next_call(unreachable("ENGINE"), found)
         assert not failovers.is_full("ENGINE")
 
     run_in_virtual_time(main(), monkeypatch)
@@ -136,7 +136,7 @@ def test_whatever_stages_answer_every_wait_ends(seed: int, monkeypatch: pytest.M
         began_s = clock()
         with pytest.raises(StageError):
             for answer in answers:
-                await failovers.prepare(answer(stage), find)
+                await failovers.wait_for_next_call(answer(stage), find)
         assert clock() - began_s < 2 * FULL_WAIT_S + 0.01, "one for room, one after a loss"
 
     run_in_virtual_time(main(), monkeypatch)
