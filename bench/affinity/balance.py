@@ -28,7 +28,7 @@ from csm.engine.v1 import engine_pb2
 from bench.listeners.workload import arrivals
 from bench.machine import commit, cpu_name
 from bench.report import write_result
-from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.common.rpc.channels.opening import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_LOAD
 
 SLOTS = 8

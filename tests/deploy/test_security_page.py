@@ -14,7 +14,7 @@ import pytest
 import yaml
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from services.common.rpc.channel import open_channel
+from services.common.rpc.channels.opening import open_channel
 from services.common.rpc.server import StageServer
 from services.common.rpc.tls import stage_credentials
 from services.common.settings import StageSettings, load_settings

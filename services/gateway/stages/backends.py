@@ -17,7 +17,7 @@ import grpc
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
-from services.common.rpc.channel import call_metadata
+from services.common.rpc.channels.opening import call_metadata
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.balancing import conversation_metadata
 from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages

@@ -11,7 +11,8 @@ from typing import Any
 
 import grpc
 
-from services.common.rpc.channel import NextChannel
+from services.common.rpc.channels.next_channel import NextChannel
+from services.common.rpc.channels.owned_channels import OwnedChannels
 
 
 class ChannelPool(grpc.aio.Channel):
@@ -19,15 +20,15 @@ class ChannelPool(grpc.aio.Channel):
 
     def __init__(self, open_channel: Callable[[], grpc.aio.Channel], calls_per_channel: int) -> None:
         """open_channel: its channels must not share connections. calls_per_channel: 0 is no limit"""
-        self._open, self._calls_per_channel = open_channel, calls_per_channel
-        self._channels = [_Channel(open_channel())]
-        self._next = NextChannel(open_channel)
-        self._retired: set[_Channel] = set()  # with calls
+        self._calls_per_channel = calls_per_channel
+        self._owned = OwnedChannels(open_channel)
+        self._next = NextChannel(self._owned)
+        self._channels = [self._owned.open()]  # for further calls
 
     @property
     def num_calls(self) -> Sequence[int]:
         """Running calls of each channel."""
-        return [channel.num_calls for channel in self._channels]
+        return [self._owned.num_calls[channel] for channel in self._channels]
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:
         return self._callable("unary_unary", method, options)
@@ -42,9 +43,7 @@ class ChannelPool(grpc.aio.Channel):
         return self._callable("stream_stream", method, options)
 
     async def close(self, grace: float | None = None) -> None:
-        await self._next.close()
-        for channel in (*self._channels, *self._retired):
-            await channel.channel.close(grace)
+        await self._owned.close(grace)
 
     async def __aenter__(self) -> ChannelPool:
         return self
@@ -53,48 +52,33 @@ class ChannelPool(grpc.aio.Channel):
         await self.close()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        return self._channels[0].channel.get_state(try_to_connect)
+        return self._channels[0].get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        await self._channels[0].channel.wait_for_state_change(last_observed_state)
+        await self._channels[0].wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        await self._channels[0].channel.channel_ready()
+        await self._channels[0].channel_ready()
 
     def _callable(self, kind: str, method: tuple[Any, ...], options: dict[str, Any]) -> Callable[..., Any]:
         """The stub's method, which chooses the channel when it is called."""
 
         def call(*arguments: Any, **named: Any) -> Any:
-            chosen = self._with_room()
-            made = getattr(chosen.channel, kind)(*method, **options)(*arguments, **named)
-            chosen.num_calls += 1
-            made.add_done_callback(lambda _: self._release(chosen))
+            channel = self._with_room()
+            made = getattr(channel, kind)(*method, **options)(*arguments, **named)
+            self._owned.begin_call(channel)
+            made.add_done_callback(lambda _: self._owned.end_call(channel))
             return made
 
         return call
 
-    def _release(self, channel: _Channel) -> None:
-        channel.num_calls -= 1
-        if channel in self._retired and not channel.num_calls:
-            self._retired.discard(channel)
-            self._next.retire(channel.channel)
-
-    def _with_room(self) -> _Channel:
-        if (found := self._next.instead_of(self._channels[0].channel)) is not None:
+    def _with_room(self) -> grpc.aio.Channel:
+        if (found := self._next.instead_of(self._channels[0])) is not None:
             for channel in self._channels:
-                if channel.num_calls:
-                    self._retired.add(channel)
-                else:
-                    self._next.retire(channel.channel)
-            self._channels = [_Channel(found)]
-        for channel in self._channels:
-            if not self._calls_per_channel or channel.num_calls < self._calls_per_channel:
+                self._owned.retire(channel)
+            self._channels = [found]
+        for channel, num_calls in zip(self._channels, self.num_calls, strict=True):
+            if not self._calls_per_channel or num_calls < self._calls_per_channel:
                 return channel
-        self._channels.append(_Channel(self._open()))
+        self._channels.append(self._owned.open())
         return self._channels[-1]
-
-
-class _Channel:
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.num_calls = 0

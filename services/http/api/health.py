@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.channel import open_channel
+from services.common.rpc.channels.opening import open_channel
 from services.http.api.channels import ChannelPool
 
 READINESS = "readiness"

@@ -11,7 +11,7 @@ import grpc
 from csm_client import AsyncClient
 
 from bench.affinity.turns import Conversations, named, passes_by, scattered, unnamed
-from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.common.rpc.channels.opening import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_CONVERSATION, CONVERSATION_HEADER
 from tests.support.fake_deployment import fake_deployment
 from tests.support.network.name_server import name_server

@@ -18,7 +18,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from services.common.process.run import serve_until_stopped
-from services.common.rpc.channel import call_metadata
+from services.common.rpc.channels.opening import call_metadata
 from services.common.rpc.server import StageServer, StageService
 from services.common.settings import StageSettings
 from services.common.telemetry import otlp as tracing

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from services.common.rpc import channel as common_channel
+from services.common.rpc.channels import next_channel
 from services.gateway.stages import reloading_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
@@ -31,15 +31,16 @@ async def channel(channels: list[grpc.aio.Channel]) -> ReloadingChannel[grpc.aio
     return ReloadingChannel("localhost:1", remembered, None)
 
 
-async def test_a_channel_that_is_replaced_after_its_last_call_closes_with_the_next_one(
+async def test_a_channel_without_calls_closes_when_it_is_replaced(
     channel: ReloadingChannel[grpc.aio.Channel], channels: list[grpc.aio.Channel]
 ) -> None:
     async with channel.call() as silent:
         pass
     channel.renew(silent)
+    await asyncio.sleep(0)
+    assert channels[0].get_state() is SHUTDOWN
     async with channel.call() as newest:
         assert newest is channels[1]
-    assert channels[0].get_state() is SHUTDOWN
     assert channels[1].get_state() is not SHUTDOWN
     await channel.close()
 
@@ -51,14 +52,25 @@ async def test_a_channel_with_calls_outlives_those_of_others(
         channel.renew()
         async with channel.call():
             pass
+        await asyncio.sleep(0)
         assert channels[0].get_state() is not SHUTDOWN
+    await asyncio.sleep(0)
     assert channels[0].get_state() is SHUTDOWN
     await channel.close()
 
 
+async def test_the_end_closes_replaced_channels_with_calls_too(
+    channel: ReloadingChannel[grpc.aio.Channel], channels: list[grpc.aio.Channel]
+) -> None:
+    async with channel.call():
+        channel.renew()
+        await channel.close()
+        assert [each.get_state() for each in channels] == [SHUTDOWN] * 2
+
+
 async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a name that had no address: gRPC asks for it again only after up to two minutes."""
-    monkeypatch.setattr(common_channel, "ANOTHER_AFTER_S", 0.05)
+    monkeypatch.setattr(next_channel, "ANOTHER_AFTER_S", 0.05)
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")

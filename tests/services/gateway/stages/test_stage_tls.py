@@ -156,6 +156,7 @@ async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None
         async with channel.call() as newest:
             assert newest is channels[1]
         assert channels[0].get_state() is grpc.ChannelConnectivity.IDLE
+    await asyncio.sleep(0)
     assert channels[0].get_state() is grpc.ChannelConnectivity.SHUTDOWN
     assert channels[1].get_state() is grpc.ChannelConnectivity.IDLE
     await channel.close()

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from services.common.rpc import channel as common_channel
+from services.common.rpc.channels import next_channel
 from services.http.api import health
 from services.http.api.channels import ChannelPool
 from services.http.api.health import READINESS, GatewayHealth
@@ -28,7 +28,7 @@ async def open_channel(
     monkeypatch: pytest.MonkeyPatch, opened: list[grpc.aio.Channel]
 ) -> AsyncIterator[Callable[[], grpc.aio.Channel]]:
     """Opens two channels that find nobody, as gRPC's do for minutes after a name got an address, then one that does."""
-    monkeypatch.setattr(common_channel, "ANOTHER_AFTER_S", 0.05)
+    monkeypatch.setattr(next_channel, "ANOTHER_AFTER_S", 0.05)
     server, servicer = grpc.aio.server(), HealthServicer()
     servicer.set(READINESS, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -1,14 +1,13 @@
-"""Channels from one stage to all replicas of another, with client-side load balancing and keepalive. It knows no stage.
+"""Opens a channel from one stage to all replicas of another, with client-side load balancing and keepalive. It knows no
+stage.
 
 gRPC for Python propagates neither deadlines nor metadata: callers pass `timeout` and `call_metadata()`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -19,7 +18,6 @@ from services.common.telemetry import logs, spans
 ROUND_ROBIN: Mapping[str, Any] = {"round_robin": {}}
 MOST_RECEIVED_BYTES = 16 * 2**20  # of one message
 RESOLVE_AGAIN_AFTER_MS = 1_000  # gRPC's own default is 30 s, in which a new replica gets no call
-ANOTHER_AFTER_S = 1.0  # between two channels that are opened because none finds a replica
 
 
 def open_channel(
@@ -70,59 +68,3 @@ def call_metadata() -> spans.TextMetadata:
     request_id = logs.request_id.get()
     own = ((REQUEST_ID_KEY, request_id),) if request_id else ()
     return own + spans.outgoing_metadata()
-
-
-class NextChannel:
-    """Looks for a replica by another channel while the present one finds none. Use it in a running event loop.
-
-    A channel whose name has no address, as that of a headless service without a ready replica, asks for it again after
-    longer and longer delays, up to two minutes. A new channel asks at once.
-    """
-
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel]) -> None:
-        """open_channel: its channels must not share connections."""
-        self._open = open_channel
-        self._channel: grpc.aio.Channel | None = None
-        self._opened_at_s = 0.0
-        self._closing: set[asyncio.Task[None]] = set()
-
-    def instead_of(self, present: grpc.aio.Channel) -> grpc.aio.Channel | None:
-        """A connected channel, which the caller then owns; None while `present` works, or no replica is found.
-
-        To be called before each call of `present`. Until another channel is connected, calls of `present` fail at once,
-        as they should without a replica.
-        """
-        if not _has_failed(present):
-            self.drop()
-            return None
-        if self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY:
-            found, self._channel = self._channel, None
-            return found
-        age_s = time.monotonic() - self._opened_at_s
-        if self._channel is None or (_has_failed(self._channel) and age_s >= ANOTHER_AFTER_S):
-            self.drop()
-            self._channel, self._opened_at_s = self._open(), time.monotonic()
-            self._channel.get_state(try_to_connect=True)
-        return None
-
-    def drop(self) -> None:
-        """Ends the search."""
-        if self._channel is not None:
-            self.retire(self._channel)
-            self._channel = None
-
-    def retire(self, channel: grpc.aio.Channel) -> None:
-        """Closes a channel without calls, in a task."""
-        closing = asyncio.ensure_future(channel.close(None))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-
-    async def close(self) -> None:
-        """Closes what it has opened and still owns."""
-        self.drop()
-        await asyncio.gather(*self._closing)
-
-
-def _has_failed(channel: grpc.aio.Channel) -> bool:
-    """Whether it finds no replica: its name has no address, or none of them answers."""
-    return channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE

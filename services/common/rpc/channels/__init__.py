@@ -1,0 +1,1 @@
+"""Channels from one stage to all replicas of another: opened, replaced and closed."""
