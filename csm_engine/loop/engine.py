@@ -83,7 +83,7 @@ class Engine:
                 saturation_batch=config.saturation_batch,
                 max_playout_lead_s=config.max_playout_lead_seconds,
             ),
-            budget=RealTimeBudget(config.real_time_share),
+            frame_budget=RealTimeBudget(config.real_time_share),
         )
         self._prefill_timer: StageTimer[PrefillBatch] = StageTimer(self._device)
         self._pipeline_depth = config.pipeline_depth_on(self._device.type)
@@ -161,17 +161,17 @@ class Engine:
             sequence.num_frames = sequence.resumed_frames = len(resume)
         return sequence
 
-    def add(self, sequence: Sequence, *, room_checked: bool = False) -> Sequence:
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> Sequence:
         """Queues a sequence that `prepare` returned, and returns it.
 
-        room_checked: `check_room` has accepted it already. Raises: EngineBusyError if not, and the queue is full.
+        has_place: `check_room` has accepted it. Raises: EngineBusyError if not, and the queue is full.
         """
-        self._scheduler.add(sequence, room_checked=room_checked)
+        self._scheduler.add(sequence, has_place=has_place)
         return sequence
 
     def reset_timings(self) -> None:
         """Forgets the measured times of steps and prefill passes; those of a warm-up include loading libraries."""
-        self._scheduler.budget.reset()
+        self._scheduler.frame_budget.reset()
         self._scheduler.prefill_budget.reset()
 
     def abort(self, sequence: Sequence) -> None:
@@ -239,7 +239,7 @@ class Engine:
             # A sequence that finished after the launch gets no output from its row.
             rows = [(item, row) for item, row in result if item.status is not SequenceStatus.FINISHED]
             if rows:
-                self._scheduler.budget.observe(len(result.sequences), result.seconds)
+                self._scheduler.frame_budget.observe(len(result.sequences), result.seconds)
             for sequence, row in rows:
                 sequence.count_step(result.seconds, stages)
                 outputs.append(self._deliver_row(sequence, row))

@@ -37,18 +37,18 @@ class EngineThread:
         """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
-    def add(self, sequence: Sequence, uncount: Callable[[], object] | None = None) -> Future[Sequence]:
+    def add(self, sequence: Sequence, on_queued: Callable[[], object] | None = None) -> Future[Sequence]:
         """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError.
 
-        uncount: given when `check_room` has accepted the sequence. Called on the engine's thread as it is queued, so
+        on_queued: given when the sequence has a place (`check_room`). Called on the engine's thread as it is queued, so
         that the caller no longer counts it as pending.
         """
 
         def add() -> Sequence:
-            if uncount is None:
+            if on_queued is None:
                 return self._engine.add(sequence)
-            uncount()
-            return self._engine.add(sequence, room_checked=True)
+            on_queued()
+            return self._engine.add(sequence, has_place=True)
 
         return self.worker.call(add, EngineStoppedError("the engine has stopped"))
 

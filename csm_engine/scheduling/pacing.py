@@ -74,7 +74,7 @@ def playout_lead_s(sequence: Sequence, now: float) -> float:
     playback_starts_at = now if sequence.first_frame_at is None else sequence.first_frame_at
     if sequence.request.has_listener:
         playback_starts_at = max(playback_starts_at, sequence.underrun_at)
-    return sequence.launched * FRAME_SECONDS / sequence.request.speed - (now - playback_starts_at)
+    return sequence.steps_launched * FRAME_SECONDS / sequence.request.speed - (now - playback_starts_at)
 
 
 def is_urgent(sequence: Sequence, now: float) -> bool:

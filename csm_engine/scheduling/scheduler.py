@@ -1,7 +1,8 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
 Sequences that continue audio (`has_listener`) are admitted first, in the order in which their playback runs dry; the
-others first come, first served. A slot is reserved for a stream whose next sentence is about to arrive.
+others first come, first served. A slot is reserved for a stream whose next sentence is about to arrive. A slot has
+room for a whole context window: there are no blocks, and an admitted sequence keeps its slot until it ends.
 
 Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
 While a running sequence is urgent (pacing.py), a frame step follows each pass, so it waits for one pass at most. A
@@ -72,14 +73,14 @@ class Scheduler:
         max_waiting: int,
         prefill_chunk: int,
         pacing: Pacing,
-        budget: RealTimeBudget | None = None,
+        frame_budget: RealTimeBudget | None = None,
     ) -> None:
-        """prefill_chunk: most prompt rows of a pass; pacing: chooses the next step's sequences; budget: limits
+        """prefill_chunk: most prompt rows of a pass; pacing: chooses the next step's sequences; frame_budget: limits
         admission by step time, None by free slots only.
         """
         self._pool = pool
         self._pacing = pacing
-        self.budget = budget or RealTimeBudget()
+        self.frame_budget = frame_budget or RealTimeBudget()
         self.prefill_budget = PrefillBudget()
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
@@ -87,7 +88,7 @@ class Scheduler:
         self.prefilling: list[Sequence] = []
         self.running: list[Sequence] = []
         self._reservations = SlotReservations()
-        self._prefilled_last = False  # whether the last work was a prefill pass, or none
+        self._last_was_frame_step = True
 
     @property
     def has_work(self) -> bool:
@@ -98,14 +99,14 @@ class Scheduler:
         """Sequences that hold a slot."""
         return len(self.running) + len(self.prefilling)
 
-    def add(self, sequence: Sequence, *, room_checked: bool = False) -> None:
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
         """Queues the sequence: those with a listener first, ordered by `underrun_at`; the others as they come.
 
-        room_checked: `check_room` has accepted it already, so it is queued even if others came before it since.
-        Raises: EngineBusyError as `check_room` does, unless room_checked.
+        has_place: `check_room` has accepted it, so it is queued even if others came before it since.
+        Raises: EngineBusyError as `check_room` does, unless has_place.
         """
         has_listener = sequence.request.has_listener
-        if not room_checked:
+        if not has_place:
             self.check_room(has_listener=has_listener)
         index = len(self.waiting)
         if has_listener:
@@ -114,7 +115,7 @@ class Scheduler:
         self.waiting.insert(index, sequence)
 
     def check_room(self, num_pending: int = 0, *, has_listener: bool) -> None:
-        """Checks whether the queue takes one more sequence. Any thread may call it.
+        """Checks whether the queue has a place for one more sequence. Any thread may call it.
 
         At most `max_waiting` sequences may wait, beyond those that can be admitted at once. Of those with a listener,
         `num_slots` more may wait, and others are not counted, so that all streams of a lost replica fit.
@@ -153,6 +154,7 @@ class Scheduler:
         return sequence, lease
 
     def _pass_has_room(self) -> bool:
+        """Whether the next pass takes one more prompt. Each prompt fills whole tiles of it (buckets.py)."""
         rows = sum(in_tiles(self._next_chunk(item).length) for item in self.prefilling)
         return len(self.prefilling) < MAX_PREFILL_PROMPTS and rows < in_tiles(self._prefill_chunk)
 
@@ -175,7 +177,7 @@ class Scheduler:
     @property
     def _num_admissible(self) -> float:
         """Number of sequences that can be admitted now, reserved slots included."""
-        return max(0, min(self._pool.num_free, self.budget.max_rows - self.num_admitted))
+        return max(0, min(self._pool.num_free, self.frame_budget.max_rows - self.num_admitted))
 
     def next_work(self, now: float) -> Work | None:
         """The next unit of work: a prefill pass or a frame batch, alternating while a sequence is urgent; or None.
@@ -184,12 +186,12 @@ class Scheduler:
         """
         self._reservations.drop_expired(now)
         prefill_first = bool(self.prefilling) and not self._frame_step_is_due(now)
-        batch = [] if prefill_first else self._pacing.choose(self.running, now)
-        self._prefilled_last = not batch
-        if batch:
-            for sequence in batch:
-                sequence.launched += 1
-            return FrameBatch(batch)
+        chosen = [] if prefill_first else self._pacing.choose(self.running, now)
+        self._last_was_frame_step = bool(chosen)
+        if chosen:
+            for sequence in chosen:
+                sequence.steps_launched += 1
+            return FrameBatch(chosen)
         return PrefillBatch(self._next_chunks(now)) if self.prefilling else None
 
     def _next_chunks(self, now: float) -> list[PrefillChunk]:
@@ -211,7 +213,7 @@ class Scheduler:
 
     def _frame_step_is_due(self, now: float) -> bool:
         """Whether a frame step comes before the next prefill pass: a sequence is urgent and has waited for one pass."""
-        return self._prefilled_last and any(is_urgent(item, now) for item in self.running)
+        return not self._last_was_frame_step and any(is_urgent(item, now) for item in self.running)
 
     def next_wakeup(self, now: float) -> float | None:
         """Seconds until there is work: 0 is now; None waits for the next request."""

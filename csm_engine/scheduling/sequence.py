@@ -37,9 +37,9 @@ class Sequence:
     num_frames: int = 0  # frames made so far, `resumed_frames` included
     resumed_frames: int = 0  # frames of an interrupted run of the request
     frames: list[Codes] = field(default_factory=list)  # frames made by this run, (K,) int16 each
-    steps: int = 0  # frame steps read, also one that ended the speech without a frame
+    steps_read: int = 0  # frame steps whose results the host has, also one that ended the speech without a frame
     finish_reason: FinishReason | None = None
-    launched: int = 0  # frame steps launched, those in flight included
+    steps_launched: int = 0  # these, and the steps in flight
     first_frame_at: float | None = None  # seconds by the engine's clock, when this run's first frame was read
     arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float = 0.0
@@ -73,7 +73,7 @@ class Sequence:
 
     def count_step(self, seconds: float, stages: dict[str, float]) -> None:
         """Records a frame step: its seconds, and the seconds of each stage by name."""
-        self.steps += 1
+        self.steps_read += 1
         self.decode_seconds += seconds
         self.backbone_seconds += stages.get("backbone", 0.0)
         self.depth_decoder_seconds += stages.get("depth_decoder", 0.0)
@@ -85,9 +85,9 @@ class Sequence:
         are not counted: they write to later positions.
         """
         prompt = self.prompt.rows()
-        if not self.steps:
+        if not self.steps_read:
             return prompt[: self.prefilled]
-        inputs = self.frames[: self.steps - 1]
+        inputs = self.frames[: self.steps_read - 1]
         if not inputs:
             return prompt
         rows = np.full((len(inputs), prompt.shape[1]), -1, dtype=np.int32)

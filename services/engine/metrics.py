@@ -73,6 +73,6 @@ class EngineMetrics:
             self._restored_tokens.inc(sequence.restored)
         if sequence.frames:
             self._prefill_seconds.observe(sequence.prefill_seconds)
-            self._frame_seconds.observe(sequence.decode_seconds / sequence.steps)
+            self._frame_seconds.observe(sequence.decode_seconds / sequence.steps_read)
             self._stage_seconds.labels("backbone").inc(sequence.backbone_seconds)
             self._stage_seconds.labels("depth_decoder").inc(sequence.depth_decoder_seconds)

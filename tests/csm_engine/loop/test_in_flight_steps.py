@@ -148,7 +148,7 @@ def test_dead_steps_do_not_count_as_slow_steps(model: CSM, tokenizer: TextTokeni
     """The last step is not read until the next request comes. It must not delay that request's admission."""
     running = engine(model, tokenizer, 1, slots=2)
     observed = []
-    running._scheduler.budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
+    running._scheduler.frame_budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
     staggered(running, [request(5, 4)], {})
     began = len(observed)
     assert len(running._steps) == 1

@@ -23,7 +23,7 @@ def sequence(made: int, played: float | None = 0.0, *, live: bool = True, parts_
     request = GenerationRequest(
         str(next(_NAMES)), [Segment(0, "x")], max_frames=999, live=live, listener_frames=parts_of
     )
-    return Sequence(request, prompt, launched=made, first_frame_at=None if played is None else NOW - played)
+    return Sequence(request, prompt, steps_launched=made, first_frame_at=None if played is None else NOW - played)
 
 
 def ahead(seconds: float, *, live: bool = True, parts_of: int = 1) -> Sequence:
@@ -119,7 +119,7 @@ def test_no_sequence_starves() -> None:
         chosen = policy.choose([*crowd, new], now)
         assert new in chosen
         for item in chosen:
-            item.launched += 1
+            item.steps_launched += 1
         now += 0.08 / 8  # eight steps in the time of a frame: room for 24 rows beside the new ones
         assert min(playout_lead_s(item, now) for item in crowd) > 0
 

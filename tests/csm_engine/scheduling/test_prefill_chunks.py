@@ -39,7 +39,7 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
 
 def test_a_prompt_goes_first_while_running_sequences_have_lead() -> None:
     policy, running = one_runs_and_a_long_prompt_waits()
-    running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made, and none is played yet
+    running.steps_launched, running.first_frame_at = 10, 0.0  # 0.8 s are made, and none is played yet
     chunks = [run_prefill(policy) for _ in range(3)]
     assert [chunk.start for chunk in chunks] == [0, 4, 8]
     assert policy.next_work(now=0.7) == FrameBatch([running])  # 0.1 s are left
@@ -55,7 +55,7 @@ def test_a_prompt_is_prefilled_while_running_sequences_are_paused() -> None:
     policy.add(running)
     policy.admit()
     run_prefill(policy)
-    running.launched, running.first_frame_at = 2, 0.0
+    running.steps_launched, running.first_frame_at = 2, 0.0
     assert policy.next_work(now=0.0) is None
     assert policy.next_wakeup(now=0.0) == pytest.approx(0.06)
     policy.add(long)

@@ -75,7 +75,7 @@ def test_prompts_share_a_pass_only_while_running_sequences_have_lead() -> None:
     (playing,) = added(policy, 2)
     admit_all(policy)
     run_pass(policy)
-    playing.launched, playing.first_frame_at = 10, 0.0  # 0.8 s are made
+    playing.steps_launched, playing.first_frame_at = 10, 0.0  # 0.8 s are made
     policy.prefill_budget.observe(32, 0.32)  # 10 ms a row
     items = added(policy, 11, 11, 11)
     admit_all(policy)
@@ -92,7 +92,7 @@ def test_a_stream_before_its_first_frame_does_not_limit_shared_passes() -> None:
     run_pass(policy)
     policy.prefill_budget.observe(32, 0.32)  # 10 ms a row
     for frames_on_their_way in (0, 1):
-        unheard.launched = frames_on_their_way
+        unheard.steps_launched = frames_on_their_way
         items = added(policy, 11, 11, 11)
         admit_all(policy)
         assert [chunk.sequence for chunk in run_pass(policy)] == items

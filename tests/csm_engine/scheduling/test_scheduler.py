@@ -45,7 +45,7 @@ def test_a_place_in_the_queue_is_kept_when_listeners_overtake() -> None:
     policy.add(listener)
     with pytest.raises(EngineBusyError):
         policy.check_room(has_listener=False)
-    policy.add(accepted, room_checked=True)
+    policy.add(accepted, has_place=True)
     assert list(policy.waiting) == [listener, accepted]
 
 
@@ -124,7 +124,7 @@ def test_remove_frees_everything_from_every_stage(stage: str) -> None:
 
 def test_the_budget_queues_and_then_refuses_streams_despite_free_slots() -> None:
     budget = RealTimeBudget(0.5)
-    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), frame_budget=budget)
     policy.add(sequence())
     assert len(admitted(policy)) == 1
     budget.observe(1, 0.03)  # two such rows would take 60 of 40 ms
@@ -139,7 +139,7 @@ def test_the_budget_queues_and_then_refuses_streams_despite_free_slots() -> None
 
 def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> None:
     budget = RealTimeBudget(0.5)
-    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), frame_budget=budget)
     policy.add(sequence())
     admitted(policy)
     budget.observe(1, 0.015)  # two such rows take 30 of 40 ms
