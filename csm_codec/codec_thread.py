@@ -28,7 +28,7 @@ class CodecThread:
 
     def __init__(self, codec: Codec, deliver: Deliver, fail: Fail) -> None:
         self._codec, self._deliver = codec, deliver
-        self.worker = WorkerThread("codec", self._step, lambda: 0.0 if codec.has_work else None, fail)
+        self.worker = WorkerThread("codec", fail, self._step, lambda: 0.0 if codec.has_work else None)
 
     def start(self) -> None:
         self.worker.start()

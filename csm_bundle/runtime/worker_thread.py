@@ -24,13 +24,15 @@ STOP_S = 10.0  # longest wait for the running step in `stop`
 
 
 class WorkerThread:
-    """Runs `step` whenever `next_wakeup` says so.
+    """Runs commands, and `step` whenever `next_wakeup` says so.
 
-    next_wakeup: seconds until the next step: 0 is now; None waits for a command.
-    fail: called once on the thread if a step or a command raises; no step follows.
+    fail: called once on the thread if a step or a command raises; nothing runs after it.
+    next_wakeup: seconds until the next step: 0 is now; None waits for a command, as by default.
     """
 
-    def __init__(self, name: str, step: Step, next_wakeup: NextWakeup, fail: Fail) -> None:
+    def __init__(
+        self, name: str, fail: Fail, step: Step = lambda: None, next_wakeup: NextWakeup = lambda: None
+    ) -> None:
         self.name = name
         self._step, self._next_wakeup, self._fail = step, next_wakeup, fail
         self._commands: deque[Callable[[], None]] = deque()

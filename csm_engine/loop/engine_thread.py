@@ -28,7 +28,7 @@ class EngineThread:
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
         self._engine, self._deliver = engine, deliver
         self._last_step_at: float | None = None  # time.monotonic(), or when work arrived; None while there is no work
-        self.worker = WorkerThread("engine", self._step, self._next_wakeup, fail)
+        self.worker = WorkerThread("engine", fail, self._step, self._next_wakeup)
 
     def start(self) -> None:
         self.worker.start()

@@ -35,7 +35,7 @@ class Pulse:
         self,
         worker: Worker,
         *,
-        on_beat: Callable[[], None],
+        on_beat: Callable[[], None] = lambda: None,
         on_stall: OnStall | None = None,
         stall_s: float,
         beat_s: float = BEAT_S,

@@ -38,11 +38,11 @@ class TextReader:
         # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
         # each slows the engine's thread: it made 40 frames a second, 8 to 19 beside one reader and 5 beside four.
         self._order = ReadingOrder()
-        self._worker = WorkerThread("text reader", _nothing, _nothing, lambda error: post(loop, on_failure, error))
+        self._worker = WorkerThread("text reader", lambda error: post(loop, on_failure, error))
         self._worker.start()
         self._tell, self._stall_s = on_stall, stall_s
         self._stalled = asyncio.Event()
-        pulse = Pulse(self._worker, on_beat=_nothing, on_stall=self._on_stall, stall_s=stall_s)
+        pulse = Pulse(self._worker, on_stall=self._on_stall, stall_s=stall_s)
         self._pulse_task = background.start("pulse of the text reader", pulse.run)
 
     async def read(self, request: GenerationRequest, prepare: Callable[[], Sequence]) -> Sequence:
@@ -85,7 +85,3 @@ class TextReader:
             self._order.go_on()
         if self._tell is not None:
             await self._tell(thread, stalled)
-
-
-def _nothing() -> None:
-    """There is nothing to step: all work is calls."""

@@ -35,9 +35,9 @@ class RecordingWorker:
         on_stall, stall_s: see Pulse. A recording is encoded in one iteration of the thread's loop.
         """
         loop = asyncio.get_running_loop()
-        self._worker = WorkerThread("recordings", _nothing, _nothing, lambda error: post(loop, on_failure, error))
+        self._worker = WorkerThread("recordings", lambda error: post(loop, on_failure, error))
         self._worker.start()
-        pulse = Pulse(self._worker, on_beat=_nothing, on_stall=on_stall, stall_s=stall_s)
+        pulse = Pulse(self._worker, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the recordings", pulse.run)
         self._max_waiting = max_waiting
         self._accepted = 0
@@ -66,7 +66,3 @@ class RecordingWorker:
         """Waits for the running work, as WorkerThread does. Calls that wait get CodecStoppedError."""
         self._pulse_task.cancel()
         await asyncio.to_thread(self._worker.stop)
-
-
-def _nothing() -> None:
-    """There is nothing to step: all work is calls."""

@@ -25,7 +25,7 @@ class Countdown:
         self.threads: set[str] = set()
         self.failures: list[BaseException] = []
         self.failed = threading.Event()
-        self.worker = WorkerThread("counter", self.step, lambda: 0.0 if self.left > 0 else None, self.fail)
+        self.worker = WorkerThread("counter", self.fail, self.step, lambda: 0.0 if self.left > 0 else None)
 
     def step(self) -> None:
         self.left -= 1
@@ -89,7 +89,7 @@ def test_calls_that_wait_when_a_step_fails_are_answered(caplog: pytest.LogCaptur
         raise OSError("the device is gone")
 
     counter = Countdown()
-    worker = WorkerThread("device", step, lambda: 0.0, counter.fail)
+    worker = WorkerThread("device", counter.fail, step, lambda: 0.0)
     with caplog.at_level(logging.CRITICAL, logger="csm_bundle.runtime.worker_thread"):
         worker.start()
         assert counter.failed.wait(WAIT_S)
@@ -102,7 +102,7 @@ def test_calls_that_wait_when_a_step_fails_are_answered(caplog: pytest.LogCaptur
 def test_the_thread_sleeps_no_longer_than_the_step_asked_for() -> None:
     stepped = threading.Event()
     rests = iter([0.02])
-    worker = WorkerThread("sleeper", stepped.set, lambda: next(rests, 0.0 if not stepped.is_set() else None), print)
+    worker = WorkerThread("sleeper", print, stepped.set, lambda: next(rests, 0.0 if not stepped.is_set() else None))
     worker.start()
     assert stepped.wait(WAIT_S)
     worker.stop()
@@ -126,7 +126,7 @@ def test_a_failure_is_reported_and_calls_fail_though_a_later_command_raises() ->
 
 def test_a_nudge_runs_the_loop_once_without_a_step() -> None:
     steps: list[int] = []
-    worker = WorkerThread("idle", lambda: steps.append(1), lambda: None, print)
+    worker = WorkerThread("idle", print, lambda: steps.append(1))
     worker.start()
     for _ in range(3):
         turns, until_s = worker.turns, time.monotonic() + 20
@@ -140,7 +140,7 @@ def test_a_nudge_runs_the_loop_once_without_a_step() -> None:
 
 def test_a_thread_that_hangs_in_a_command_does_not_beat() -> None:
     entered, go_on = threading.Event(), threading.Event()
-    worker = WorkerThread("hung", lambda: None, lambda: None, print)
+    worker = WorkerThread("hung", print)
     worker.start()
 
     def hang() -> None:
@@ -171,7 +171,7 @@ def test_a_call_that_comes_just_before_the_stop_is_answered() -> None:
                 return False
             return len(self) > 0
 
-    worker = WorkerThread("stepped by hand", lambda: None, lambda: None, print)
+    worker = WorkerThread("stepped by hand", print)
     commands = worker._commands = Commands()
     worker.submit(lambda: setattr(commands, "armed", True))
     worker._run()
@@ -204,7 +204,7 @@ def test_stop_returns_although_the_thread_hangs(
         entered.set()
         go_on.wait(20)
 
-    worker = WorkerThread("hung", hang, lambda: 0.0, print)
+    worker = WorkerThread("hung", print, hang, lambda: 0.0)
     worker.start()
     assert entered.wait(WAIT_S)
     worker.stop()

@@ -80,7 +80,7 @@ async def test_a_failed_report_is_repeated() -> None:
             raise ends.pop()
         told.set()
 
-    pulse = Pulse(worker, on_beat=lambda: None, on_stall=on_stall, stall_s=0.02, beat_s=0.01)
+    pulse = Pulse(worker, on_stall=on_stall, stall_s=0.02, beat_s=0.01)
     task = Background().start("pulse", pulse.run)
     async with asyncio.timeout(20):
         await told.wait()
