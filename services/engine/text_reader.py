@@ -40,7 +40,7 @@ class TextReader:
         self._order = ReadingOrder()
         self._worker = WorkerThread("text reader", lambda error: post(loop, on_failure, error))
         self._worker.start()
-        self._tell, self._stall_s = on_stall, stall_s
+        self._report_stall, self._stall_s = on_stall, stall_s
         self._stalled = asyncio.Event()
         pulse = Pulse(self._worker, on_stall=self._on_stall, stall_s=stall_s)
         self._pulse_task = background.start("pulse of the text reader", pulse.run)
@@ -83,5 +83,5 @@ class TextReader:
         else:
             self._stalled.clear()
             self._order.go_on()
-        if self._tell is not None:
-            await self._tell(thread, stalled)
+        if self._report_stall is not None:
+            await self._report_stall(thread, stalled)

@@ -41,12 +41,12 @@ class Bench:
         if self.nobody is not None:
             raise self.nobody
 
-    async def prepare(self, error: StageError) -> None:
+    async def retry_after(self, error: StageError) -> None:
         await self.failovers.wait_for_next_call(error, self.find)
 
     async def refused(self, error: StageError) -> StageError:
         with pytest.raises(StageError) as raised:
-            await self.prepare(error)
+            await self.retry_after(error)
         return raised.value
 
 
@@ -86,7 +86,7 @@ async def test_a_full_stage_is_retried_with_doubling_delays_within_a_limit(
     monkeypatch.setattr("services.gateway.synthesis.failover.asyncio", SimpleNamespace(sleep=sleep))
     full = answer(Code.UNAVAILABLE, "QUEUE_FULL")
     while sum(waits) < 4.0:
-        await bench.prepare(full)
+        await bench.retry_after(full)
     assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25])
     assert await bench.refused(full) is full
 
@@ -98,7 +98,7 @@ async def test_full_codecs_are_skipped_a_limited_number_of_times_in_a_row() -> N
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
     for _ in range(2):
         for _ in range(2):
-            await bench.prepare(FULL_CODEC)
+            await bench.retry_after(FULL_CODEC)
         bench.failovers.answered("ENGINE")
         assert await bench.refused(FULL_CODEC) is FULL_CODEC
         bench.failovers.answered("CODEC")
@@ -121,11 +121,11 @@ async def test_a_lost_stream_skips_full_codecs_before_it_waits(monkeypatch: pyte
         waits.append(seconds)
 
     monkeypatch.setattr("services.gateway.synthesis.failover.asyncio", SimpleNamespace(sleep=sleep))
-    await bench.prepare(unreachable("CODEC"))
+    await bench.retry_after(unreachable("CODEC"))
     for _ in range(2):
-        await bench.prepare(FULL_CODEC)
+        await bench.retry_after(FULL_CODEC)
     assert waits == []
-    await bench.prepare(FULL_CODEC)
+    await bench.retry_after(FULL_CODEC)
     assert waits == [0.05]
     bench.failovers.answered("CODEC")
     assert bench.outcomes == [("CODEC", "resumed")]
@@ -138,7 +138,7 @@ def test_an_unreachable_or_draining_replica_is_a_loss(reason: str) -> None:
 
 async def test_a_failover_counts_once_it_is_answered() -> None:
     bench = Bench()
-    await bench.prepare(unreachable("ENGINE"))
+    await bench.retry_after(unreachable("ENGINE"))
     assert bench.waits == [5.0] and bench.outcomes == []
     bench.failovers.answered("ENGINE")
     bench.failovers.answered("ENGINE")
@@ -155,7 +155,7 @@ async def test_first_answer_of_a_whole_stream_is_no_failover() -> None:
 async def test_both_stages_share_the_failover_of_a_stream() -> None:
     bench = Bench(FailoverLimits(most=2, wait_s=5.0))
     for stage in ("ENGINE", "CODEC"):
-        await bench.prepare(unreachable(stage))
+        await bench.retry_after(unreachable(stage))
         bench.failovers.answered(stage)
     third = unreachable("ENGINE")
     assert await bench.refused(third) is third
@@ -172,7 +172,7 @@ async def test_a_limit_of_zero_allows_no_failover() -> None:
 async def test_a_deadline_after_a_loss_is_reported_as_a_deadline() -> None:
     """It is chance whether the call to the stage or the stream ends first."""
     bench = Bench()
-    await bench.prepare(unreachable("ENGINE"))
+    await bench.retry_after(unreachable("ENGINE"))
     passed = answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
     assert await bench.refused(passed) is passed
     assert bench.outcomes == []
@@ -181,9 +181,9 @@ async def test_a_deadline_after_a_loss_is_reported_as_a_deadline() -> None:
 async def test_attempts_after_one_loss_share_its_wait() -> None:
     bench = Bench()
     loss = unreachable("ENGINE")
-    await bench.prepare(loss)
+    await bench.retry_after(loss)
     bench.now_s += 3
-    await bench.prepare(unreachable("ENGINE"))
+    await bench.retry_after(unreachable("ENGINE"))
     assert bench.waits == [5.0, 2.0]
     bench.now_s += 2
     assert await bench.refused(unreachable("ENGINE")) is loss
@@ -192,10 +192,10 @@ async def test_attempts_after_one_loss_share_its_wait() -> None:
 
 async def test_a_loss_after_an_answer_has_a_wait_of_its_own() -> None:
     bench = Bench()
-    await bench.prepare(unreachable("ENGINE"))
+    await bench.retry_after(unreachable("ENGINE"))
     bench.failovers.answered("ENGINE")
     bench.now_s += 60
-    await bench.prepare(unreachable("ENGINE"))
+    await bench.retry_after(unreachable("ENGINE"))
     assert bench.waits == [5.0, 5.0]
 
 
@@ -225,10 +225,10 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over(no_pause: None) -> None:
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("CODEC")
-    await bench.prepare(loss)
+    await bench.retry_after(loss)
     for _ in range(5):
         bench.now_s += 0.9
-        await bench.prepare(MISFIT)
+        await bench.retry_after(MISFIT)
     assert bench.waits == [5.0]  # no wait for a replica: one has answered, and the next call goes to the next one
     bench.now_s += 0.9
     assert await bench.refused(MISFIT) is loss
@@ -238,8 +238,8 @@ async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over
 
 async def test_a_failover_skips_a_replica_of_another_bundle(no_pause: None) -> None:
     bench = Bench()
-    await bench.prepare(unreachable("CODEC"))
-    await bench.prepare(MISFIT)
+    await bench.retry_after(unreachable("CODEC"))
+    await bench.retry_after(MISFIT)
     bench.failovers.answered("CODEC")
     assert bench.outcomes == [("CODEC", "resumed")]
 
@@ -247,7 +247,7 @@ async def test_a_failover_skips_a_replica_of_another_bundle(no_pause: None) -> N
 async def test_a_new_stream_skips_replicas_of_another_bundle(no_pause: None) -> None:
     """After its decode slot was released, or its next sentence went to another codec."""
     bench = Bench()
-    await bench.prepare(MISFIT)
+    await bench.retry_after(MISFIT)
     bench.now_s += 5
     assert await bench.refused(MISFIT) is MISFIT
     assert not bench.outcomes
@@ -255,7 +255,7 @@ async def test_a_new_stream_skips_replicas_of_another_bundle(no_pause: None) -> 
 
 async def test_the_refusal_of_a_matching_replica_is_reported_before_a_bundle_mismatch(no_pause: None) -> None:
     bench, refusal = Bench(), answer(Code.INVALID_ARGUMENT, "INVALID_REQUEST", "CODEC")
-    await bench.prepare(MISFIT)
+    await bench.retry_after(MISFIT)
     assert await bench.refused(refusal) is refusal
     assert not bench.outcomes
 
@@ -263,11 +263,11 @@ async def test_the_refusal_of_a_matching_replica_is_reported_before_a_bundle_mis
 async def test_another_bundle_alone_is_no_loss(no_pause: None) -> None:
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     for _ in range(3):
-        await bench.prepare(MISFIT)
+        await bench.retry_after(MISFIT)
     bench.failovers.answered("CODEC")
     assert not bench.outcomes
-    await bench.prepare(MISFIT)
-    await bench.prepare(unreachable("CODEC"))  # the only allowed failover
+    await bench.retry_after(MISFIT)
+    await bench.retry_after(unreachable("CODEC"))  # the only allowed failover
     bench.failovers.answered("CODEC")
     assert bench.outcomes == [("CODEC", "resumed")]
 
@@ -283,10 +283,10 @@ async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_ov
         monkeypatch.setattr(f"services.gateway.synthesis.failover.{delay}", 0.001)
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("ENGINE")
-    await bench.prepare(loss)
+    await bench.retry_after(loss)
     for _ in range(5):
         bench.now_s += 0.9
-        await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+        await bench.retry_after(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
     bench.now_s += 0.9
     assert await bench.refused(answer(Code.UNAVAILABLE, "QUEUE_FULL")) is loss
     assert bench.outcomes == [("ENGINE", "failed")]
@@ -294,7 +294,8 @@ async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_ov
 
 async def test_a_failover_continues_when_a_full_replica_gets_room() -> None:
     bench = Bench()
-    await bench.prepare(unreachable("ENGINE"))
-    await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    await bench.retry_after(unreachable("ENGINE"))
+    await bench.retry_after(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
     bench.failovers.answered("ENGINE")
     assert bench.outcomes == [("ENGINE", "resumed")]
+    assert bench.waits == [5.0], "a replica is looked for after the loss only: the full one has answered"
