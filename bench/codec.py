@@ -31,8 +31,9 @@ import torch
 
 from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
 from bench.codec_precision import bfloat16_mark_snr_db, bfloat16_snr
+from bench.command import integers, parser_of
 from bench.machine import commit, cpu_name
-from bench.timing import in_turns, synchronize
+from bench.timing import DTYPES, in_turns, synchronize
 from csm_bundle.bundle import open_bundle
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.stream import Audio
@@ -44,7 +45,6 @@ from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.mimi import write_published_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0
 RATE_HZ = 24000  # of the clip that the mark is compared on
 ARMS = (
@@ -86,12 +86,12 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.codec", __doc__)
     parser.add_argument("--shape", choices=("bundle", "published"), default="bundle")
     parser.add_argument("--bundle", default="bundles/builtin", help="what --shape bundle measures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder")
-    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 4, 8, 16])
+    parser.add_argument("--batches", type=integers, default=[1, 4, 8, 16])
     parser.add_argument("--frames", type=int, default=16, help="frames per turn of an arm, at least")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=20, help="streams whose first audio is awaited")

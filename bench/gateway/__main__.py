@@ -14,7 +14,6 @@ JSON object.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -28,11 +27,12 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
+from bench.command import integers, parser_of
 from bench.deployment.cpu import process_cpu_s
 from bench.deployment.process import StageProcess
 from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.report import write_result
 
 FRAME_S = 0.08
@@ -45,23 +45,21 @@ CpuSeconds = Callable[[], float]  # that a process has used so far
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", default="1,10,30", help="at once, one number after the other")
-    parser.add_argument("--frames", default="1,4", help="of a message of the engine, one number after the other")
+    parser = parser_of("bench.gateway", __doc__)
+    parser.add_argument("--streams", type=integers, default=[1, 10, 30], help="at once, one number after the other")
+    parser.add_argument("--frames", type=integers, default=[1, 4], help="of a message, likewise")
     parser.add_argument("--seconds", type=float, default=20.0, help="audio of each stream")
     parser.add_argument("--out", type=Path, help="write the result here as well")
     options = parser.parse_args(arguments)
-    streams, frames = ([int(number) for number in numbers.split(",")] for numbers in (options.streams, options.frames))
+    head = result_head("gateway")
     try:
-        rows = run_program(rows_of(streams, frames, options.seconds))
+        rows = run_program(rows_of(options.streams, options.frames, options.seconds))
     except (RuntimeError, OSError, grpc.RpcError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     load = round(os.getloadavg()[0], 1)
     note = f"Load average {load} on {os.cpu_count()} cores at the end; streams of {options.seconds:g} s."
-    write_result(
-        {"benchmark": "gateway", "device": cpu_name(), "commit": commit(), "note": note, "rows": rows}, options.out
-    )
+    write_result(head | {"note": note, "rows": rows}, options.out)
     return 0
 
 

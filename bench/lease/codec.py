@@ -29,8 +29,9 @@ import torch
 
 from bench.codec import check_gate, first_audio, load_parts, make_row, measure
 from bench.codec_arms import Arm, Both, Decode, Parts
+from bench.command import integers
 from bench.lease.forms import release_memory
-from bench.lease.options import numbers, opened, parser
+from bench.lease.options import opened, parser
 from csm_bundle.runtime.captured import Captured, graph_pool
 from csm_codec.mimi.batch.network import TAKES_PART, BatchNetwork
 from csm_codec.watermark.embed.spectral_embedder import NEAR_ROWS, SpectralEmbedder
@@ -90,7 +91,7 @@ def module_arms(parts: Parts, batch: int) -> dict[str, Arm]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--batches", type=numbers, default=[64, 256, 512, 1024])
+    options.add_argument("--batches", type=integers, default=[64, 256, 512, 1024])
     options.add_argument("--bundle", default="", help="what is measured instead of the published sizes")
     options.add_argument("--frames", type=int, default=16)
     options.add_argument("--rounds", type=int, default=3)

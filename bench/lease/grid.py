@@ -13,10 +13,11 @@ import time
 
 import torch
 
+from bench.command import integers
 from bench.lease.forms import FORMS, fill_cache, form_names, new_step, new_weights, slots_that_fit
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import opened, parser
 from bench.shapes import SHAPES
-from bench.timing import synchronize
+from bench.timing import DTYPES, synchronize
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.types import SamplingParams
 
@@ -26,8 +27,8 @@ WARM_UPS = 3
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--forms", type=form_names, default=["plain"], help=", ".join(FORMS))
-    options.add_argument("--batches", type=numbers, help="ascending", default=[1, 16, 64, 128, 256, 512, 1024])
-    options.add_argument("--contexts", type=numbers, default=[128, 512, 1024, 2000])
+    options.add_argument("--batches", type=integers, help="ascending", default=[1, 16, 64, 128, 256, 512, 1024])
+    options.add_argument("--contexts", type=integers, default=[128, 512, 1024, 2000])
     options.add_argument("--frames", type=int, default=20)
     options.add_argument("--rounds", type=int, default=3)
     arguments = options.parse_args()

@@ -17,11 +17,12 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.arms import Ours
+from bench.command import integers
 from bench.frame_step import SAMPLING, make_prompts
 from bench.lease.forms import FORMS, form_names, new_weights, release_memory
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import opened, parser
 from bench.shapes import SHAPES
-from bench.timing import synchronize
+from bench.timing import DTYPES, synchronize
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
@@ -37,7 +38,7 @@ def main() -> None:
         default=["plain", "depth-kernel", "float8-depth-kernel", "int8-depth-kernel", "fused", "float8"],
         help=", ".join(FORMS),
     )
-    options.add_argument("--batches", type=numbers, default=[1, 64])
+    options.add_argument("--batches", type=integers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)
     options.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
     options.add_argument("--no-prefetch", action="store_true", help="no launch prefetches what later ones read")

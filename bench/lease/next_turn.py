@@ -15,10 +15,11 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.lease.forms import FORMS, spread
-from bench.lease.options import DTYPES, opened, parser
+from bench.lease.options import opened, parser
 from bench.lease.streams.open_load import TEXTS
 from bench.lease.streams.running_engine import RunningEngine, Stream, running_engine
 from bench.shapes import SHAPES
+from bench.timing import DTYPES
 from csm_engine.config import EngineConfig
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.types import GenerationRequest, SamplingParams, Segment

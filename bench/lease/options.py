@@ -9,13 +9,7 @@ import torch
 
 from bench.lease.figures import Figures
 from bench.shapes import SHAPES
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def numbers(text: str) -> list[int]:
-    """ "1,64" as a list."""
-    return [int(item) for item in text.split(",")]
+from bench.timing import DTYPES
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -19,11 +19,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from bench.command import integers
 from bench.lease.figures import Figures
 from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory, spread
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import opened, parser
 from bench.shapes import SHAPES
-from bench.timing import synchronize
+from bench.timing import DTYPES, synchronize
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
@@ -35,10 +36,10 @@ from csm_engine.types import SamplingParams
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--forms", type=form_names, default=["plain"], help=", ".join(FORMS))
-    options.add_argument("--together", type=numbers, default=[1, 2, 4, 5, 8, 16], help="prompts of a pass")
-    options.add_argument("--prompt-rows", type=numbers, default=[0, 16, 40], help="of each of those prompts")
-    options.add_argument("--lengths", type=numbers, default=[32, 64, 128, 256, 512, 1024, 2040])
-    options.add_argument("--chunks", type=numbers, default=[256, 512], help="most positions of a pass")
+    options.add_argument("--together", type=integers, default=[1, 2, 4, 5, 8, 16], help="prompts of a pass")
+    options.add_argument("--prompt-rows", type=integers, default=[0, 16, 40], help="of each of those prompts")
+    options.add_argument("--lengths", type=integers, default=[32, 64, 128, 256, 512, 1024, 2040])
+    options.add_argument("--chunks", type=integers, default=[256, 512], help="most positions of a pass")
     options.add_argument("--unseen", type=int, default=40, help="lengths that are run once each")
     options.add_argument("--rounds", type=int, default=7)
     arguments = options.parse_args()

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import time
 
+from bench.command import integers
 from bench.lease.forms import FORMS, slots_that_fit
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import opened, parser
 from bench.lease.streams import open_load
 from bench.lease.streams.running_engine import running_engine
 from bench.shapes import SHAPES
+from bench.timing import DTYPES
 from csm_engine.config import EngineConfig
 
 _MORE_SLOTS = 24  # than wanted streams, as random arrivals exceed the mean
@@ -24,7 +26,7 @@ _MORE_SLOTS = 24  # than wanted streams, as random arrivals exceed the mean
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--form", choices=FORMS, default="plain")
-    options.add_argument("--levels", type=numbers, default=[1, 16, 64, 256, 512, 768, 1000], help="streams at once")
+    options.add_argument("--levels", type=integers, default=[1, 16, 64, 256, 512, 768, 1000], help="streams at once")
     options.add_argument("--warm-s", type=float, default=6.0, help="seconds before the measured window of a level")
     options.add_argument("--window-s", type=float, default=15.0, help="seconds that are measured")
     options.add_argument("--mean-frames", type=int, default=125, help="of an utterance: 10 s")

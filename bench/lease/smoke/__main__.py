@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 import torch
 
-from bench.lease.options import DTYPES, opened, parser
+from bench.lease.options import opened, parser
 from bench.lease.smoke import codec_checks, device_checks, engine_checks
 from bench.lease.smoke.given import Given
 from bench.shapes import SHAPES
-from bench.timing import synchronize
+from bench.timing import DTYPES, synchronize
 
 Checks = tuple[Callable[[Given], dict[str, object]], ...]
 CHECKS: Checks = (
