@@ -32,7 +32,7 @@ import csm_client
 from bench.command import result_parser
 from bench.crowd.callers import KINDS, Doors
 from bench.deployment.command import judged_run, left_behind, log_folder
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
 from bench.listeners.playback import Arrival, play
 from bench.machine import result_head
@@ -87,19 +87,13 @@ async def start(stack: AsyncExitStack, folder: Path) -> dict[str, StageProcess]:
     options = ["--code-sealing", "open", "--voices-database", "", "--stage-silence-seconds", "60"]
     for stage in ("engine", "codec"):
         port, health_port = await printed_ports(behind)
-        options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
-    gateway = await started(stack, StageProcess("gateway", 0, options, folder))
-    options = ["--gateway-target", f"127.0.0.1:{gateway.api_port}"]
-    options += ["--gateway-health-target", f"127.0.0.1:{gateway.health_port}"]
-    options += ["--websocket-idle-seconds", str(WEBSOCKET_IDLE_S)]
-    return {"gateway": gateway, "http": await started(stack, StageProcess("http", 0, options, folder))}
-
-
-async def started(stack: AsyncExitStack, process: StageProcess) -> StageProcess:
-    stack.push_async_callback(process.kill)
-    await process.start()
-    await process.wait_ready()
-    return process
+        options += call_options(stage, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
+    gateway = await stack.enter_async_context(StageProcess("gateway", 0, options, folder).running())
+    options = [*gateway.call_options, "--websocket-idle-seconds", str(WEBSOCKET_IDLE_S)]
+    door = await stack.enter_async_context(StageProcess("http", 0, options, folder).running())
+    for process in (gateway, door):
+        await process.wait_ready()
+    return {"gateway": gateway, "http": door}
 
 
 class Crowd:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc
-from google.protobuf import duration_pb2
+from csm.v1 import tts_pb2_grpc
+from csm_client.requests import stream_request
 
 from bench.command import integers, parser_of
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.machine import result_head
@@ -96,15 +96,8 @@ async def cpu_ms(port: int, cpu_s: CpuSeconds, count: int, seconds: float) -> fl
 
 async def hear(stub: tts_pb2_grpc.TextToSpeechServiceStub, seconds: float, after_s: float = 0.0) -> None:
     await asyncio.sleep(after_s)
-    most = duration_pb2.Duration()
-    most.FromNanoseconds(round(seconds * 1e9))
-    request = tts_pb2.StreamSynthesizeRequest(
-        input=tts_pb2.SynthesisInput(text="Hello."),
-        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
-        max_audio_duration=most,
-    )
     num_samples = 0
-    async for response in stub.StreamSynthesize(request, timeout=TIMEOUT_S):
+    async for response in stub.StreamSynthesize(stream_request("Hello.", {"max_seconds": seconds}), timeout=TIMEOUT_S):
         num_samples += response.audio_chunk.sample_count
     if num_samples != round(seconds / FRAME_S) * round(FRAME_S * SAMPLE_RATE_HZ):
         raise RuntimeError(f"a stream of {seconds:g} s had {num_samples} samples")
@@ -130,15 +123,11 @@ async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, 
 async def gateway(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
     options = ["--code-sealing", "open", "--voices-database", ""]
     for stage, (port, health_port) in stages.items():
-        options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
+        options += call_options(stage, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
     with tempfile.TemporaryDirectory() as folder:
-        running = StageProcess("gateway", 0, options, Path(folder))
-        try:
-            await running.start()
-            await running.wait_ready()
-            yield running.api_port, running.cpu_s
-        finally:
-            await running.kill()
+        async with StageProcess("gateway", 0, options, Path(folder)).running() as process:
+            await process.wait_ready()
+            yield process.api_port, process.cpu_s
 
 
 if __name__ == "__main__":

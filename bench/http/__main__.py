@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import parser_of
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
@@ -188,14 +188,10 @@ async def doors(frame_count: int) -> AsyncIterator[tuple[int, StageProcess]]:
 @asynccontextmanager
 async def door(target: str, health_target: str) -> AsyncIterator[StageProcess]:
     """An HTTP door before a gateway."""
-    options = ["--drain-seconds", "0", "--gateway-target", target, "--gateway-health-target", health_target]
+    options = ["--drain-seconds", "0", *call_options("gateway", target, health_target)]
     with tempfile.TemporaryDirectory() as folder:
-        http = StageProcess("http", 0, options, Path(folder))
-        try:
-            await http.start()
+        async with StageProcess("http", 0, options, Path(folder)).running() as http:
             yield http
-        finally:
-            await http.kill()
 
 
 if __name__ == "__main__":
