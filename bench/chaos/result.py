@@ -9,7 +9,7 @@ from typing import Any
 from bench.chaos.faults import FaultRecord
 from bench.chaos.listeners import Gap, Listeners
 from bench.chaos.refusals import refusal_report
-from bench.listeners.summary import nearest_rank
+from bench.listeners.percentiles import spread
 
 AFTER_S = 6.0  # a fault may have caused gaps that end so long after it has healed
 MOST_REFUSED = 0.5
@@ -43,10 +43,7 @@ def result_of(
         "different": len(outcomes.different),
         "unmarked": listeners.unmarked,
         "failures": [*outcomes.failed, *outcomes.different][:SHOWN],
-        "longest_gap_s": {
-            name: round(nearest_rank(gaps, percent), 2) if gaps else None
-            for name, percent in (("p50", 50), ("p95", 95), ("max", 100))
-        },
+        "longest_gap_s": spread(gaps, (50, 95), scale=1, digits=2) or dict.fromkeys(("p50", "p95", "max")),
         "rss_mb": {"before": rss_mb[0], "after": rss_mb[1]},
         "slots": {"before": slots[0], "after": slots[1]},
         "tracebacks": tracebacks,

@@ -35,7 +35,7 @@ from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
-from bench.listeners.summary import nearest_rank
+from bench.listeners.percentiles import nearest_rank
 from bench.machine import result_head
 from bench.report import write_result
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.lease.forms import FORMS, spread
+from bench.lease.figures import spread_ms
+from bench.lease.forms import FORMS
 from bench.lease.options import opened, parser
 from bench.lease.streams.open_load import TEXTS
 from bench.lease.streams.running_engine import RunningEngine, Stream, running_engine
@@ -78,7 +79,7 @@ def main() -> None:
                     positions=len(last.result().prompt),
                     reused=last.result().reused,
                     restored=last.result().restored,
-                    ttfa_ms=spread([seconds for seconds, _ in trials]),
+                    ttfa_ms=spread_ms(seconds for seconds, _ in trials),
                 )
             engine.clear()
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from bench.command import integers
-from bench.lease.figures import Figures
-from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory, spread
+from bench.lease.figures import Figures, spread_ms
+from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory
 from bench.lease.options import opened, parser
 from bench.shapes import SHAPES
 from bench.timing import DTYPES, synchronize
@@ -113,7 +113,7 @@ def prompts(runner: GraphRunner, form: str, chunk: int, arguments: Namespace, fi
     lengths = range(101, min(longest - 1, 101 + arguments.unseen))
     unseen = [seconds_of(runner, partial(whole, runner, length, chunk))[1] for length in lengths]
     if unseen:
-        figures.add(form=form, chunk=chunk, unseen_lengths=len(unseen), prompt_ms=spread(unseen))
+        figures.add(form=form, chunk=chunk, unseen_lengths=len(unseen), prompt_ms=spread_ms(unseen))
 
 
 def whole(runner: GraphRunner, length: int, chunk: int) -> None:

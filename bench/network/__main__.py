@@ -28,8 +28,9 @@ from typing import Any
 from bench.command import numbers, result_parser
 from bench.deployment.run import run_program
 from bench.listeners.load import Load, StreamRecord, open_channel
+from bench.listeners.percentiles import spread
 from bench.listeners.playback import play
-from bench.listeners.summary import audio_s, ratio, spread
+from bench.listeners.summary import audio_s, ratio
 from bench.listeners.workload import PROMPTS, PlannedRequest
 from bench.machine import result_head
 from bench.network.deployment import FAR_STAGES, FarStages, far_stages, why_not
