@@ -21,17 +21,17 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from bench import gate
 from bench.arms import Arm, Ours, Reference, Transformers
 from bench.command import integers, parser_of, words
+from bench.lease.forms import FORMS
 from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
 from bench.timing import DTYPES, in_turns, synchronize
-from csm_engine.execution.matrix import FLOAT8
-from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
@@ -100,6 +100,9 @@ def make_arms(
     def model(dtype: torch.dtype = dtype) -> CSM:
         return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
 
+    def ours(form: str, dtype: torch.dtype = dtype) -> Arm:
+        return Ours(FORMS[form].packed(model(dtype), batch), batch, kv_dtype=FORMS[form].kv_dtype)
+
     values = transformers_config(config) | {
         "codec_config": SMALLEST_CODEC,
         "pad_token_id": 0,
@@ -109,14 +112,10 @@ def make_arms(
     makers: dict[str, Callable[[], Arm]] = {
         "reference": lambda: Reference(model(), batch),
         "transformers": lambda: Transformers(values, model(), batch),
-        "ours": lambda: Ours(pack(model(), rows=batch), batch),
-        "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16), rows=batch), batch),
-        "ours-float8": lambda: Ours(pack(model(), quantization="float8", rows=batch), batch),
-        "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8", rows=batch), batch),
-        "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
-        "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
-        "ours-auto": lambda: Ours(pack(model(), fused="where_faster"), batch),
-        "ours-depth-kernel": lambda: Ours(pack(model(), rows=batch, depth_kernel=True), batch),
+        "ours": lambda: ours("plain"),
+        "ours-bfloat16": lambda: ours("plain", torch.bfloat16),
+        "ours-int8": lambda: ours("int8", torch.bfloat16),
+        **{f"ours-{form}": partial(ours, form) for form in ("float8", "float8-kv", "fused", "auto", "depth-kernel")},
     }
     return {name: makers[name]() for name in wanted}
 

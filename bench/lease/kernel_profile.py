@@ -23,7 +23,6 @@ from bench.lease.forms import FORMS, form_names, new_weights, release_memory
 from bench.lease.options import opened, parser
 from bench.shapes import SHAPES
 from bench.timing import DTYPES, synchronize
-from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
 
@@ -96,7 +95,7 @@ def profile(
 
 def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
     weights = new_weights(SHAPES[shape], form, device=device, dtype=dtype, rows=batch)
-    return Ours(weights, batch, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
+    return Ours(weights, batch, kv_dtype=FORMS[form].kv_dtype)
 
 
 def short_name(name: str) -> str:
