@@ -31,7 +31,7 @@ from bench.kernel_proof.pretended_gpu import Launch
 
 KEPT_IN = Path("build/kernels")
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _ARCHITECTURE = "SM90a"
 _AT_ONCE = 50  # kernels, after which results are cached
 _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
@@ -56,8 +56,6 @@ class MachineCode:
     stack: int
     shared: int
     warps: int
-    stages: int
-    instructions: int
     spills: int
     loads: int
     loads_16: int
@@ -127,17 +125,13 @@ def _hash(launch: Launch) -> str:
         launch.kernel.cache_key,
         launch.variant(),
         shapes,
-        _source(launch),
+        _source_of(launch.kernel),
         _FIELDS,
     )
     if launch.must_run_at_once:
         readers = (memory_order, depth_counts, tile_work)
         told += (launch.must_run_at_once, *(inspect.getsource(module) for module in readers))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
-
-
-def _source(launch: Launch) -> str:
-    return _source_of(launch.kernel)
 
 
 def _source_of(function: Any) -> str:
@@ -210,8 +204,6 @@ def _read(launch: Launch, compiled: Any, instructions: Counter[str]) -> MachineC
         stack=int(usage[2]),
         shared=int(compiled.metadata.shared),
         warps=int(compiled.metadata.num_warps),
-        stages=int(compiled.metadata.num_stages),
-        instructions=sum(instructions.values()),
         spills=total("LDL", "STL"),
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,

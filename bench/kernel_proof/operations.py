@@ -52,7 +52,6 @@ class Operations:
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     launches: list[Launch] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
-    torch_names: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -108,7 +107,6 @@ class _Counting(TorchDispatchMode):
         if name in _NO_KERNEL or (name in _MAYBE_NOTHING and storage_of(result) == storage_of(args[0])):
             return result
         group = PRODUCT if name in _PRODUCTS else OTHER
-        self.made.torch_names[name] += 1
         self.made.counts[group] += 1
         if name == "index_put_":  # it touches only what it writes
             self.made.bytes[group] += 2 * args[2].numel() * args[2].element_size()
