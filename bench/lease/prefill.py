@@ -22,9 +22,8 @@ import torch
 from bench.command import integers
 from bench.lease.figures import Figures, spread_ms
 from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory
-from bench.lease.options import opened, parser
-from bench.shapes import SHAPES
-from bench.timing import DTYPES, synchronize
+from bench.lease.options import Given, opened, parser
+from bench.timing import synchronize
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
@@ -44,10 +43,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     arguments = options.parse_args()
     figures = opened("prefill", arguments)
-    config, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
     with torch.inference_mode():
         for form in arguments.forms:
-            weights = new_weights(config, form, device=device, dtype=dtype, rows=MAX_PREFILL_PROMPTS)
+            weights = new_weights(Given.by(arguments), form, MAX_PREFILL_PROMPTS)
             step = new_step(weights, form, MAX_PREFILL_PROMPTS)
             for chunk in arguments.chunks:
                 runner = captured(step, form, chunk, figures)
