@@ -119,7 +119,7 @@ def _compiled(launch: Launch) -> Any:
 
 def _hash(launch: Launch) -> str:
     """A digest of everything that the code depends on. Triton's `cache_key` covers the source and what it calls."""
-    shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
+    shapes = [tuple(tensor.shape) for tensor in launch.tensors.values()] if launch.kernel.launch_metadata else []
     told: tuple[object, ...] = (
         triton.__version__,
         launch.kernel.cache_key,
@@ -208,7 +208,8 @@ def _read(launch: Launch, compiled: Any, instructions: Counter[str]) -> MachineC
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
-        source_has_products=_source_has_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
+        source_has_products=_source_has_products(launch.kernel)
+        and any(t.dtype.itemsize < 4 for t in launch.tensors.values()),
         must_run_at_once=launch.must_run_at_once,
         disorder=_disorder(compiled.asm["ptx"], text) if launch.must_run_at_once else (),
         tile_work=depth_counts.counted(launch, with_halves),

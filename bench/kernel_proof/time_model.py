@@ -86,8 +86,7 @@ def depth_frame_us(launch: Launch) -> float:
     from bench.kernel_proof.depth.depth_counts import weights_of  # needs triton
     from bench.kernel_proof.depth.depth_model import frame_us
 
-    codes = launch.arguments[launch.kernel.arg_names.index("codes")]
-    return frame_us(launch.options["S"], weights_of(launch), len(codes))
+    return frame_us(launch.options["S"], weights_of(launch), len(launch.tensors["codes"]))
 
 
 def class_of(kernel: str) -> str:
