@@ -19,7 +19,7 @@ from bench.command import parser_of
 from bench.machine import result_head
 from bench.report import write_result
 from csm_codec.codec import Codec
-from csm_codec.stream import Audio, DecodeStream
+from csm_codec.stream import Audio, DecodeOptions, DecodeStream
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from csm_codec.watermark.stream.progress import START, MarkPoint
 
@@ -67,7 +67,7 @@ def _position(codec: Codec, parts: Parts, position_s: float, frame_s: float) -> 
     hops = position * identity.frame_sample_count / (codec._embedder.n_fft / 2)
     point = MarkPoint((position - AGAIN_FRAMES) * identity.frame_sample_count, hops, hops, hops, int(hops), START)
     began_s = time.thread_time()
-    stream = codec.open("", START, point)
+    stream = codec.open(DecodeOptions(point=point))
     codec.push(stream, parts.codes(position + 20 - stream.start.first_frame))
     replayed = position - stream.start.first_frame
     _step_until(codec, stream, position * identity.frame_sample_count)
