@@ -31,20 +31,18 @@ import torch
 
 from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
 from bench.codec_precision import bfloat16_mark_snr_db, bfloat16_snr
+from bench.command import integers, parser_of
 from bench.machine import commit, cpu_name
-from bench.timing import in_turns, synchronize
+from bench.timing import DTYPES, in_turns, synchronize
 from csm_bundle.bundle import open_bundle
-from csm_codec.mimi.loader import load_mimi
 from csm_codec.stream import Audio
 from csm_codec.watermark.embed.embedder import mark_clip
 from csm_codec.watermark.keys.payload import frame_symbols
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.mimi import write_published_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0
 RATE_HZ = 24000  # of the clip that the mark is compared on
 ARMS = (
@@ -59,7 +57,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as scratch:
-        parts = load_parts(arguments, Path(scratch))
+        parts = load_parts(bundle_of(arguments), arguments.device, DTYPES[arguments.dtype], Path(scratch))
         oracle = PackageOracle.load(parts.silentcipher_folder, device=arguments.device)
         gate = check_gate(parts, oracle)
         near = how_near(parts) if any("bfloat16" in name for name in arguments.arms) else {}
@@ -86,12 +84,12 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.codec", __doc__)
     parser.add_argument("--shape", choices=("bundle", "published"), default="bundle")
     parser.add_argument("--bundle", default="bundles/builtin", help="what --shape bundle measures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder")
-    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 4, 8, 16])
+    parser.add_argument("--batches", type=integers, default=[1, 4, 8, 16])
     parser.add_argument("--frames", type=int, default=16, help="frames per turn of an arm, at least")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=20, help="streams whose first audio is awaited")
@@ -129,21 +127,20 @@ def how_near(parts: Parts) -> dict[str, object]:
     return {"bfloat16_decode": bfloat16, "bfloat16_mark_snr_db": mark_snr_db}
 
 
-def load_parts(arguments: argparse.Namespace, scratch: Path) -> Parts:
-    if arguments.shape == "published":
-        mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
-        write_published_mimi(mimi, seed=0)
-        write_tiny_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
-    else:
-        bundle = open_bundle(arguments.bundle)
-        mimi, silentcipher = bundle.path("mimi"), bundle.path("silentcipher")
-    return Parts(
-        load_mimi(mimi, device=arguments.device),
-        mimi,
-        load_silentcipher(silentcipher, device=arguments.device),
-        silentcipher,
-        DTYPES[arguments.dtype],
-    )
+def bundle_of(arguments: argparse.Namespace) -> str:
+    """ "" for the published sizes."""
+    bundle: str = arguments.bundle if arguments.shape == "bundle" else ""
+    return bundle
+
+
+def load_parts(bundle: str, device: str | torch.device, dtype: torch.dtype, scratch: Path) -> Parts:
+    """bundle: "" for random weights of the published sizes, which are written into the folder `scratch`."""
+    if bundle:
+        return Parts.of_bundle(bundle, device, dtype)
+    mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
+    write_published_mimi(mimi, seed=0)
+    write_tiny_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
+    return Parts.load(mimi, silentcipher, device, dtype)
 
 
 def check_gate(parts: Parts, oracle: PackageOracle) -> float:
@@ -259,7 +256,7 @@ def summary(
         "commit": commit(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "shape": arguments.shape if arguments.shape == "published" else open_bundle(arguments.bundle).name,
+        "shape": open_bundle(bundle).name if (bundle := bundle_of(arguments)) else "published",
         "dtype": arguments.dtype,
         "watermark_scheme": parts.silentcipher.scheme,
         "gate_difference": gate,

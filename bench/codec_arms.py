@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from csm_bundle.bundle import open_bundle
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
@@ -22,7 +23,7 @@ from csm_codec.stream import Failed
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
 from csm_codec.watermark.keys.payload import frame_symbols
-from csm_codec.watermark.networks.silentcipher import SilentCipher
+from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.level import RunningLevel
 from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
@@ -46,6 +47,16 @@ class Parts:
     watermark_dtype: torch.dtype = torch.float32
     modules: bool = False  # moshi's for Mimi, on any device
     constant_shape: bool = False
+
+    @classmethod
+    def load(cls, mimi: Path, silentcipher: Path, device: str | torch.device, dtype: torch.dtype) -> Parts:
+        networks = load_mimi(mimi, device=device), load_silentcipher(silentcipher, device=device)
+        return cls(networks[0], mimi, networks[1], silentcipher, dtype)
+
+    @classmethod
+    def of_bundle(cls, name: str, device: str | torch.device, dtype: torch.dtype) -> Parts:
+        bundle = open_bundle(name)
+        return cls.load(bundle.path("mimi"), bundle.path("silentcipher"), device, dtype)
 
     def in_bfloat16(self, *, modules: bool = False) -> Parts:
         """The same networks with Mimi loaded again, as modules in bfloat16 convert its weights in place."""

@@ -21,23 +21,23 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from bench import gate
 from bench.arms import Arm, Ours, Reference, Transformers
+from bench.command import integers, parser_of, words
+from bench.lease.forms import FORMS
 from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
-from bench.timing import in_turns, synchronize
-from csm_engine.execution.matrix import FLOAT8
-from csm_engine.execution.weights import pack
+from bench.timing import DTYPES, in_turns, synchronize
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.types import SamplingParams
 from tests.support.tiny.csm import transformers_config
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=1)
 SMALLEST_CODEC = {  # transformers must build a codec, which is not used
     "model_type": "mimi", "num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -60,27 +60,27 @@ def main() -> None:
             prompts = make_prompts(config, batch, arguments.context, device, dtype)
             gated[batch] = gate.check(arms, prompts)
             logit_errors[batch] = logit_error(arms, prompts)
+            floor = frame_bytes(config, batch=batch, context=arguments.context, bytes_per_value=dtype.itemsize)
             for name, frame_ms in measure(arms, prompts, arguments.frames, arguments.rounds, device).items():
-                floor_ms = 1000 * floor_seconds(config, batch, arguments, dtype, bandwidth)
-                rows.append(make_row(name, batch, arguments.context, frame_ms, floor_ms))
+                rows.append(make_row(name, batch, arguments.context, frame_ms, 1000 * floor / bandwidth))
                 print_row(rows[-1])
     told = {"share_of_greedy_codes_as_in_first_arm": gated, "logit_error_vs_ours": logit_errors}
     print(json.dumps(summary(arguments, rows, bandwidth, device) | told))
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.frame_step", __doc__)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 16])
+    parser.add_argument("--batches", type=integers, default=[1, 16])
     parser.add_argument("--context", type=int, default=128, help="prompt positions before the first frame")
     parser.add_argument("--frames", type=int, default=20, help="frames per turn of an arm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     parser.add_argument(
         "--arms",
-        type=lambda text: text.split(","),
+        type=words,
         default=["reference", "transformers", "ours"],
         help="who runs: reference, transformers, ours, ours-bfloat16, ours-int8, ours-float8, ours-float8-kv,"
         " ours-fused, ours-auto, ours-depth-kernel",
@@ -100,6 +100,9 @@ def make_arms(
     def model(dtype: torch.dtype = dtype) -> CSM:
         return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
 
+    def ours(form: str, dtype: torch.dtype = dtype) -> Arm:
+        return Ours(FORMS[form].packed(model(dtype), batch), batch, kv_dtype=FORMS[form].kv_dtype)
+
     values = transformers_config(config) | {
         "codec_config": SMALLEST_CODEC,
         "pad_token_id": 0,
@@ -109,14 +112,10 @@ def make_arms(
     makers: dict[str, Callable[[], Arm]] = {
         "reference": lambda: Reference(model(), batch),
         "transformers": lambda: Transformers(values, model(), batch),
-        "ours": lambda: Ours(pack(model(), rows=batch), batch),
-        "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16), rows=batch), batch),
-        "ours-float8": lambda: Ours(pack(model(), quantization="float8", rows=batch), batch),
-        "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8", rows=batch), batch),
-        "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
-        "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
-        "ours-auto": lambda: Ours(pack(model(), fused="where_faster"), batch),
-        "ours-depth-kernel": lambda: Ours(pack(model(), rows=batch, depth_kernel=True), batch),
+        "ours": lambda: ours("plain"),
+        "ours-bfloat16": lambda: ours("plain", torch.bfloat16),
+        "ours-int8": lambda: ours("int8", torch.bfloat16),
+        **{f"ours-{form}": partial(ours, form) for form in ("float8", "float8-kv", "fused", "auto", "depth-kernel")},
     }
     return {name: makers[name]() for name in wanted}
 
@@ -169,13 +168,6 @@ def copy_bandwidth(device: torch.device) -> float:
         synchronize(device)
         best = min(best, time.perf_counter() - began)
     return 2 * source.numel() / best
-
-
-def floor_seconds(
-    config: ModelConfig, batch: int, arguments: argparse.Namespace, dtype: torch.dtype, bandwidth: float
-) -> float:
-    size = torch.tensor([], dtype=dtype).element_size()
-    return frame_bytes(config, batch=batch, context=arguments.context, bytes_per_value=size) / bandwidth
 
 
 def make_row(arm: str, batch: int, context: int, frame_ms: list[float], floor_ms: float) -> dict[str, object]:

@@ -61,14 +61,20 @@ def _greedy_codes(arm: Arm, prompts: Tensor) -> Tensor:
 def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[str, float]:
     """How far the logits of one frame are from the exact ones, with the same codes as input.
 
-    prompts: (B, T, D). codes: (B, K). Returns `relative`, the root mean square error divided by the root mean square of
-    the exact logits, and `same_best`, the share of codebooks with the same most likely code.
+    prompts: (B, T, D). codes: (B, K).
     """
     ours, right = arm.logits(prompts, codes).float(), exact.logits(prompts, codes).float()
-    return {
-        "relative": round(((ours - right).square().mean() / right.square().mean()).sqrt().item(), 5),
-        "same_best": round((ours.argmax(dim=-1) == right.argmax(dim=-1)).float().mean().item(), 4),
-    }
+    return {"relative": relative_error(ours, right), "same_best": same_best(ours, right)}
+
+
+def relative_error(logits: Tensor, exact: Tensor) -> float:
+    """The root mean square error divided by the root mean square of the exact logits."""
+    return round(((logits - exact).square().mean() / exact.square().mean()).sqrt().item(), 5)
+
+
+def same_best(logits: Tensor, exact: Tensor) -> float:
+    """The share of codebooks with the same most likely code."""
+    return round((logits.argmax(dim=-1) == exact.argmax(dim=-1)).double().mean().item(), 4)
 
 
 def check_no_row_ended(arms: Iterable[Arm]) -> None:

@@ -7,8 +7,14 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 CPU_INFO = Path("/proc/cpuinfo")
+
+
+def result_head(benchmark: str, **more: Any) -> dict[str, Any]:
+    """The first fields of a result. To be made before the run, as the checkout may change while it lasts."""
+    return {"benchmark": benchmark, "device": cpu_name(), "commit": commit(), **more}
 
 
 def cpu_name() -> str:

@@ -9,12 +9,13 @@ It measures nothing, and knows of the benchmarks only the keys of their JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.command import parser_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -39,7 +40,7 @@ def write_result(result: Mapping[str, Any], out: Path | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.report", __doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--write", action="store_true", help=f"write the tables into bench/{PAGE.name}")
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw into this folder")

@@ -45,13 +45,14 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 
+from bench.command import numbers, result_parser
 from bench.deployment.run import run_program
 from bench.listeners.conversations import prepare_conversations
 from bench.listeners.load import Load, open_channel
 from bench.listeners.own_server import own_server
 from bench.listeners.summary import Row, summarize
 from bench.listeners.workload import PROMPTS, AudioLength, PlannedRequest, plan
-from bench.machine import commit, cpu_name, gpu_name
+from bench.machine import cpu_name, gpu_name, result_head
 from bench.report import write_result
 
 LONGEST_RUN_S = 3600.0
@@ -72,19 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """(own options, options of the server that --serve starts). Exits the program for wrong ones."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.serving",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = result_parser("bench.serving", __doc__)
+    parser.allow_abbrev = False  # what it does not know is the server's
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--target", help="host:port of a running server")
     where.add_argument("--serve", action="store_true", help="start an all-in-one server for --bundle, and stop it")
     parser.add_argument("--bundle", default="", help="model bundle of the server that --serve starts")
     parser.add_argument("--server-log", type=Path, help="file for the log of that server")
     parser.add_argument("--allow-remote", action="store_true", help="load a server that is not on this machine")
-    parser.add_argument("--rates", type=rates, default=[0.5, 1.0, 2.0], help="requests a second, one run each")
+    parser.add_argument("--rates", type=numbers, default=[0.5, 1.0, 2.0], help="requests a second, one run each")
     parser.add_argument("--duration", type=float, default=30.0, help="seconds in which a run sends requests")
     parser.add_argument("--max-requests", type=int, default=2000, help="most requests of a run (default: %(default)s)")
     parser.add_argument(
@@ -98,17 +95,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
     parser.add_argument("--warmup", type=int, default=2, help="requests before the first run, not counted")
     parser.add_argument("--deadline", type=float, default=60.0, help="of a request, in seconds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file for the JSON, such as bench/results/serving_h200.json")
     parser.add_argument("--device-name", help="what the server runs on, for the JSON; found out with --serve")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
     options, rest = parser.parse_known_args(arguments)
     if wrong := complaint(options, rest):
         parser.error(wrong)
     return options, rest
-
-
-def rates(text: str) -> list[float]:
-    return [float(item) for item in text.split(",")]
 
 
 def complaint(options: argparse.Namespace, rest: Sequence[str]) -> str:
@@ -196,11 +187,7 @@ async def warm_up(channel: grpc.aio.Channel, options: argparse.Namespace) -> Non
 
 def header(options: argparse.Namespace, info: tts_pb2.GetServerInfoResponse) -> dict[str, Any]:
     length: AudioLength = options.max_audio_seconds
-    return {
-        "benchmark": "serving",
-        "device": "",
-        "commit": commit(),
-        "note": options.note,
+    return result_head("serving", note=options.note) | {
         "model": info.model_version,
         "model_notice": info.model_notice,
         "generator": cpu_name(),

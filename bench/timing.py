@@ -1,10 +1,12 @@
-"""The order in which compared arms run, and waiting for a device. It does not know what an arm does."""
+"""The order in which compared arms run, waiting for a device, and types by name. It knows no arm."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
 import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def in_turns(arms: Collection[str], rounds: int) -> Iterator[str]:

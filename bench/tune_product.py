@@ -9,7 +9,6 @@ a kernel is done, and ends with one JSON line of the best.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import torch
 
+from bench.command import integers, parser_of, words
 from csm_engine.execution.matrix import FLOAT8, Matrix
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.tile_shapes import BackboneShape, TileShape, row_block_of
@@ -213,13 +213,11 @@ def as_json(candidate: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=lambda text: [int(item) for item in text.split(",")], default=[1, 64])
-    parser.add_argument("--forms", type=lambda text: text.split(","), default=["bf16"], help=", ".join(DTYPES))
-    parser.add_argument(
-        "--kinds", type=lambda text: text.split(","), default="product,backbone,depth,sampler".split(",")
-    )
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="products, by part of a name")
+    parser = parser_of("bench.tune_product", __doc__)
+    parser.add_argument("--rows", type=integers, default=[1, 64])
+    parser.add_argument("--forms", type=words, default=["bf16"], help=", ".join(DTYPES))
+    parser.add_argument("--kinds", type=words, default=["product", "backbone", "depth", "sampler"])
+    parser.add_argument("--only", type=words, default=[], help="products, by part of a name")
     parser.add_argument("--seconds", type=float, default=150, help="no more cases are timed after this")
     parser.add_argument("--out", type=Path, default=Path("tune.json"))
     parser.add_argument("--list", action="store_true", help="only count the candidates")

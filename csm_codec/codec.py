@@ -19,14 +19,24 @@ from csm_codec.codes import Codes
 from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
-from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, Output, StreamStart
+from csm_codec.stream import (
+    DEFAULTS,
+    Audio,
+    Checkpoint,
+    Complete,
+    DecodeOptions,
+    DecodeStream,
+    Failed,
+    Output,
+    StreamStart,
+)
 from csm_codec.stretch import Stretcher
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import FindsKey
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
 from csm_codec.watermark.stream.marked_stream import AT_THE_START, MarkedStream, Place
-from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint, WrongPointError
+from csm_codec.watermark.stream.progress import ClipProgress, MarkPoint, WrongPointError
 
 logger = logging.getLogger(__name__)
 
@@ -60,30 +70,16 @@ class Codec:
     def has_work(self) -> bool:
         return any(stream.ready for stream in self._streams.values())
 
-    def open(
-        self,
-        key_id: str = "",
-        before: ClipProgress = START,
-        point: MarkPoint | None = None,
-        checkpoint_frames: int = 0,
-        speed: float = 1.0,
-    ) -> DecodeStream:
-        """Opens a stream.
-
-        key_id: of the watermark; "" is the active key. before: progress of the clip after the previous stream, from its
-        Complete. point: checkpoint of a stream with the same codes, which this one resumes; it replaces `before`.
-        checkpoint_frames: frames between two checkpoints; 0 is none. speed: see Stretcher; other speeds than 1 have no
-        checkpoints.
-
-        Raises CodecBusyError, KeyringError, and InvalidRequestError for an invalid point.
-        """
+    def open(self, options: DecodeOptions = DEFAULTS) -> DecodeStream:
+        """Raises CodecBusyError, KeyringError, and InvalidRequestError for an invalid point."""
+        point, speed = options.point, options.speed
         if speed != 1 and point is not None:
             raise InvalidRequestError("checkpoint", "can be continued at speed 1 alone")
-        key = self._keyring.get(key_id)
+        key = self._keyring.get(options.key_id)
         stretcher = None if speed == 1 else Stretcher(speed, self._decoder.identity.sample_rate_hertz)
         slot = self._lanes.take()
         try:
-            marks = self._join(slot, frame_symbols(key.payload), before, point)
+            marks = self._join(slot, frame_symbols(key.payload), options.before, point)
             start = self._start_of(marks.place)
             if point is not None:
                 self._decoder.begin(slot.lane, slot.row, start.first_frame)
@@ -95,7 +91,7 @@ class Codec:
             raise
         if stretcher is not None:
             self._stretchers[slot] = stretcher
-        stream = DecodeStream(slot, key.id, start, checkpoint_frames if speed == 1 else 0)
+        stream = DecodeStream(slot, key.id, start, options.checkpoint_frames if speed == 1 else 0)
         stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
         self._streams[slot], self._marks[slot] = stream, marks
         return stream

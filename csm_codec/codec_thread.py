@@ -13,8 +13,7 @@ from csm_bundle.errors import CodecStoppedError
 from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_codec.codec import Codec
 from csm_codec.codes import Codes
-from csm_codec.stream import DecodeStream, Output
-from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
+from csm_codec.stream import DEFAULTS, DecodeOptions, DecodeStream, Output
 
 Deliver = Callable[[list[Output], float], None]
 
@@ -41,22 +40,12 @@ class CodecThread:
     def num_streams(self) -> int:
         return self._codec.num_streams
 
-    def open(
-        self,
-        key_id: str = "",
-        before: ClipProgress = START,
-        point: MarkPoint | None = None,
-        checkpoint_frames: int = 0,
-        speed: float = 1.0,
-    ) -> Future[DecodeStream]:
+    def open(self, options: DecodeOptions = DEFAULTS) -> Future[DecodeStream]:
         """A future of the stream; it fails like `Codec.open`, or with CodecStoppedError.
 
         If it is cancelled before the thread runs it, no slot is taken.
         """
-        return self.worker.call(
-            lambda: self._codec.open(key_id, before, point, checkpoint_frames, speed),
-            CodecStoppedError("The codec has stopped."),
-        )
+        return self.worker.call(lambda: self._codec.open(options), CodecStoppedError("The codec has stopped."))
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
         """Queues frames, (frames, codebooks), already checked."""

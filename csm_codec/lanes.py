@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from csm_bundle.errors import CodecBusyError
 
@@ -48,7 +49,4 @@ class Lanes:
 
 def by_lane(slots: Iterable[Slot]) -> dict[int, list[Slot]]:
     """The slots grouped by lane, in order."""
-    lanes: dict[int, list[Slot]] = {}
-    for slot in sorted(slots):
-        lanes.setdefault(slot.lane, []).append(slot)
-    return lanes
+    return {lane: list(group) for lane, group in groupby(sorted(slots), key=lambda slot: slot.lane)}

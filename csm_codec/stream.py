@@ -10,7 +10,7 @@ from csm_codec.codes import Codes
 from csm_codec.lanes import Slot
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
-from csm_codec.watermark.stream.progress import ClipProgress, MarkPoint
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,20 @@ class StreamStart:
     first_decoded: int = 0  # first frame to decode; for those before, only latents are computed
     first_marked: int = 0  # first frame to watermark; the audio of those before is dropped
     first_sample: int = 0  # first sample to return
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What a stream is opened with."""
+
+    key_id: str = ""  # of the watermark; "" is the active key
+    before: ClipProgress = START  # progress of the clip after the previous stream, from its Complete
+    point: MarkPoint | None = None  # of a stream with the same codes, which this one resumes; replaces `before`
+    checkpoint_frames: int = 0  # between two checkpoints; 0 is none
+    speed: float = 1.0  # see Stretcher; other speeds than 1 have no checkpoints
+
+
+DEFAULTS = DecodeOptions()
 
 
 @dataclass(frozen=True, slots=True)

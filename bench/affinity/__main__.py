@@ -37,10 +37,11 @@ from csm_client import AsyncClient
 
 from bench.affinity.fleet import Fleet, calls
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
+from bench.command import parser_of
 from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.listeners.load import open_channel
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.report import write_result
 from tests.support.network.name_server import NameServer, name_server
 
@@ -58,9 +59,7 @@ ROW = ("reuse_share", "spread", "first_call_s", "share", "moved", "moved_elsewhe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.affinity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("bench.affinity", __doc__)
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"), help="voice of the stages")
     parser.add_argument("--conversations", type=int, default=60)
     parser.add_argument("--audio-seconds", type=float, default=0.64, help="longest audio of a turn")
@@ -77,17 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def measure(options: argparse.Namespace) -> Figures:
+    head = result_head("affinity", conversations=options.conversations)
     with tempfile.TemporaryDirectory() as folder:  # all phases share a keyring, as the key changes the audio
         options.keyring = Path(folder, "keys.json")
         single = await one_engine(options)
         print(f"one engine: {single.figures}", flush=True)
         figures = await three_engines(options, single)
     share = figures["three_engines"]["reuse_share"] / single.figures["reuse_share"]
-    told = {
-        "benchmark": "affinity",
-        "device": cpu_name(),
-        "commit": commit(),
-        "conversations": options.conversations,
+    told = head | {
         "reuse_share_of_single_engine": round(share, 4),
         "spread": figures["three_engines"]["spread"],
         "one_engine": single.figures,

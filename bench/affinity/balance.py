@@ -25,8 +25,9 @@ from typing import Any
 import grpc
 from csm.engine.v1 import engine_pb2
 
+from bench.command import parser_of
 from bench.listeners.workload import arrivals
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.report import write_result
 from services.common.rpc.channels.opening import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_LOAD
@@ -116,6 +117,7 @@ async def run(policy: str, seed: int, rate: float, duration_s: float) -> dict[st
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Makes all runs at the same time, as they only sleep."""
+    head = result_head("balance", rate=options.rate, duration_s=options.duration)
     rows = await asyncio.gather(
         *(
             run(policy, seed, options.rate, options.duration)
@@ -133,31 +135,18 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     for policy, share in refused.items():
         print(f"{policy:<33} refused {100 * share:.1f} %", flush=True)
-    return {
-        "benchmark": "balance",
-        "device": cpu_name(),
-        "commit": commit(),
-        "rate": options.rate,
-        "duration_s": options.duration,
-        "refused": refused,
-        "rows": rows,
-    }
+    return head | {"refused": refused, "rows": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.affinity.balance",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("bench.affinity.balance", __doc__)
     parser.add_argument("--rate", type=float, default=1.3, help="calls a second")
     parser.add_argument("--duration", type=float, default=120.0, help="seconds in which calls are sent")
     parser.add_argument("--seeds", type=int, default=6, help="runs of each policy")
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
-    figures = asyncio.run(measure(options))
-    write_result(figures, options.out)
+    write_result(asyncio.run(measure(options)), options.out)
     return 0
 
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 
 GENERATE = "csm.engine.v1.EngineService/Generate"
 
@@ -55,10 +55,9 @@ class Fleet:
         """Starts gateways. Returns their targets when they are ready. target_at: the engines' target for a port."""
         engine, engine_health = map(target_at, self._engine_ports)
         codec, codec_health = (f"127.0.0.1:{port}" for port in self._codec_ports)
-        options = ["--code-sealing", "open", "--engine-target", engine, "--engine-health-target", engine_health]
-        options += ["--codec-target", codec, "--codec-health-target", codec_health]
+        stages = [*call_options("engine", engine, engine_health), *call_options("codec", codec, codec_health)]
         started = [
-            await self._start("gateway", number, options, address, self._gateway_ports)
+            await self._start("gateway", number, ["--code-sealing", "open", *stages], address, self._gateway_ports)
             for number, address in enumerate(addresses)
         ]
         for gateway in started:
@@ -75,6 +74,4 @@ class Fleet:
         process = StageProcess(
             stage, number, [*options, "--log-format", "json"], self._folder, host=address, ports=ports
         )
-        self._stack.push_async_callback(process.kill)
-        await process.start()
-        return process
+        return await self._stack.enter_async_context(process.running())

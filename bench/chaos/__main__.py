@@ -32,9 +32,8 @@ from bench.chaos.faults import Saboteur
 from bench.chaos.items import SENTENCE_S, STREAM_ITEMS, TEXT_ITEMS, Item, long_items
 from bench.chaos.listeners import Listeners
 from bench.chaos.result import result_of, why_not_passed
-from bench.deployment.command import finish, log_folder, parser_of
-from bench.deployment.run import run_program
-from bench.machine import commit
+from bench.deployment.command import deployment_parser, judged_run, log_folder
+from bench.machine import result_head
 
 LONGEST_S = 1800.0  # of the disturbed run
 SETTLE_S = 120.0  # after which every slot must be free
@@ -44,7 +43,7 @@ READERS = (("fast",), ("fast", "slow"), ("fast", "stalled", "fast"))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = parser_of("python -m bench.chaos", __doc__)
+    parser = deployment_parser("bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
     parser.add_argument("--crowd", type=int, default=0, help="more callers than there is room for; most are refused")
     parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
@@ -54,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.door and not options.sentences:
         parser.error("--door needs --sentences")
-    result = run_program(run(options))
-    return finish(result, why_not_passed(result), options)
+    return judged_run(run, why_not_passed, options)
 
 
 def load_of(options: argparse.Namespace) -> list[tuple[list[Item], tuple[str, ...]]]:
@@ -90,7 +88,7 @@ async def disturb(
     listeners: Listeners,
     load: Sequence[tuple[list[Item], tuple[str, ...]]],
 ) -> dict[str, Any]:
-    measured = commit()  # now, as the checkout may change during the run
+    head = result_head("chaos", note=options.note, seed=options.seed, crowd=options.crowd, sentences=options.sentences)
     await listeners.run_undisturbed()
     print("undisturbed run done", flush=True)
     rss_before, slots_before = cluster.rss_mb(), await cluster.slots()
@@ -110,17 +108,12 @@ async def disturb(
         for items, readers in (*load, *crowd):
             group.create_task(listeners.listen(items, lambda: not goes_on(), readers))
     await settle(cluster)
-    return result_of(
+    return head | result_of(
         struck=[struck for saboteur in saboteurs for struck in saboteur.struck],
         listeners=listeners,
         rss_mb=(rss_before, cluster.rss_mb()),
         slots=(slots_before, await cluster.slots()),
         tracebacks=cluster.tracebacks(),
-        seed=options.seed,
-        crowd=options.crowd,
-        sentences=options.sentences,
-        commit=measured,
-        note=options.note,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from tests.support.authority import Authority, write_pair
 from tests.support.network.tcp_relay import TcpRelay
 
@@ -97,6 +97,12 @@ class Cluster:
         return taken
 
 
+def options_of_callers(replicas: list[Replica]) -> list[str]:
+    """Options of a process that calls a stage's replicas through their links."""
+    targets = (target_of([replica.api for replica in replicas]), target_of([replica.health for replica in replicas]))
+    return call_options(replicas[0].stage, *targets)
+
+
 def target_of(links: list[TcpRelay]) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{link.port}" for link in links)
 
@@ -145,9 +151,8 @@ async def running_cluster(
             await replica.start()
         at_door = None
         if door:
-            at_door = StageProcess("http", 0, door_options(replicas["gateway"]), folder)
-            stack.push_async_callback(at_door.kill)
-            await at_door.start()
+            process = StageProcess("http", 0, options_of_callers(replicas["gateway"]), folder)
+            at_door = await stack.enter_async_context(process.running())
         cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), certified_name, at_door)
         await asyncio.gather(*(process.wait_ready() for process in cluster.processes))
         yield cluster
@@ -167,12 +172,4 @@ def gateway_options(replicas: dict[str, list[Replica]], authority: Path, folder:
     options = ["--stage-tls-ca", str(authority), "--code-sealing-keyring", str(folder / "seals.json")]
     options += ["--max-failovers", str(MAX_FAILOVERS), "--failover-wait-seconds", str(FAILOVER_WAIT_S)]
     options += ["--drain-seconds", str(DRAIN_S)]
-    for stage in ("engine", "codec"):
-        options += [f"--{stage}-target", target_of([replica.api for replica in replicas[stage]])]
-        options += [f"--{stage}-health-target", target_of([replica.health for replica in replicas[stage]])]
-    return options
-
-
-def door_options(gateways: list[Replica]) -> list[str]:
-    target = target_of([replica.api for replica in gateways])
-    return ["--gateway-target", target, "--gateway-health-target", target_of([replica.health for replica in gateways])]
+    return options + options_of_callers(replicas["engine"]) + options_of_callers(replicas["codec"])

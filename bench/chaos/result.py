@@ -9,8 +9,7 @@ from typing import Any
 from bench.chaos.faults import FaultRecord
 from bench.chaos.listeners import Gap, Listeners
 from bench.chaos.refusals import refusal_report
-from bench.listeners.summary import nearest_rank
-from bench.machine import cpu_name
+from bench.listeners.percentiles import spread
 
 AFTER_S = 6.0  # a fault may have caused gaps that end so long after it has healed
 MOST_REFUSED = 0.5
@@ -24,13 +23,8 @@ def result_of(
     rss_mb: tuple[dict[str, float], dict[str, float]],
     slots: tuple[dict[str, float], dict[str, float]],
     tracebacks: dict[str, int],
-    seed: int,
-    crowd: int,
-    sentences: int,
-    commit: str,
-    note: str,
 ) -> dict[str, Any]:
-    """rss_mb, slots: (before, after), by process. sentences: of long texts; 0 without them."""
+    """The figures of a run. rss_mb, slots: (before, after), by process."""
     outcomes = listeners.outcomes
     by_kind = Counter(fault.kind for fault in struck)
     rows = [
@@ -40,13 +34,6 @@ def result_of(
     rows += [{"fault": k, "count": n, "longest_gap_s": None} for k, n in sorted(listeners.reader_faults.items())]
     gaps = [gap.seconds for gap in outcomes.gaps]
     return {
-        "benchmark": "chaos",
-        "device": cpu_name(),
-        "commit": commit,
-        "note": note,
-        "seed": seed,
-        "crowd": crowd,
-        "sentences": sentences,
         "faults": sum(row["count"] for row in rows),
         "streams": outcomes.streams,
         "ok": outcomes.ok,
@@ -56,10 +43,7 @@ def result_of(
         "different": len(outcomes.different),
         "unmarked": listeners.unmarked,
         "failures": [*outcomes.failed, *outcomes.different][:SHOWN],
-        "longest_gap_s": {
-            name: round(nearest_rank(gaps, percent), 2) if gaps else None
-            for name, percent in (("p50", 50), ("p95", 95), ("max", 100))
-        },
+        "longest_gap_s": spread(gaps, (50, 95), scale=1, digits=2) or dict.fromkeys(("p50", "p95", "max")),
         "rss_mb": {"before": rss_mb[0], "after": rss_mb[1]},
         "slots": {"before": slots[0], "after": slots[1]},
         "tracebacks": tracebacks,

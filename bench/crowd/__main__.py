@@ -29,13 +29,13 @@ from typing import Any
 
 import csm_client
 
+from bench.command import result_parser
 from bench.crowd.callers import KINDS, Doors
-from bench.deployment.command import finish, left_behind, log_folder
-from bench.deployment.process import StageProcess
+from bench.deployment.command import judged_run, left_behind, log_folder
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
-from bench.deployment.run import run_program
 from bench.listeners.playback import Arrival, play
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 
 LISTENERS = 2
 HEARD_S = 6.0  # length of a listener's stream
@@ -48,19 +48,15 @@ WEBSOCKET_IDLE_S = 60  # of the door; its own default takes five minutes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result_parser("bench.crowd", __doc__)
     parser.add_argument("--callers", type=int, default=300, help="in all (default: %(default)s)")
     parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
-    options = parser.parse_args(arguments)
-    result = run_program(run(options))
-    return finish(result, why_not_passed(result), options)
+    return judged_run(run, why_not_passed, parser.parse_args(arguments))
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The result, which is the last line of the output."""
-    measured = commit()
+    head = result_head("crowd", note=options.note, callers=options.callers)
     async with AsyncExitStack() as stack:
         stages = await start(stack, stack.enter_context(log_folder(options)))
         doors = Doors(stages["gateway"].api_port, stages["http"].api_port)
@@ -73,12 +69,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         ended_s = streams.result() if streams.done() else None
         streams.cancel()
         await ordinary.close()
-        return {
-            "benchmark": "crowd",
-            "device": cpu_name(),
-            "commit": measured,
-            "note": options.note,
-            "callers": options.callers,
+        return head | {
             "load_average": round(os.getloadavg()[1], 1),
             "ends": crowd.ends,
             "not_ended": crowd.not_ended,
@@ -96,19 +87,13 @@ async def start(stack: AsyncExitStack, folder: Path) -> dict[str, StageProcess]:
     options = ["--code-sealing", "open", "--voices-database", "", "--stage-silence-seconds", "60"]
     for stage in ("engine", "codec"):
         port, health_port = await printed_ports(behind)
-        options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
-    gateway = await started(stack, StageProcess("gateway", 0, options, folder))
-    options = ["--gateway-target", f"127.0.0.1:{gateway.api_port}"]
-    options += ["--gateway-health-target", f"127.0.0.1:{gateway.health_port}"]
-    options += ["--websocket-idle-seconds", str(WEBSOCKET_IDLE_S)]
-    return {"gateway": gateway, "http": await started(stack, StageProcess("http", 0, options, folder))}
-
-
-async def started(stack: AsyncExitStack, process: StageProcess) -> StageProcess:
-    stack.push_async_callback(process.kill)
-    await process.start()
-    await process.wait_ready()
-    return process
+        options += call_options(stage, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
+    gateway = await stack.enter_async_context(StageProcess("gateway", 0, options, folder).running())
+    options = [*gateway.call_options, "--websocket-idle-seconds", str(WEBSOCKET_IDLE_S)]
+    door = await stack.enter_async_context(StageProcess("http", 0, options, folder).running())
+    for process in (gateway, door):
+        await process.wait_ready()
+    return {"gateway": gateway, "http": door}
 
 
 class Crowd:

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client.errors import from_rpc_error
+from csm_client.requests import stream_request
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -101,11 +102,7 @@ def _channel(doors: Doors) -> grpc.aio.Channel:
 
 
 def _request() -> tts_pb2.StreamSynthesizeRequest:
-    request = tts_pb2.StreamSynthesizeRequest(input=tts_pb2.SynthesisInput(text=TEXT))
-    request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
-    request.max_audio_duration.seconds = AUDIO_S
-    request.stream_config.chunk_duration.nanos = int(CHUNK_S * 1e9)
-    return request
+    return stream_request(TEXT, {"max_seconds": AUDIO_S, "chunk_seconds": CHUNK_S})
 
 
 async def _stream(doors: Doors, hold_s: float, read_s: float) -> str:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.command import result_parser
+from bench.deployment.run import run_program
 from bench.report import write_result
 
+Result = dict[str, Any]
 
-def parser_of(program: str, description: str | None) -> ArgumentParser:
+
+def deployment_parser(module: str, description: str | None) -> ArgumentParser:
     """A parser with the options that all programs have."""
-    parser = ArgumentParser(prog=program, description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser = result_parser(module, description)
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
     return parser
 
 
@@ -46,9 +48,17 @@ def left_behind(result: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def finish(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:
-    """Prints the result, writes it to --out, and returns the exit code. wrong: why the run did not pass."""
-    if wrong:
+def judged_run(
+    run: Callable[[Namespace], Coroutine[Any, Any, Result]],
+    why_not_passed: Callable[[Result], Sequence[str]],
+    options: Namespace,
+) -> int:
+    """Runs the program, prints its result, writes it to --out, and returns the exit code.
+
+    why_not_passed: the reasons why a run did not pass; none for a pass.
+    """
+    result = run_program(run(options))
+    if wrong := why_not_passed(result):
         print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
     write_result(result, options.out)
     return 1 if wrong else 0

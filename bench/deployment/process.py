@@ -11,10 +11,11 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 import grpc
 import httpx
@@ -31,6 +32,11 @@ POLL_S = 0.1
 TRIM_S = 60.0
 
 _LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics port (\d+)")
+
+
+def call_options(stage: str, target: str, health_target: str) -> list[str]:
+    """Options of a process that calls the stage there."""
+    return [f"--{stage}-target", target, f"--{stage}-health-target", health_target]
 
 
 class StageProcess:
@@ -52,7 +58,7 @@ class StageProcess:
         host: address to listen on. prefix: a command that executes the stage's, such as `ip netns exec NAME`. ports: of
         its API and its health service; 0 is a free one. environment: variables in addition to this process's.
         """
-        self.name = f"{stage} {number}"
+        self.stage, self.name = stage, f"{stage} {number}"
         self.host = host
         self.log = folder / f"{stage}-{number}.log"
         self.api_port = self.health_port = self.metrics_port = 0
@@ -65,6 +71,15 @@ class StageProcess:
             self._command += ["--health-port", str(ports[1])]
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Starts it as `start` does, and kills it at the end."""
+        try:
+            await self.start()
+            yield self
+        finally:
+            await self.kill()
 
     async def start(self) -> None:
         """Starts it, and returns when it listens. Raises RuntimeError with the end of its log when it does not."""
@@ -104,6 +119,11 @@ class StageProcess:
                 await asyncio.sleep(POLL_S)
 
     @property
+    def call_options(self) -> list[str]:
+        """Options of a process that calls this one."""
+        return call_options(self.stage, f"{self.host}:{self.api_port}", f"{self.host}:{self.health_port}")
+
+    @property
     def is_alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -134,9 +154,7 @@ class StageProcess:
         """Resident memory in MB; 0 when it does not run."""
         if self._process is None or not self.is_alive:
             return 0.0
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return round(int(found[1]) / 1024, 1) if found else 0.0
+        return round(psutil.Process(self._process.pid).memory_info().rss / 2**20, 1)
 
     async def trim(self) -> None:
         """Has it return all freed memory to the system. Its prefix must be bench.deployment.trimming.

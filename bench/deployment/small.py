@@ -38,31 +38,16 @@ async def start_small(
     prefix = [sys.executable, "-m", "bench.deployment.trimming"] if trims else []
     stages: dict[str, StageProcess] = {}
 
-    def gateway_options() -> list[str]:
-        options = ["--code-sealing-keyring", str(folder / "seals.json")]
-        options += ["--voices-database", str(folder / "voices.sqlite")]
-        for stage in ("engine", "codec"):
-            options += [f"--{stage}-target", f"127.0.0.1:{stages[stage].api_port}"]
-            options += [f"--{stage}-health-target", f"127.0.0.1:{stages[stage].health_port}"]
-        return options
-
-    def http_options() -> list[str]:
-        gateway = stages["gateway"]
-        return [
-            "--gateway-target", f"127.0.0.1:{gateway.api_port}",
-            "--gateway-health-target", f"127.0.0.1:{gateway.health_port}",
-        ]  # fmt: skip
-
     async def begin(name: str, options: Sequence[str]) -> None:
-        stages[name] = StageProcess(name, 0, options, folder, prefix=prefix, environment=ALLOCATOR)
-        stack.push_async_callback(stages[name].kill)
-        await stages[name].start()
+        process = StageProcess(name, 0, options, folder, prefix=prefix, environment=ALLOCATOR)
+        stages[name] = await stack.enter_async_context(process.running())
 
     await begin("engine", [*common, *engine_options])
     await begin("codec", [*common, "--watermark-keyring", str(folder / "marks.json")])
-    await begin("gateway", gateway_options())
+    files = ["--code-sealing-keyring", str(folder / "seals.json"), "--voices-database", str(folder / "voices.sqlite")]
+    await begin("gateway", [*files, *stages["engine"].call_options, *stages["codec"].call_options])
     if http:
-        await begin("http", http_options())
+        await begin("http", stages["gateway"].call_options)
     for process in stages.values():
         await process.wait_ready()
     return stages

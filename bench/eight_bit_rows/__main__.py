@@ -18,7 +18,6 @@ embeddings keep their type. Rows of a result are kept until they are measured ag
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.command import parser_of
 from bench.eight_bit_rows.forced import SLOTS, compared, hidden_of, logits_of
 from bench.eight_bit_rows.rounding import Arm, Form, packed_as, rows_rounded
 from bench.eight_bit_rows.words import SPEAKERS, Counts, RoundedVoice, rates, same_codes
@@ -79,7 +79,7 @@ class Frames:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.eight_bit_rows", __doc__)
     parser.add_argument("part", choices=["logits", "words"])
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--layers", nargs=2, type=int, default=[2, 1], help="of backbone and depth decoder")

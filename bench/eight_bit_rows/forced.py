@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.gate import relative_error, same_best
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.weights import PackedWeights
@@ -38,10 +39,10 @@ def compared(logits: Tensor, exact: Tensor) -> dict[str, object]:
     stay the most likely, `divergence` the mean Kullback-Leibler divergence from the exact probabilities in nats.
     """
     return {
-        "relative": _relative(logits, exact),
-        "same_best": _same_best(logits, exact),
-        "depth_relative": _relative(logits[:, 1:], exact[:, 1:]),
-        "depth_same_best": _same_best(logits[:, 1:], exact[:, 1:]),
+        "relative": relative_error(logits, exact),
+        "same_best": same_best(logits, exact),
+        "depth_relative": relative_error(logits[:, 1:], exact[:, 1:]),
+        "depth_same_best": same_best(logits[:, 1:], exact[:, 1:]),
         "depth_divergence": round(_divergence(logits[:, 1:], exact[:, 1:]), 6),
     }
 
@@ -61,14 +62,6 @@ def _hidden_of_some(step: PackedFrameStep, prompts: Sequence[Tensor], codes: Seq
         for slot, state in zip(slots, step.backbone.step(x, torch.tensor(slots), positions), strict=True):
             found[slot].append(state)
     return [torch.stack(states) for states in found]
-
-
-def _relative(logits: Tensor, exact: Tensor) -> float:
-    return round(((logits - exact).square().mean() / exact.square().mean()).sqrt().item(), 5)
-
-
-def _same_best(logits: Tensor, exact: Tensor) -> float:
-    return round((logits.argmax(dim=-1) == exact.argmax(dim=-1)).double().mean().item(), 4)
 
 
 def _divergence(logits: Tensor, exact: Tensor) -> float:

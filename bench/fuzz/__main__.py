@@ -29,15 +29,14 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from bench.deployment.command import finish, left_behind, log_folder, parser_of
+from bench.deployment.command import deployment_parser, judged_run, left_behind, log_folder
 from bench.deployment.process import StageProcess
-from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.fuzz.caller import Caller
 from bench.fuzz.methods import methods, valid_requests
 from bench.fuzz.raw_calls import PREFACE
 from bench.fuzz.strategies import Call, RawCall, calls, raw_calls
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 
 WARM_SHARE = 0.2  # of the requests; after them memory may grow by MOST_GROWTH or MOST_GROWTH_MB
 MOST_GROWTH, MOST_GROWTH_MB = 0.10, 32.0
@@ -46,16 +45,14 @@ RAW_EVERY = 12  # about one request in 12 is a connection of raw bytes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = parser_of("python -m bench.fuzz", __doc__)
+    parser = deployment_parser("bench.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    result = run_program(run(options))
-    return finish(result, why_not_passed(result), options)
+    return judged_run(run, why_not_passed, parser.parse_args(arguments))
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The result, which is the last line of the output."""
-    measured = commit()  # now, as the checkout may change during the run
+    head = result_head("fuzz", note=options.note, seed=options.seed)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder)
@@ -77,12 +74,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             caller.close()
         seconds = time.monotonic() - began_s
         slots = await settled_slots(stages)
-        return {
-            "benchmark": "fuzz",
-            "device": cpu_name(),
-            "commit": measured,
-            "note": options.note,
-            "seed": options.seed,
+        return head | {
             "requests": caller.tally.by_port.total(),
             "seconds": round(seconds),
             "codes": dict(caller.tally.codes.most_common()),

@@ -95,9 +95,7 @@ class Caller:
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
-        with self._lock:
-            self.tally.by_port[port] += 1
-            self.tally.codes["raw bytes"] += 1
+        self._tally(port, "raw bytes")
 
     def _call_by_hand(self, call: RawCall) -> None:
         answer, code, port = b"", None, self.ports[call.method.port]
@@ -108,9 +106,7 @@ class Caller:
                 answer += piece
                 code = status_in(answer)
         if code is None:  # such as of a call that has no end
-            with self._lock:
-                self.tally.by_port[call.method.port] += 1
-                self.tally.codes["no answer"] += 1
+            self._tally(call.method.port, "no answer")
         else:
             self._count(call.method, code, f"metadata {call.metadata}")
 
@@ -120,13 +116,16 @@ class Caller:
         self._count(call.method, code, f"{details}; sent {sent}")
 
     def _count(self, method: Method, code: grpc.StatusCode, what: str) -> None:
+        self._tally(method.port, code.name, f"{method}: {code.name} {what}" if code in NEVER else "")
+
+    def _tally(self, port: str, code: str, finding: str = "") -> None:
         with self._lock:
-            self.tally.by_port[method.port] += 1
-            self.tally.codes[code.name] += 1
-            if code in NEVER:
+            self.tally.by_port[port] += 1
+            self.tally.codes[code] += 1
+            if finding:
                 self.tally.num_findings += 1
                 if len(self.tally.findings) < MOST_FINDINGS:
-                    self.tally.findings.append(f"{method}: {code.name} {what}")
+                    self.tally.findings.append(finding)
 
     def _ending(self, call: Call) -> tuple[grpc.StatusCode, str]:
         """The status of a call; OK for one that the caller has cancelled."""

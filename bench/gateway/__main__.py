@@ -14,7 +14,6 @@ JSON object.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -25,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc
-from google.protobuf import duration_pb2
+from csm.v1 import tts_pb2_grpc
+from csm_client.requests import stream_request
 
+from bench.command import integers, parser_of
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.report import write_result
 
 FRAME_S = 0.08
@@ -45,23 +45,21 @@ CpuSeconds = Callable[[], float]  # that a process has used so far
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", default="1,10,30", help="at once, one number after the other")
-    parser.add_argument("--frames", default="1,4", help="of a message of the engine, one number after the other")
+    parser = parser_of("bench.gateway", __doc__)
+    parser.add_argument("--streams", type=integers, default=[1, 10, 30], help="at once, one number after the other")
+    parser.add_argument("--frames", type=integers, default=[1, 4], help="of a message, likewise")
     parser.add_argument("--seconds", type=float, default=20.0, help="audio of each stream")
     parser.add_argument("--out", type=Path, help="write the result here as well")
     options = parser.parse_args(arguments)
-    streams, frames = ([int(number) for number in numbers.split(",")] for numbers in (options.streams, options.frames))
+    head = result_head("gateway")
     try:
-        rows = run_program(rows_of(streams, frames, options.seconds))
+        rows = run_program(rows_of(options.streams, options.frames, options.seconds))
     except (RuntimeError, OSError, grpc.RpcError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     load = round(os.getloadavg()[0], 1)
     note = f"Load average {load} on {os.cpu_count()} cores at the end; streams of {options.seconds:g} s."
-    write_result(
-        {"benchmark": "gateway", "device": cpu_name(), "commit": commit(), "note": note, "rows": rows}, options.out
-    )
+    write_result(head | {"note": note, "rows": rows}, options.out)
     return 0
 
 
@@ -98,15 +96,8 @@ async def cpu_ms(port: int, cpu_s: CpuSeconds, count: int, seconds: float) -> fl
 
 async def hear(stub: tts_pb2_grpc.TextToSpeechServiceStub, seconds: float, after_s: float = 0.0) -> None:
     await asyncio.sleep(after_s)
-    most = duration_pb2.Duration()
-    most.FromNanoseconds(round(seconds * 1e9))
-    request = tts_pb2.StreamSynthesizeRequest(
-        input=tts_pb2.SynthesisInput(text="Hello."),
-        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
-        max_audio_duration=most,
-    )
     num_samples = 0
-    async for response in stub.StreamSynthesize(request, timeout=TIMEOUT_S):
+    async for response in stub.StreamSynthesize(stream_request("Hello.", {"max_seconds": seconds}), timeout=TIMEOUT_S):
         num_samples += response.audio_chunk.sample_count
     if num_samples != round(seconds / FRAME_S) * round(FRAME_S * SAMPLE_RATE_HZ):
         raise RuntimeError(f"a stream of {seconds:g} s had {num_samples} samples")
@@ -132,15 +123,11 @@ async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, 
 async def gateway(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
     options = ["--code-sealing", "open", "--voices-database", ""]
     for stage, (port, health_port) in stages.items():
-        options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
+        options += call_options(stage, f"127.0.0.1:{port}", f"127.0.0.1:{health_port}")
     with tempfile.TemporaryDirectory() as folder:
-        running = StageProcess("gateway", 0, options, Path(folder))
-        try:
-            await running.start()
-            await running.wait_ready()
-            yield running.api_port, running.cpu_s
-        finally:
-            await running.kill()
+        async with StageProcess("gateway", 0, options, Path(folder)).running() as process:
+            await process.wait_ready()
+            yield process.api_port, process.cpu_s
 
 
 if __name__ == "__main__":

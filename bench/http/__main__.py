@@ -19,7 +19,6 @@ object.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -30,13 +29,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.deployment.process import StageProcess
+from bench.command import parser_of
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.program import printed_ports, program
 from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
-from bench.listeners.summary import nearest_rank
-from bench.machine import commit, cpu_name
+from bench.listeners.percentiles import nearest_rank
+from bench.machine import result_head
 from bench.report import write_result
 
 SHORT_FRAMES = 10  # in the calls whose first audio is timed
@@ -47,7 +47,7 @@ EVERY_S = 0.25
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.http", __doc__)
     parser.add_argument("--pairs", type=int, default=100, help="calls to each door, in turn")
     parser.add_argument("--streams", type=int, default=200, help="HTTP streams at once")
     parser.add_argument("--seconds", type=float, default=20.0, help="audio of each of those")
@@ -111,14 +111,8 @@ def compared(grpc_s: Sequence[float], http_s: Sequence[float]) -> dict[str, Any]
         for name, times_s in (("gRPC", grpc_s), ("HTTP", http_s))
     ]
     added = round(rows[1]["first_audio_p50_ms"] - rows[0]["first_audio_p50_ms"], 2)
-    return {
-        "benchmark": "http door",
-        "device": cpu_name(),
-        "commit": commit(),
-        "added_p50_ms": added,
-        "note": f"HTTP's first byte is {added} ms after gRPC's first message (medians).",
-        "rows": rows,
-    }
+    note = f"HTTP's first byte is {added} ms after gRPC's first message (medians)."
+    return result_head("http door", added_p50_ms=added, note=note, rows=rows)
 
 
 async def in_turn(gateway_port: int, http_port: int, pairs: int) -> tuple[list[float], list[float]]:
@@ -194,14 +188,10 @@ async def doors(frame_count: int) -> AsyncIterator[tuple[int, StageProcess]]:
 @asynccontextmanager
 async def door(target: str, health_target: str) -> AsyncIterator[StageProcess]:
     """An HTTP door before a gateway."""
-    options = ["--drain-seconds", "0", "--gateway-target", target, "--gateway-health-target", health_target]
+    options = ["--drain-seconds", "0", *call_options("gateway", target, health_target)]
     with tempfile.TemporaryDirectory() as folder:
-        http = StageProcess("http", 0, options, Path(folder))
-        try:
-            await http.start()
+        async with StageProcess("http", 0, options, Path(folder)).running() as http:
             yield http
-        finally:
-            await http.kill()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc
-from google.protobuf import duration_pb2
+from csm.v1 import tts_pb2_grpc
+from csm_client.requests import stream_request
 
 TEXT = "Hello from the other side."
 TIMEOUT_S = 300.0
@@ -28,14 +28,7 @@ class GrpcCaller:
 
     async def first_audio_s(self) -> float:
         """Seconds until the first message with audio; the stream is then read to its end."""
-        longest = duration_pb2.Duration()
-        longest.FromMilliseconds(round(1000 * self._most_s))
-        request = tts_pb2.StreamSynthesizeRequest(
-            input=tts_pb2.SynthesisInput(text=TEXT),
-            audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
-            sampling_params=tts_pb2.SamplingParams(seed=SEED),
-            max_audio_duration=longest,
-        )
+        request = stream_request(TEXT, {"seed": SEED, "max_seconds": self._most_s})
         started_s, first_s = time.perf_counter(), 0.0
         async for message in self._stub.StreamSynthesize(request, timeout=TIMEOUT_S):
             if not first_s and message.HasField("audio_chunk"):

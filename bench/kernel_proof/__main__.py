@@ -19,8 +19,9 @@ from pathlib import Path
 
 import triton
 
+from bench.command import integers, parser_of, words
 from bench.kernel_proof import budget, time_model
-from bench.kernel_proof.codec_step import CODEC_FORMS, CODEC_ROWS, TracedCodec, tick_ms
+from bench.kernel_proof.codec_step import CODEC_ROWS, TracedCodec, tick_ms
 from bench.kernel_proof.codec_step import PARTS as CODEC_PARTS
 from bench.kernel_proof.depth import depth_counts
 from bench.kernel_proof.fast_step import ALL_BATCHES, PROVED_FORMS
@@ -28,6 +29,7 @@ from bench.kernel_proof.machine_code import KEPT_IN
 from bench.kernel_proof.prefill_model import PassModel, admissions_per_second
 from bench.kernel_proof.proof import Proof, representatives
 from bench.shapes import CSM_1B
+from bench.timing import DTYPES
 
 REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form not in ("float32", "float8-depth-kernel"))
 REPRESENTATIVE_BATCHES = (1, 64, 256)
@@ -64,17 +66,17 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.kernel_proof", __doc__)
     parser.add_argument("--representative", action="store_true", help="one variant of each kind, fewer forms")
-    parser.add_argument("--forms", type=lambda text: tuple(text.split(",")))
-    parser.add_argument("--batches", type=lambda text: tuple(int(item) for item in text.split(",")))
+    parser.add_argument("--forms", type=words)
+    parser.add_argument("--batches", type=integers)
     parser.add_argument("--fit", action="store_true", help="fit the model of time to the profile in bench/results")
     parser.add_argument("--count", action="store_true", help="keep what tiles of the depth kernel's compiled code do")
     parser.add_argument("--kept-in", type=Path, default=KEPT_IN)
     arguments = parser.parse_args()
     few = arguments.representative
     arguments.forms = arguments.forms or (REPRESENTATIVE_FORMS if few else PROVED_FORMS)
-    arguments.batches = arguments.batches or (REPRESENTATIVE_BATCHES if few else tuple(ALL_BATCHES))
+    arguments.batches = arguments.batches or (REPRESENTATIVE_BATCHES if few else ALL_BATCHES)
     return arguments
 
 
@@ -135,7 +137,7 @@ def print_codec(model: time_model.TimeModel) -> tuple[dict[str, object], list[st
     operations: dict[str, dict[str, int]] = {}
     modelled: dict[str, dict[str, list[float]]] = {}
     wrong = []
-    for form in CODEC_FORMS:
+    for form in DTYPES:
         for rows in CODEC_ROWS:
             codec = TracedCodec(form, rows)
             steps = {part: codec.traced(part) for part in CODEC_PARTS}

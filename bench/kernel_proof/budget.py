@@ -55,7 +55,7 @@ CODEC_OPERATIONS: Mapping[str, Mapping[str, int]] = {
     "float32": {"mimi": 200, "latent": 135, "mark": 85, "near": 191},
     "bfloat16": {"mimi": 235, "latent": 168, "mark": 87, "near": 192},
 }
-# Gigabytes read and written in a part, for 1,024 rows ("near": 64 of them), at most.
+# Gigabytes read and written in a part, for up to 1,024 rows ("near": 64 of them), at most.
 CODEC_GIGABYTES: Mapping[str, Mapping[str, float]] = {
     "float32": {"mimi": 28.6, "latent": 6.2, "mark": 28.8, "near": 9.7},
     "bfloat16": {"mimi": 17.5, "latent": 3.7, "mark": 15.5, "near": 4.9},
@@ -80,7 +80,8 @@ def complaints_about_code(codes: Iterable[MachineCode]) -> list[str]:
             ("bytes of stack", code.stack, MOST_STACK),
             ("spills", code.spills, 0),
         )
-        wrong += [f"{code.name}: {given} {what}; at most {most}" for what, given, most in limits if given > most]
+        for what, given, most in limits:
+            wrong += _over(code.name, given, what, most)
         if code.must_run_at_once > (most := MULTIPROCESSORS * code.programs_of_multiprocessor):
             wrong.append(f"{code.name}: {code.must_run_at_once} programs must run at once; {most} can")
         wrong += [f"{code.name}: {breach}" for breach in code.disorder]
@@ -102,23 +103,21 @@ def complaints_about_frame(form: str, batch: int, operations: int, size_bytes: i
     ):
         limits: Mapping[int, float] = table[form]
         most = limits[min(size for size in limits if size >= batch)]  # of the next size that stands in the table
-        if given > most:
-            wrong.append(f"{form} at batch {batch}: {given} {what}; at most {most}")
+        wrong += _over(f"{form} at batch {batch}", given, what, most)
     return wrong
 
 
 def complaints_about_pass(form: str, rows: int, operations: int) -> list[str]:
     """A line if a prefill pass has more operations than its budget. Raises: KeyError for a form that has none."""
-    most = PREFILL_OPERATIONS[form]
-    return [f"{form}, a pass of {rows} rows: {operations} operations; at most {most}"] if operations > most else []
+    return _over(f"{form}, a pass of {rows} rows", operations, "operations", PREFILL_OPERATIONS[form])
 
 
 def complaints_about_codec(form: str, part: str, rows: int, operations: int, size_bytes: int) -> list[str]:
     """A line for each number of a part of the codec's step that is over its budget. Raises: KeyError as above."""
-    wrong = []
-    if operations > (most := CODEC_OPERATIONS[form][part]):
-        wrong.append(f"codec in {form}, {part}, {rows} rows: {operations} operations; at most {most}")
-    gigabytes = round(size_bytes / 1e9, 1)
-    if rows <= 1024 and gigabytes > CODEC_GIGABYTES[form][part]:
-        wrong.append(f"codec in {form}, {part}, {rows} rows: {gigabytes} GB; at most {CODEC_GIGABYTES[form][part]}")
-    return wrong
+    name = f"codec in {form}, {part}, {rows} rows"
+    wrong = _over(name, operations, "operations", CODEC_OPERATIONS[form][part])
+    return wrong + _over(name, round(size_bytes / 1e9, 1), "GB", CODEC_GIGABYTES[form][part])
+
+
+def _over(name: str, given: float, what: str, most: float) -> list[str]:
+    return [f"{name}: {given} {what}; at most {most}"] if given > most else []

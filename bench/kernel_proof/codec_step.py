@@ -24,13 +24,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.kernel_proof.operations import Operations, count_torch, storage_of
 from bench.kernel_proof.time_model import COPY_BYTES_PER_US, TimeModel
+from bench.timing import DTYPES
 from csm_codec.mimi.batch.network import BatchNetwork
 from csm_codec.mimi.loader import build_mimi
 from csm_codec.watermark.embed.spectral_embedder import NEAR_ROWS, SpectralEmbedder
 from csm_codec.watermark.networks.hparams import Hparams
 from csm_codec.watermark.networks.silentcipher import build_silentcipher
 
-CODEC_FORMS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CODEC_ROWS = (64, 256, 512, 1024)
 PARTS = ("mimi", "latent", "mark", "near")
 MARKS_PER_FRAME = 2  # launches of the mark's step: 3528 samples complete one or two hops of 2048
@@ -56,15 +56,15 @@ class TracedCodec:
     """Mimi and the mark, without data."""
 
     def __init__(self, form: str, rows: int) -> None:
-        """form: one of CODEC_FORMS, for Mimi and for the mark's convolutions."""
+        """form: one of DTYPES, for Mimi and for the mark's convolutions."""
         model = _mimi()
         self._rows = rows
-        self.network = BatchNetwork(model, CODEC_FORMS[form])
+        self.network = BatchNetwork(model, DTYPES[form])
         with META:
             silentcipher = build_silentcipher(PUBLISHED)
         for module in (silentcipher.carrier_encoder, silentcipher.carrier_decoder):
             module.eval().requires_grad_(False)
-        self.embedder = SpectralEmbedder(silentcipher, rows, CODEC_FORMS[form])
+        self.embedder = SpectralEmbedder(silentcipher, rows, DTYPES[form])
 
     def part(self, name: str) -> Callable[[], None]:
         """What the graph of that part holds, with its inputs in place. name: one of PARTS"""

@@ -34,19 +34,10 @@ PROMPT_LENGTHS = (1, 37)
 
 def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
     """To be called inside a pretended GPU. form: one of FORMS in bfloat16, or "float32"."""
-    model = build_skeleton(config)
+    model = build_skeleton(config).requires_grad_(False)
     if form == "float32":
-        return PackedFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
-    chosen = FORMS[form]
-    model = model.to(torch.bfloat16).requires_grad_(False)
-    weights = pack(
-        model,
-        quantization=chosen.quantization,
-        fused=chosen.fused,
-        rows=num_slots,
-        depth_kernel=chosen.depth_kernel,
-    )
-    return new_step(weights, form, num_slots)
+        return PackedFrameStep(pack(model, rows=num_slots), num_slots)
+    return new_step(FORMS[form].packed(model.to(torch.bfloat16), num_slots), form, num_slots)
 
 
 def partly_read(step: PackedFrameStep, batch: int, context: int) -> dict[int, int]:

@@ -31,7 +31,7 @@ from bench.kernel_proof.pretended_gpu import Launch
 
 KEPT_IN = Path("build/kernels")
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _ARCHITECTURE = "SM90a"
 _AT_ONCE = 50  # kernels, after which results are cached
 _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
@@ -56,8 +56,6 @@ class MachineCode:
     stack: int
     shared: int
     warps: int
-    stages: int
-    instructions: int
     spills: int
     loads: int
     loads_16: int
@@ -121,23 +119,19 @@ def _compiled(launch: Launch) -> Any:
 
 def _hash(launch: Launch) -> str:
     """A digest of everything that the code depends on. Triton's `cache_key` covers the source and what it calls."""
-    shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
+    shapes = [tuple(tensor.shape) for tensor in launch.tensors.values()] if launch.kernel.launch_metadata else []
     told: tuple[object, ...] = (
         triton.__version__,
         launch.kernel.cache_key,
         launch.variant(),
         shapes,
-        _source(launch),
+        _source_of(launch.kernel),
         _FIELDS,
     )
     if launch.must_run_at_once:
         readers = (memory_order, depth_counts, tile_work)
         told += (launch.must_run_at_once, *(inspect.getsource(module) for module in readers))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
-
-
-def _source(launch: Launch) -> str:
-    return _source_of(launch.kernel)
 
 
 def _source_of(function: Any) -> str:
@@ -210,13 +204,12 @@ def _read(launch: Launch, compiled: Any, instructions: Counter[str]) -> MachineC
         stack=int(usage[2]),
         shared=int(compiled.metadata.shared),
         warps=int(compiled.metadata.num_warps),
-        stages=int(compiled.metadata.num_stages),
-        instructions=sum(instructions.values()),
         spills=total("LDL", "STL"),
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
-        source_has_products=_source_has_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
+        source_has_products=_source_has_products(launch.kernel)
+        and any(t.dtype.itemsize < 4 for t in launch.tensors.values()),
         must_run_at_once=launch.must_run_at_once,
         disorder=_disorder(compiled.asm["ptx"], text) if launch.must_run_at_once else (),
         tile_work=depth_counts.counted(launch, with_halves),

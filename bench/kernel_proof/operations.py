@@ -8,7 +8,7 @@ tables, only the rows that a frame reads count.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,9 @@ _PRODUCTS = frozenset(
     "mm addmm addmm_ bmm baddbmm linear matmul _scaled_mm _int_mm conv1d convolution"
     " _scaled_dot_product_efficient_attention".split()
 )
-_MAYBE_NOTHING = frozenset(
+_MAYBE_NOTHING = frozenset(  # they return what they are given where that will do
     "to contiguous flatten unflatten".split()
-)  # they return what they are given where that will do
+)
 _LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # read once in each pass of a frame
 PRODUCT = "product of torch"
 OTHER = "other of torch"
@@ -52,7 +52,6 @@ class Operations:
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     launches: list[Launch] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
-    torch_names: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -84,14 +83,14 @@ class _Counting(TorchDispatchMode):
         self.made, self._partly = Operations(), partly_read
 
     def record(self, launch: Launch) -> None:
-        touched = self._sizes_of(tensor for name, tensor in _named(launch) if not name.startswith(_PREFETCHED))
+        touched = self._sizes_of(x for name, x in launch.tensors.items() if not name.startswith(_PREFETCHED))
         self.made.launches.append(launch)
         self.made.traffic.append(Traffic(touched, self._prefetched(launch)))
         self.made.counts[launch.name] += 1
         self.made.bytes[launch.name] += sum(touched.values()) + _read_again(launch)
 
     def _prefetched(self, launch: Launch) -> dict[int, int]:
-        named, options = dict(_named(launch)), launch.options
+        named, options = launch.tensors, launch.options
         prefetched = {}
         if matrix := options.get("PREFETCH_MATRIX"):
             prefetched[storage_of(named["prefetch_ptr"])] = matrix
@@ -108,7 +107,6 @@ class _Counting(TorchDispatchMode):
         if name in _NO_KERNEL or (name in _MAYBE_NOTHING and storage_of(result) == storage_of(args[0])):
             return result
         group = PRODUCT if name in _PRODUCTS else OTHER
-        self.made.torch_names[name] += 1
         self.made.counts[group] += 1
         if name == "index_put_":  # it touches only what it writes
             self.made.bytes[group] += 2 * args[2].numel() * args[2].element_size()
@@ -130,17 +128,11 @@ class _Counting(TorchDispatchMode):
         return sizes
 
 
-def _named(launch: Launch) -> Iterator[tuple[str, Tensor]]:
-    """The launch's tensors, by the names of the kernel's arguments."""
-    given = (*zip(launch.kernel.arg_names, launch.arguments, strict=False), *launch.options.items())
-    return ((name, tensor) for name, tensor in given if isinstance(tensor, Tensor))
-
-
 def _read_again(launch: Launch) -> int:
     """Bytes that a launch reads repeatedly: the depth decoder's layers, in all passes but the first."""
     if launch.name != DEPTH_FRAME:
         return 0
-    layers = [launch.arguments[launch.kernel.arg_names.index(name)] for name in _LAYERS]
+    layers = [launch.tensors[name] for name in _LAYERS]
     return (launch.options["S"].codebooks - 2) * sum(matrix.numel() * matrix.element_size() for matrix in layers)
 
 

@@ -45,9 +45,13 @@ class Launch:
         return math.prod(self.grid) if self.options.get("launch_cooperative_grid") else 0
 
     @property
-    def tensors(self) -> list[Tensor]:
-        given = (*self.arguments, *self.options.values())
-        return [argument for argument in given if isinstance(argument, Tensor)]
+    def named(self) -> dict[str, Any]:
+        """The arguments by the kernel's names for them, and the options."""
+        return dict(zip(self.kernel.arg_names, self.arguments, strict=False)) | self.options
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: given for name, given in self.named.items() if isinstance(given, Tensor)}
 
     def variant(self) -> tuple[Any, ...]:
         """What Triton specialises a kernel on: types, divisibility of integers, constants."""

@@ -85,7 +85,7 @@ def representatives(launches: Iterable[Launch]) -> list[Launch]:
     for launch in launches:
         options = launch.options.items()
         switches = tuple((name, value) for name, value in options if isinstance(value, bool))
-        kind = (launch.name, tuple(str(tensor.dtype) for tensor in launch.tensors), switches)
+        kind = (launch.name, tuple(str(tensor.dtype) for tensor in launch.tensors.values()), switches)
         numbers = [getattr(value, "row_block", value) for _, value in options]
         size = sum(value for value in numbers if isinstance(value, int) and not isinstance(value, bool))
         if kind not in chosen or size > chosen[kind][0]:

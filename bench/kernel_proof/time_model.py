@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from bench.kernel_proof.operations import DEPTH_FRAME, OTHER, PRODUCT, Operations
 from bench.kernel_proof.prefetch_model import saved_us
@@ -85,8 +86,7 @@ def depth_frame_us(launch: Launch) -> float:
     from bench.kernel_proof.depth.depth_counts import weights_of  # needs triton
     from bench.kernel_proof.depth.depth_model import frame_us
 
-    codes = launch.arguments[launch.kernel.arg_names.index("codes")]
-    return frame_us(launch.options["S"], weights_of(launch), len(codes))
+    return frame_us(launch.options["S"], weights_of(launch), len(launch.tensors["codes"]))
 
 
 def class_of(kernel: str) -> str:
@@ -134,22 +134,11 @@ def _fitted(points: list[Point]) -> Cost:
     """Fits `fixed + row x batch` by least squares, neither below zero, weighted by the number of launches."""
     reads = all(point.us > point.read_us for point in points)
     rest = np.array([point.us - (point.read_us if reads else 0.0) for point in points])
-    weight = np.array([float(point.launches) for point in points])
+    weight = np.sqrt([point.launches for point in points])
     batch = np.array([float(point.batch) for point in points])
-    best = (float("inf"), Cost(0.0, 0.0))
-    both = ((True, True), (False, True)) if len(set(batch)) > 1 else ()
-    for columns in ((True, False), *both):
-        table = np.stack([np.ones_like(batch), batch], axis=1)[:, list(columns)]
-        root = np.sqrt(weight)
-        solution = np.linalg.lstsq(table * root[:, None], rest * root, rcond=None)[0]
-        if (solution < 0).any():
-            continue
-        error = float((weight * (table @ solution - rest) ** 2).sum())
-        whole = np.zeros(2)
-        whole[list(columns)] = solution
-        if error < best[0] - 1e-12:
-            best = (error, Cost(float(whole[0]), float(whole[1]), reads))
-    return best[1]
+    slope = batch if len(set(batch)) > 1 else np.zeros_like(batch)  # one batch shows none
+    (fixed, row), _ = nnls(np.stack([weight, slope * weight], axis=1), rest * weight)
+    return Cost(float(fixed), float(row), reads)
 
 
 def to_json(model: TimeModel) -> dict[str, Any]:

@@ -15,22 +15,22 @@ Arms, each a codec frame of every stream:
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.codec import check_gate, first_audio, load_parts, make_row, measure
 from bench.codec_arms import Arm, Both, Decode, Parts
+from bench.command import integers
 from bench.lease.forms import release_memory
-from bench.lease.options import numbers, opened, parser
+from bench.lease.options import opened, parser
+from bench.timing import DTYPES
 from csm_bundle.runtime.captured import Captured, graph_pool
 from csm_codec.mimi.batch.network import TAKES_PART, BatchNetwork
 from csm_codec.watermark.embed.spectral_embedder import NEAR_ROWS, SpectralEmbedder
@@ -80,29 +80,23 @@ def mark_arms(parts: Parts, batch: int) -> dict[str, Arm]:
     }
 
 
-def both_arms(parts: Parts, batch: int) -> dict[str, Arm]:
-    return {"both": Both(parts, batch)}
-
-
-def module_arms(parts: Parts, batch: int) -> dict[str, Arm]:
-    return {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)}
+ARMS: dict[str, Callable[[Parts, int], dict[str, Arm]]] = {
+    "mimi": mimi_arms,
+    "mark": mark_arms,
+    "both": lambda parts, batch: {"both": Both(parts, batch)},
+    "mimi modules": lambda parts, batch: {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)},
+}
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--batches", type=numbers, default=[64, 256, 512, 1024])
+    options.add_argument("--batches", type=integers, default=[64, 256, 512, 1024])
     options.add_argument("--bundle", default="", help="what is measured instead of the published sizes")
     options.add_argument("--frames", type=int, default=16)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--trials", type=int, default=10, help="streams whose first audio is awaited")
     arguments = options.parse_args()
     figures = opened("codec", arguments)
-    wanted = argparse.Namespace(
-        shape="bundle" if arguments.bundle else "published",
-        bundle=arguments.bundle,
-        device=str(arguments.device),
-        dtype=arguments.dtype,
-    )
     failed: list[str] = []
 
     @contextmanager
@@ -117,30 +111,27 @@ def main() -> None:
         release_memory(arguments.device)
 
     with tempfile.TemporaryDirectory() as scratch:
-        loaded = load_parts(wanted, Path(scratch))
+        loaded = load_parts(arguments.bundle, arguments.device, DTYPES[arguments.dtype], Path(scratch))
         with told(what="gate"):
             oracle = PackageOracle.load(loaded.silentcipher_folder, device=str(arguments.device))
             figures.add(gate_difference=check_gate(loaded, oracle))
         gate = {"gate": "failed"} if failed else {}
         parts = replace(loaded, watermark_dtype=loaded.dtype, constant_shape=True)
 
-        def rows(batch: int, arms: Callable[[], dict[str, Arm]]) -> None:
-            for name, ticks in measure(arms(), arguments.frames, arguments.rounds, parts.device).items():
-                figures.add(**make_row(name, batch, ticks, parts.device), **gate)
+        def rows(what: str, batch: int) -> None:
+            with told(what=what, batch=batch):
+                turns = measure(ARMS[what](parts, batch), arguments.frames, arguments.rounds, parts.device)
+                for name, ticks in turns.items():
+                    figures.add(**make_row(name, batch, ticks, parts.device), **gate)
 
         for batch in arguments.batches:
-            with told(what="mimi", batch=batch):
-                rows(batch, partial(mimi_arms, parts, batch))
-            with told(what="mark", batch=batch):
-                rows(batch, partial(mark_arms, parts, batch))
-            with told(what="both", batch=batch):
-                rows(batch, partial(both_arms, parts, batch))
+            for what in ("mimi", "mark", "both"):
+                rows(what, batch)
         for look_ahead in ("full", "adaptive"):
             with told(what="first audio", look_ahead=look_ahead):
                 figures.add(first_audio=first_audio(parts, look_ahead, arguments.trials), **gate)
         for batch in arguments.batches:
-            with told(what="mimi modules", batch=batch):
-                rows(batch, partial(module_arms, parts, batch))
+            rows("mimi modules", batch)
     if failed:
         sys.exit(failed[0])
 

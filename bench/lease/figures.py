@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+from bench.listeners.percentiles import spread
 
 
 class Figures:
@@ -26,6 +29,11 @@ class Figures:
             file.flush()
             os.fsync(file.fileno())
         print(line, flush=True)
+
+
+def spread_ms(seconds: Iterable[float]) -> dict[str, float] | None:
+    """p50, p95 and max in milliseconds."""
+    return spread(seconds, (50, 95), digits=3)
 
 
 def read(path: Path) -> list[dict[str, object]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from bench.lease.options import Given
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.matrix import FLOAT8, Quantization
 from csm_engine.execution.weights import FusedProducts, PackedWeights, pack
+from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
-from csm_engine.model.shapes import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,15 @@ class Form:
     fused: FusedProducts = False
     float8_kv: bool = False
     depth_kernel: bool = False
+
+    @property
+    def kv_dtype(self) -> torch.dtype | None:
+        """Of keys and values; None is that of the weights."""
+        return FLOAT8 if self.float8_kv else None
+
+    def packed(self, model: CSM, rows: int) -> PackedWeights:
+        """rows: the largest batch of a step."""
+        return pack(model, quantization=self.quantization, fused=self.fused, rows=rows, depth_kernel=self.depth_kernel)
 
 
 FORMS = {
@@ -57,31 +65,28 @@ def form_names(text: str) -> list[str]:
     return names
 
 
-def new_weights(
-    config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype, rows: int
-) -> PackedWeights:
+def new_weights(given: Given, form: str, rows: int) -> PackedWeights:
     """Packed random weights. rows: the largest batch of a step."""
+    device = given.device
     release_memory(device)
-    model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
-    chosen = FORMS[form]
-    return pack(
-        model, quantization=chosen.quantization, fused=chosen.fused, rows=rows, depth_kernel=chosen.depth_kernel
+    return FORMS[form].packed(
+        random_model(given.model, seed=0, device=device, dtype=given.dtype, drawn_on=device), rows
     )
 
 
 def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameStep:
-    return PackedFrameStep(weights, num_slots, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
+    return PackedFrameStep(weights, num_slots, kv_dtype=FORMS[form].kv_dtype)
 
 
-def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype) -> int:
+def slots_that_fit(given: Given, form: str) -> int:
     """How many slots fit into free memory beside 8 GiB for steps. No limit on a CPU."""
-    if device.type != "cuda":
+    if not given.on_gpu:
         return 2**31
-    release_memory(device)
-    stack = config.backbone
-    value_bytes = 1 if FORMS[form].float8_kv else dtype.itemsize
+    release_memory(given.device)
+    stack = given.model.backbone
+    value_bytes = (FORMS[form].kv_dtype or given.dtype).itemsize
     slot_bytes = 2 * stack.num_layers * stack.max_seq_len * stack.num_kv_heads * stack.head_dim * value_bytes
-    free_bytes, _ = torch.cuda.mem_get_info(device)
+    free_bytes, _ = torch.cuda.mem_get_info(given.device)
     return int((free_bytes - _KEPT_BYTES) // slot_bytes) - 1  # one slot is for padding
 
 
@@ -98,13 +103,3 @@ def release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def spread(values: Sequence[float], scale: float = 1000.0) -> dict[str, float]:
-    """p50, p95 and max by nearest rank, times `scale`; by default seconds to milliseconds. values: at least one."""
-    ordered = sorted(values)
-
-    def rank(share: float) -> float:
-        return round(scale * ordered[math.ceil(share * len(ordered)) - 1], 3)
-
-    return {"p50": rank(0.5), "p95": rank(0.95), "max": rank(1.0)}

@@ -12,27 +12,28 @@ import statistics
 import torch
 
 from bench import gate
+from bench.command import integers, words
 from bench.frame_step import copy_bandwidth, logit_error, make_arms, make_prompts, measure
 from bench.lease.forms import release_memory
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import opened, parser
 from bench.shapes import SHAPES, frame_bytes
+from bench.timing import DTYPES
 
-PUBLISHED = ("reference", "transformers", "ours")
-FORMS = ("ours", "ours-fused", "ours-float8", "ours-int8", "ours-float8-kv")
-BYTES = {"float32": 4, "bfloat16": 2}
+PUBLISHED = ["reference", "transformers", "ours"]
+FORMS = ["ours", "ours-fused", "ours-float8", "ours-int8", "ours-float8-kv"]
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--batches", type=numbers, default=[1, 64])
+    options.add_argument("--batches", type=integers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)
     options.add_argument(
         "--frames", type=int, default=50, help="frames of a turn of a form; the published ways make fewer"
     )
     options.add_argument("--published-frames", type=int, default=15)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--published", type=lambda text: tuple(text.split(",")), default=PUBLISHED)
-    options.add_argument("--forms", type=lambda text: tuple(text.split(",")), default=FORMS)
+    options.add_argument("--published", type=words, default=PUBLISHED)
+    options.add_argument("--forms", type=words, default=FORMS)
     arguments = options.parse_args()
     figures = opened("frame_step", arguments)
     config, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
@@ -42,12 +43,10 @@ def main() -> None:
         for names, frames in ((arguments.forms, arguments.frames), (arguments.published, arguments.published_frames)):
             for batch in arguments.batches:
                 release_memory(device)
-                arms = make_arms(config, batch, device, dtype, list(names))
+                arms = make_arms(config, batch, device, dtype, names)
                 prompts = make_prompts(config, batch, arguments.context, device, dtype)
                 agreement, errors = gate.check(arms, prompts), logit_error(arms, prompts)
-                floor = frame_bytes(
-                    config, batch=batch, context=arguments.context, bytes_per_value=BYTES[arguments.dtype]
-                )
+                floor = frame_bytes(config, batch=batch, context=arguments.context, bytes_per_value=dtype.itemsize)
                 for arm, turns in measure(arms, prompts, frames, arguments.rounds, device).items():
                     figures.add(
                         arm=arm,

@@ -13,9 +13,9 @@ import time
 
 import torch
 
+from bench.command import integers
 from bench.lease.forms import FORMS, fill_cache, form_names, new_step, new_weights, slots_that_fit
-from bench.lease.options import DTYPES, numbers, opened, parser
-from bench.shapes import SHAPES
+from bench.lease.options import Given, opened, parser
 from bench.timing import synchronize
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.types import SamplingParams
@@ -26,32 +26,32 @@ WARM_UPS = 3
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--forms", type=form_names, default=["plain"], help=", ".join(FORMS))
-    options.add_argument("--batches", type=numbers, help="ascending", default=[1, 16, 64, 128, 256, 512, 1024])
-    options.add_argument("--contexts", type=numbers, default=[128, 512, 1024, 2000])
+    options.add_argument("--batches", type=integers, help="ascending", default=[1, 16, 64, 128, 256, 512, 1024])
+    options.add_argument("--contexts", type=integers, default=[128, 512, 1024, 2000])
     options.add_argument("--frames", type=int, default=20)
     options.add_argument("--rounds", type=int, default=3)
     arguments = options.parse_args()
-    config, device = SHAPES[arguments.shape], arguments.device
+    given = Given.by(arguments)
+    device, window = given.device, given.model.max_seq_len
     last = max(arguments.contexts) + WARM_UPS + arguments.frames
-    if last >= config.max_seq_len:
-        options.error(f"--contexts and --frames reach position {last}; the window is {config.max_seq_len}")
+    if last >= window:
+        options.error(f"--contexts and --frames reach position {last}; the window is {window}")
     arguments.batches.sort()
     figures = opened("grid", arguments)
     with torch.inference_mode():
         for form in arguments.forms:
-            began, dtype = time.monotonic(), DTYPES[arguments.dtype]
-            most = slots_that_fit(config, form, device=device, dtype=dtype)
+            began, most = time.monotonic(), slots_that_fit(given, form)
             batches = [batch for batch in arguments.batches if batch <= most]
             if len(batches) < len(arguments.batches):
                 figures.add(form=form, left_out=arguments.batches[len(batches) :], slots_that_fit=most)
-            if device.type == "cuda":
+            if given.on_gpu:
                 torch.cuda.reset_peak_memory_stats(device)
-            weights = new_weights(config, form, device=device, dtype=dtype, rows=max(batches))
+            weights = new_weights(given, form, max(batches))
             lean = new_step(weights, form, max(batches))
             fill_cache(lean)
             runner = GraphRunner(lean, max(batches))
             synchronize(device)
-            allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+            allocated = torch.cuda.max_memory_allocated(device) if given.on_gpu else 0
             figures.add(form=form, ready_s=round(time.monotonic() - began, 1), memory_gib=round(allocated / 2**30, 2))
             for batch in batches:
                 for context in arguments.contexts:

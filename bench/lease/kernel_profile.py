@@ -17,12 +17,11 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.arms import Ours
+from bench.command import integers
 from bench.frame_step import SAMPLING, make_prompts
 from bench.lease.forms import FORMS, form_names, new_weights, release_memory
-from bench.lease.options import DTYPES, numbers, opened, parser
-from bench.shapes import SHAPES
+from bench.lease.options import Given, opened, parser
 from bench.timing import synchronize
-from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
 
@@ -37,7 +36,7 @@ def main() -> None:
         default=["plain", "depth-kernel", "float8-depth-kernel", "int8-depth-kernel", "fused", "float8"],
         help=", ".join(FORMS),
     )
-    options.add_argument("--batches", type=numbers, default=[1, 64])
+    options.add_argument("--batches", type=integers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)
     options.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
     options.add_argument("--no-prefetch", action="store_true", help="no launch prefetches what later ones read")
@@ -49,19 +48,16 @@ def main() -> None:
         for form in arguments.forms:
             for batch in arguments.batches:
                 release_memory(arguments.device)
-                row = profile(
-                    arguments.shape, form, batch, arguments.context, arguments.device, DTYPES[arguments.dtype]
-                )
+                row = profile(Given.by(arguments), form, batch, arguments.context)
                 print_table(row)
                 figures.add(**row)
 
 
-def profile(
-    shape: str, form: str, batch: int, context: int, device: torch.device, dtype: torch.dtype
-) -> dict[str, object]:
+def profile(given: Given, form: str, batch: int, context: int) -> dict[str, object]:
     """Times of one frame: its replay by the clock, and its kernels by the profiler (on a CPU, its operations)."""
-    arm = new_arm(shape, form, batch, device, dtype)
-    arm.start(make_prompts(SHAPES[shape], batch, context, device, dtype), SAMPLING)
+    device, on_gpu = given.device, given.on_gpu
+    arm = Ours(new_weights(given, form, batch), batch, kv_dtype=FORMS[form].kv_dtype)
+    arm.start(make_prompts(given.model, batch, context, device, given.dtype), SAMPLING)
     for _ in range(3):
         arm.frame()
     synchronize(device)
@@ -71,7 +67,6 @@ def profile(
         arm.frame()
         synchronize(device)
         frame_ms.append(1000 * (time.perf_counter() - begin))
-    on_gpu = device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
     with torch.profiler.profile(activities=[activity], acc_events=True) as profiler:
         for _ in range(FRAMES):
@@ -91,11 +86,6 @@ def profile(
     return {"form": form, "batch": batch, "context": context, "frame_ms": round(statistics.median(frame_ms), 3),
             "kernels_ms": round(sum(sum(times) for times in kernels.values()) / FRAMES / 1000, 3),
             "launches": round(sum(len(times) for times in kernels.values()) / FRAMES), "kernels": table}  # fmt: skip
-
-
-def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
-    weights = new_weights(SHAPES[shape], form, device=device, dtype=dtype, rows=batch)
-    return Ours(weights, batch, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
 
 
 def short_name(name: str) -> str:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.lease.forms import FORMS, spread
-from bench.lease.options import DTYPES, opened, parser
+from bench.lease.figures import spread_ms
+from bench.lease.forms import FORMS
+from bench.lease.options import Given, opened, parser
 from bench.lease.streams.open_load import TEXTS
 from bench.lease.streams.running_engine import RunningEngine, Stream, running_engine
-from bench.shapes import SHAPES
 from csm_engine.config import EngineConfig
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
@@ -38,21 +38,18 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=6)
     options.add_argument("--beside", type=int, default=64, help="streams that run in the second half")
     arguments = options.parse_args()
-    figures = opened("next_turn", arguments)
+    figures, given = opened("next_turn", arguments), Given.by(arguments)
     config = EngineConfig(
         slots=arguments.beside + 2,
         spare_slots=2,
         max_waiting=2 * arguments.beside + 8,
         max_playout_lead_seconds=2.0,
-        offload_bytes=2**33 if arguments.device.type == "cuda" else 2**28,
-        pipeline_depth=int(arguments.device.type == "cuda"),
+        offload_bytes=2**33 if given.on_gpu else 2**28,
+        pipeline_depth=int(given.on_gpu),
         reserved_frames=ANSWER_FRAMES,
     )
-    model = SHAPES[arguments.shape]
-    with running_engine(
-        model, arguments.form, config, device=arguments.device, dtype=DTYPES[arguments.dtype]
-    ) as engine:
-        turns = NextTurns(engine, model, arguments.positions, config.total_slots)
+    with running_engine(given, arguments.form, config) as engine:
+        turns = NextTurns(engine, given.model, arguments.positions, config.total_slots)
         cases: dict[str, Callable[[], Trial]] = {
             "new": turns.new,
             "slot": turns.slot,
@@ -77,7 +74,7 @@ def main() -> None:
                     positions=len(last.result().prompt),
                     reused=last.result().reused,
                     restored=last.result().restored,
-                    ttfa_ms=spread([seconds for seconds, _ in trials]),
+                    ttfa_ms=spread_ms(seconds for seconds, _ in trials),
                 )
             engine.clear()
 

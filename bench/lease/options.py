@@ -1,21 +1,34 @@
-"""Options that all parts of a lease have."""
+"""Options that all parts of a lease have, and what they say."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bench.lease.figures import Figures
 from bench.shapes import SHAPES
+from bench.timing import DTYPES
+from csm_engine.model.shapes import ModelConfig
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The model that a part measures, and where."""
 
-def numbers(text: str) -> list[int]:
-    """ "1,64" as a list."""
-    return [int(item) for item in text.split(",")]
+    model: ModelConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def by(cls, options: argparse.Namespace) -> Given:
+        return cls(SHAPES[options.shape], options.device, DTYPES[options.dtype])
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

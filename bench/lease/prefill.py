@@ -19,10 +19,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from bench.lease.figures import Figures
-from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory, spread
-from bench.lease.options import DTYPES, numbers, opened, parser
-from bench.shapes import SHAPES
+from bench.command import integers
+from bench.lease.figures import Figures, spread_ms
+from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory
+from bench.lease.options import Given, opened, parser
 from bench.timing import synchronize
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
@@ -35,18 +35,17 @@ from csm_engine.types import SamplingParams
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--forms", type=form_names, default=["plain"], help=", ".join(FORMS))
-    options.add_argument("--together", type=numbers, default=[1, 2, 4, 5, 8, 16], help="prompts of a pass")
-    options.add_argument("--prompt-rows", type=numbers, default=[0, 16, 40], help="of each of those prompts")
-    options.add_argument("--lengths", type=numbers, default=[32, 64, 128, 256, 512, 1024, 2040])
-    options.add_argument("--chunks", type=numbers, default=[256, 512], help="most positions of a pass")
+    options.add_argument("--together", type=integers, default=[1, 2, 4, 5, 8, 16], help="prompts of a pass")
+    options.add_argument("--prompt-rows", type=integers, default=[0, 16, 40], help="of each of those prompts")
+    options.add_argument("--lengths", type=integers, default=[32, 64, 128, 256, 512, 1024, 2040])
+    options.add_argument("--chunks", type=integers, default=[256, 512], help="most positions of a pass")
     options.add_argument("--unseen", type=int, default=40, help="lengths that are run once each")
     options.add_argument("--rounds", type=int, default=7)
     arguments = options.parse_args()
     figures = opened("prefill", arguments)
-    config, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
     with torch.inference_mode():
         for form in arguments.forms:
-            weights = new_weights(config, form, device=device, dtype=dtype, rows=MAX_PREFILL_PROMPTS)
+            weights = new_weights(Given.by(arguments), form, MAX_PREFILL_PROMPTS)
             step = new_step(weights, form, MAX_PREFILL_PROMPTS)
             for chunk in arguments.chunks:
                 runner = captured(step, form, chunk, figures)
@@ -112,7 +111,7 @@ def prompts(runner: GraphRunner, form: str, chunk: int, arguments: Namespace, fi
     lengths = range(101, min(longest - 1, 101 + arguments.unseen))
     unseen = [seconds_of(runner, partial(whole, runner, length, chunk))[1] for length in lengths]
     if unseen:
-        figures.add(form=form, chunk=chunk, unseen_lengths=len(unseen), prompt_ms=spread(unseen))
+        figures.add(form=form, chunk=chunk, unseen_lengths=len(unseen), prompt_ms=spread_ms(unseen))
 
 
 def whole(runner: GraphRunner, length: int, chunk: int) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 
+from bench.command import integers
 from bench.lease.forms import FORMS, slots_that_fit
-from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.options import Given, opened, parser
 from bench.lease.streams import open_load
 from bench.lease.streams.running_engine import running_engine
-from bench.shapes import SHAPES
 from csm_engine.config import EngineConfig
 
 _MORE_SLOTS = 24  # than wanted streams, as random arrivals exceed the mean
@@ -24,7 +24,7 @@ _MORE_SLOTS = 24  # than wanted streams, as random arrivals exceed the mean
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--form", choices=FORMS, default="plain")
-    options.add_argument("--levels", type=numbers, default=[1, 16, 64, 256, 512, 768, 1000], help="streams at once")
+    options.add_argument("--levels", type=integers, default=[1, 16, 64, 256, 512, 768, 1000], help="streams at once")
     options.add_argument("--warm-s", type=float, default=6.0, help="seconds before the measured window of a level")
     options.add_argument("--window-s", type=float, default=15.0, help="seconds that are measured")
     options.add_argument("--mean-frames", type=int, default=125, help="of an utterance: 10 s")
@@ -37,8 +37,8 @@ def main() -> None:
     options.add_argument("--same-texts", action="store_true", help="four texts, whose prompts are soon all reused")
     arguments = options.parse_args()
     figures = opened("serving", arguments)
-    model, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
-    most = slots_that_fit(model, arguments.form, device=device, dtype=dtype) - _MORE_SLOTS
+    given = Given.by(arguments)
+    most = slots_that_fit(given, arguments.form) - _MORE_SLOTS
     levels = [level for level in sorted(arguments.levels) if level <= most]
     if len(levels) < len(arguments.levels):
         figures.add(form=arguments.form, left_out=sorted(arguments.levels)[len(levels) :], streams_that_fit=most)
@@ -50,10 +50,10 @@ def main() -> None:
         prefill_chunk=arguments.prefill_chunk,
         max_playout_lead_seconds=arguments.max_playout_lead_s,
         saturation_batch=min(arguments.saturation_batch, slots),
-        pipeline_depth=int(arguments.device.type == "cuda"),
+        pipeline_depth=int(given.on_gpu),
     )
     began = time.monotonic()
-    with running_engine(model, arguments.form, config, device=device, dtype=dtype) as engine:
+    with running_engine(given, arguments.form, config) as engine:
         ready_s = round(time.monotonic() - began, 1)
         figures.add(
             form=arguments.form,
@@ -72,8 +72,8 @@ def main() -> None:
                 # Few streams get short utterances, so that there are enough first frames to measure.
                 max(min(20, arguments.mean_frames), min(arguments.mean_frames, 8 * level)),
                 arguments.context_frames,
-                model.num_codebooks,
-                model.codebook_size,
+                given.model.num_codebooks,
+                given.model.codebook_size,
                 arguments.same_texts,
             )
             figures.add(form=arguments.form, same_texts=arguments.same_texts, **open_load.run(engine, load))

@@ -9,23 +9,17 @@ of a frame, measured over `--frames` frames, times the frames.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from bench.machine import commit, cpu_name
+from bench.codec_arms import CPU_LANE_WIDTH, Parts
+from bench.command import parser_of
+from bench.machine import result_head
 from bench.report import write_result
-from csm_bundle.bundle import open_bundle
 from csm_codec.codec import Codec
-from csm_codec.mimi.decoder import MimiDecoder
-from csm_codec.mimi.loader import load_mimi
-from csm_codec.stream import Audio, DecodeStream
-from csm_codec.watermark.embed.embedder import Embedder
-from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from csm_codec.stream import Audio, DecodeOptions, DecodeStream
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from csm_codec.watermark.stream.progress import START, MarkPoint
 
@@ -34,54 +28,30 @@ AGAIN_FRAMES = 5 + 50 // 10  # a checkpoint is as old as the gateway's spacing; 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("bench.listeners.codec_resume", __doc__)
     parser.add_argument("--bundle", default="bundles/builtin")
     parser.add_argument("--frames", type=int, default=60, help="frames over which a frame's cost is measured")
-    parser.add_argument("--lane-width", type=int, default=4)
+    parser.add_argument("--lane-width", type=int, default=4, choices=range(1, CPU_LANE_WIDTH + 1))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    codec = _load(arguments.bundle, arguments.lane_width)
-    frame_s = _seconds_per_frame(codec, arguments.frames)
-    result = {
-        "benchmark": "codec_resume",
-        "device": cpu_name(),
-        "commit": commit(),
-        "bundle": arguments.bundle,
-        "lane_width": arguments.lane_width,
+    head = result_head("codec_resume", bundle=arguments.bundle, lane_width=arguments.lane_width)
+    parts = Parts.of_bundle(arguments.bundle, "cpu", torch.float32)
+    codec = parts.codec(arguments.lane_width, ADAPTIVE)
+    frame_s = _seconds_per_frame(codec, parts, arguments.frames)
+    figures = {
         "frame_cpu_s": round(frame_s, 5),
         "latent_frames": codec._decoder.latent_frames,
         "audio_frames": codec._decoder.audio_frames,
-        "rows": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
+        "rows": [_position(codec, parts, position_s, frame_s) for position_s in POSITIONS_S],
     }
-    write_result(result, arguments.out)
+    write_result(head | figures, arguments.out)
 
 
-def _load(bundle_name: str, lane_width: int) -> Codec:
-    bundle = open_bundle(bundle_name)
-    mimi = load_mimi(bundle.path("mimi"))
-    decoder = MimiDecoder(mimi, num_lanes=1, lane_width=lane_width)
-    embedder = Embedder(
-        load_silentcipher(bundle.path("silentcipher")),
-        sample_rate_hz=mimi.identity.sample_rate_hertz,
-        num_slots=lane_width,
-        lane_width=1,
-        look_ahead=ADAPTIVE,
-        first_samples=mimi.identity.frame_sample_count,
-    )
-    key = WatermarkKey("bench", b"bench")
-    return Codec(decoder, embedder, Keyring(key, {"bench": key}))
-
-
-def _codes(codec: Codec, num_frames: int) -> np.ndarray:
-    identity = codec._decoder.identity
-    return np.random.default_rng(0).integers(0, identity.codebook_size, (num_frames, identity.codebook_count))
-
-
-def _seconds_per_frame(codec: Codec, num_frames: int) -> float:
+def _seconds_per_frame(codec: Codec, parts: Parts, num_frames: int) -> float:
     for count in (20, num_frames):  # a warm-up, which does not count
         stream = codec.open()
-        codec.push(stream, _codes(codec, count))
+        codec.push(stream, parts.codes(count))
         began_s = time.thread_time()
         while stream.pending:
             codec.step()
@@ -90,15 +60,15 @@ def _seconds_per_frame(codec: Codec, num_frames: int) -> float:
     return seconds
 
 
-def _position(codec: Codec, position_s: float, frame_s: float) -> dict[str, float]:
+def _position(codec: Codec, parts: Parts, position_s: float, frame_s: float) -> dict[str, float]:
     """Resumes a stream that was lost at that position, `AGAIN_FRAMES` frames after its checkpoint."""
-    identity = codec._decoder.identity
+    identity = parts.mimi.identity
     position = round(position_s * identity.sample_rate_hertz / identity.frame_sample_count)
     hops = position * identity.frame_sample_count / (codec._embedder.n_fft / 2)
     point = MarkPoint((position - AGAIN_FRAMES) * identity.frame_sample_count, hops, hops, hops, int(hops), START)
     began_s = time.thread_time()
-    stream = codec.open("", START, point)
-    codec.push(stream, _codes(codec, position + 20 - stream.start.first_frame))
+    stream = codec.open(DecodeOptions(point=point))
+    codec.push(stream, parts.codes(position + 20 - stream.start.first_frame))
     replayed = position - stream.start.first_frame
     _step_until(codec, stream, position * identity.frame_sample_count)
     resumed_s = time.thread_time() - began_s

@@ -16,15 +16,11 @@ first chunk of audio.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import io
 import json
 import os
 import statistics
 import time
-import wave
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -32,10 +28,12 @@ from csm.rvq.v1 import rvq_pb2
 from csm_client import AsyncClient, Turn
 from csm_client.speech import codes_of
 
+from bench.command import result_parser
 from bench.listeners.own_server import own_server
 from bench.listeners.workload import PROMPTS
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.report import write_result
+from tests.support.wav import wav_of
 
 SENTENCES = [prompt for prompt in PROMPTS if ". " not in prompt]
 FORMS = ("sentences", "one turn", "recording")
@@ -68,7 +66,7 @@ class Conversation:
         assert isinstance(codes, rvq_pb2.CodeFrames) and codes.utterances
         if self._form == "recording":
             rate_hz = stream.header.audio_format.sample_rate_hertz
-            self._turns.append(Turn(ANSWERING, text, wav=_wav(bytes(samples), rate_hz)))
+            self._turns.append(Turn(ANSWERING, text, wav=wav_of(bytes(samples), rate_hz)))
         else:
             if self._form == "one turn":
                 del codes.utterances[:]
@@ -102,34 +100,21 @@ async def measure(target: str, conversations: int, answers: int, seed: int) -> l
     return rows
 
 
-def _wav(samples: bytes, rate_hz: int) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate_hz)
-        out.writeframes(samples)
-    return file.getvalue()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result_parser("bench.listeners.next_answer", __doc__)
     parser.add_argument("--bundle", default="bundles/builtin")
     parser.add_argument("--conversations", type=int, default=5, help="of each form")
     parser.add_argument("--answers", type=int, default=6, help="of a conversation; at least 3")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result = {"benchmark": "next_answer", "device": cpu_name(), "commit": commit(), "note": options.note}
-
+    head = result_head("next_answer", note=options.note, bundle=options.bundle)
     os.environ["CSM_GATEWAY_CODE_SEALING"] = "open"  # of the server: the form "one turn" needs to change the codes
 
     async def serve_and_measure() -> list[dict[str, Any]]:
         async with own_server(options.bundle, []) as target:
             return await measure(target, options.conversations, options.answers, options.seed)
 
-    write_result(result | {"bundle": options.bundle, "rows": asyncio.run(serve_and_measure())}, options.out)
+    write_result(head | {"rows": asyncio.run(serve_and_measure())}, options.out)
 
 
 if __name__ == "__main__":

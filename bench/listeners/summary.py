@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bench.listeners.load import LoadRecord, StreamRecord
+from bench.listeners.percentiles import spread
 from bench.listeners.playback import play
 
 Row = dict[str, object]
-PERCENTILES = (50, 95, 99)
 
 
 def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: float) -> Row:
@@ -46,6 +45,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
         "rtf": spread(
             ((stream.ended_at_s - stream.dispatched_at_s) / audio_s(stream) for stream in complete if stream.audio),
             scale=1,
+            digits=3,
         ),
         "refused_after_ms": spread(stream.ended_at_s - stream.dispatched_at_s for stream in refused),
         "underrun_rate": ratio(len(dry), len(sounding)),
@@ -76,21 +76,6 @@ def server_side(complete: Sequence[StreamRecord]) -> Row:
 
 def audio_s(stream: StreamRecord) -> float:
     return sum(audio.audio_s for audio in stream.audio)
-
-
-def spread(values_s: Iterable[float], scale: float = 1000) -> dict[str, float] | None:
-    """Nearest-rank percentiles and the largest value, times `scale`. None without values."""
-    ordered = sorted(values_s)
-    if not ordered:
-        return None
-    at = {f"p{percent}": nearest_rank(ordered, percent) for percent in PERCENTILES}
-    return {name: round(scale * value, 3 if scale == 1 else 1) for name, value in (at | {"max": ordered[-1]}).items()}
-
-
-def nearest_rank(values: Iterable[float], percent: int) -> float:
-    """The percentile of values, of which there is at least one."""
-    ordered = sorted(values)
-    return ordered[math.ceil(percent * len(ordered) / 100) - 1]
 
 
 def max_overlap(spans: Iterable[tuple[float, float]]) -> int:

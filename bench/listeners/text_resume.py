@@ -10,7 +10,6 @@ engine still has the keys and values of the context, as after the loss of only a
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -26,7 +25,8 @@ from typing import Any
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from bench.machine import commit, cpu_name
+from bench.command import parser_of
+from bench.machine import result_head
 from bench.report import write_result
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
@@ -162,20 +162,18 @@ def run(
 
     measure: takes the server's stub and the number of rounds, and returns rows.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(f"bench.listeners.{benchmark}", description)
     parser.add_argument("--bundle", default="bundles/builtin")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is told")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    measured = commit()
+    head = result_head(benchmark, bundle=arguments.bundle, rounds=arguments.rounds)
 
     async def serve_and_measure() -> list[dict[str, Any]]:
         async with sealing_server(arguments.bundle) as tts:
             return await measure(tts, arguments.rounds)
 
-    rows = asyncio.run(serve_and_measure())
-    result = {"benchmark": benchmark, "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
-    write_result(result | {"rounds": arguments.rounds, "rows": rows}, arguments.out)
+    write_result(head | {"rows": asyncio.run(serve_and_measure())}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import numbers, result_parser
 from bench.deployment.run import run_program
 from bench.listeners.load import Load, StreamRecord, open_channel
+from bench.listeners.percentiles import spread
 from bench.listeners.playback import play
-from bench.listeners.summary import audio_s, ratio, spread
+from bench.listeners.summary import audio_s, ratio
 from bench.listeners.workload import PROMPTS, PlannedRequest
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.network.deployment import FAR_STAGES, FarStages, far_stages, why_not
 from bench.report import write_result
 
@@ -42,17 +44,13 @@ Condition = tuple[float, float]  # delay in ms, loss in percent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.network", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = result_parser("bench.network", __doc__)
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
     parser.add_argument("--delays", type=numbers, default=[0, 5, 20, 50, 100], help="ms each way: 0,5,20")
     parser.add_argument("--losses", type=numbers, default=[0, 0.1, 1], help="percent of packets each way: 0,1")
     parser.add_argument("--rounds", type=int, default=8, help="streams of each condition (default: %(default)s)")
     parser.add_argument("--audio-seconds", type=float, default=4.0, help="most audio of a stream")
     parser.add_argument("--jitter-buffer-ms", type=float, default=200.0, help="of the second playback")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     if reason := why_not():
         print(f"skipped, nothing was measured: {reason}", file=sys.stderr)
@@ -62,14 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def numbers(text: str) -> list[float]:
-    return [float(item) for item in text.split(",")]
-
-
 async def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     """The result, which is the last line of the output."""
     conditions = [(delay, loss) for loss in options.losses for delay in options.delays]
-    measured = commit()
+    head = result_head("network", note=options.note, model=options.bundle.name, max_audio_s=[options.audio_seconds])
     with tempfile.TemporaryDirectory() as folder:
         async with far_stages(options.bundle, Path(folder)) as deployment, open_channel(deployment.target) as channel:
             load = Load(channel, deadline_s=DEADLINE_S, probe_interval_s=0)
@@ -89,16 +83,7 @@ async def benchmark(options: argparse.Namespace) -> dict[str, Any]:
                 for name, stage in deployment.stages.items()
             }
     rows = [each.row(options.jitter_buffer_ms) for each in runs]
-    return {
-        "benchmark": "network",
-        "device": cpu_name(),
-        "commit": measured,
-        "note": options.note,
-        "model": options.bundle.name,
-        "max_audio_s": [options.audio_seconds],
-        "stages": stages,
-        "rows": rows,
-    }
+    return head | {"stages": stages, "rows": rows}
 
 
 class ConditionRuns:

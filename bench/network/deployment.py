@@ -78,16 +78,11 @@ async def far_stages(bundle: Path, folder: Path) -> AsyncIterator[FarStages]:
             options = ["--bundle", str(bundle), "--threads", "1"]
             options += ["--watermark-keyring", str(folder / "marks.json")] if stage == "codec" else []
             prefix = ("ip", "netns", "exec", namespace)
-            stages[stage] = StageProcess(stage, 0, options, folder, host=far, prefix=prefix)
-            stack.push_async_callback(stages[stage].kill)
-        await asyncio.gather(*(stage.start() for stage in stages.values()))
-        options = ["--code-sealing-keyring", str(folder / "seals.json")]
-        for stage, process in stages.items():
-            options += [f"--{stage}-target", f"ipv4:{process.host}:{process.api_port}"]
-            options += [f"--{stage}-health-target", f"ipv4:{process.host}:{process.health_port}"]
-        stages["gateway"] = StageProcess("gateway", 0, options, folder)
-        stack.push_async_callback(stages["gateway"].kill)
-        await stages["gateway"].start()
+            process = StageProcess(stage, 0, options, folder, host=far, prefix=prefix)
+            stages[stage] = await stack.enter_async_context(process.running())
+        options = [option for process in stages.values() for option in process.call_options]
+        gateway = StageProcess("gateway", 0, ["--code-sealing-keyring", str(folder / "seals.json"), *options], folder)
+        stages["gateway"] = await stack.enter_async_context(gateway.running())
         await asyncio.gather(*(stage.wait_ready() for stage in stages.values()))
         yield FarStages(stages, ways)
 

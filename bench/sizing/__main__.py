@@ -9,11 +9,11 @@ as not measured. Prices are variables: none is known here. It needs no torch.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.command import parser_of
 from bench.sizing.fleet import Measured, fleet, minute
 from bench.sizing.page import page
 
@@ -23,9 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "sizing.md"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.sizing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("bench.sizing", __doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
     parser.add_argument("--listeners", type=int, help="the fleet for so many streams at the same moment")

@@ -12,7 +12,6 @@ and their ratio.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.command import parser_of
 from bench.slot_pool.reference import ScanningOffloadIndex, ScanningSlotPool
 from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.slot_pool import Lease, SlotPool
@@ -32,7 +32,7 @@ KINDS = ("fresh", "voice", "talk")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("bench.slot_pool", __doc__)
     parser.add_argument("--slots", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--offload", type=int, default=0, help="positions that host memory holds")

@@ -31,11 +31,10 @@ import csm_client
 import httpx
 from websockets.exceptions import WebSocketException
 
-from bench.deployment.command import finish, left_behind, log_folder, parser_of
+from bench.deployment.command import deployment_parser, judged_run, left_behind, log_folder
 from bench.deployment.process import StageProcess
-from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
-from bench.machine import commit, cpu_name
+from bench.machine import result_head
 from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError
 from tests.support.wav import wav_of
 
@@ -50,16 +49,14 @@ MOST_SHARE = 0.05  # of memory
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
-    parser = parser_of("python -m bench.soak", __doc__)
+    parser = deployment_parser("bench.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of use (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    result = run_program(run(options))
-    return finish(result, why_not_passed(result), options)
+    return judged_run(run, why_not_passed, parser.parse_args(arguments))
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The result, which is the last line of the output."""
-    measured = commit()  # now, as the checkout may change during the run
+    head = result_head("soak", note=options.note, seed=options.seed, bundle=str(options.bundle))
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder, ["--constant-shape"], http=True, trims=True)
@@ -82,13 +79,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
                 row = {"round": number, "minutes": minutes, "process": name} | stage.holds()
                 rows.append(row | {"trimmed_mb": await trimmed_mb(stage) if number in TRIMMED_ROUNDS else None})
             print(*rows[-len(stages) :], sep="\n", flush=True)
-        return {
-            "benchmark": "soak",
-            "device": cpu_name(),
-            "commit": measured,
-            "note": options.note,
-            "seed": options.seed,
-            "bundle": str(options.bundle),
+        return head | {
             "seconds": round(time.monotonic() - began_s),
             "calls": users.num_calls.total(),
             "calls_by_use": dict(sorted(users.num_calls.items())),

@@ -7,6 +7,7 @@ Source: transformers/models/mimi (configuration_mimi.py, modeling_mimi.py), gith
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -106,13 +107,10 @@ def moshi_config(values: Mapping[str, Any]) -> dict[str, Any]:
     window = values["sliding_window"]
     if not isinstance(window, int) or window < 1:
         raise CheckpointError(f"sliding_window is {window!r}; a number of steps is needed")
-    samples_per_step = 1
-    for ratio in values["upsampling_ratios"]:
-        samples_per_step *= ratio
     return {
         "sample_rate": values["sampling_rate"],
         "channels": 1,
-        "frame_rate": values["sampling_rate"] / (samples_per_step * _STEPS_PER_FRAME),
+        "frame_rate": values["sampling_rate"] / (math.prod(values["upsampling_ratios"]) * _STEPS_PER_FRAME),
         "seanet": {
             "channels": 1,
             "dimension": width,

@@ -10,6 +10,8 @@ from moshi.modules.transformer import LayerScale, StreamingMultiheadAttention
 from torch import nn
 from torch.nn import functional
 
+from csm_codec.mimi.conv_transpose import GemmConvTranspose1d
+
 
 def is_usual(model: Any) -> bool:
     """model: moshi's MimiModel."""
@@ -87,7 +89,4 @@ def _are_usual_convolutions(decoder: SEANetDecoder) -> bool:
 
 
 def _is_of_strides(conv: nn.Module) -> bool:
-    """One group, no padding, no dilation, a kernel of whole strides."""
-    if type(conv) is not nn.ConvTranspose1d or conv.groups != 1 or conv.dilation != (1,):
-        return False
-    return conv.padding == conv.output_padding == (0,) and conv.kernel_size[0] % conv.stride[0] == 0
+    return type(conv) is nn.ConvTranspose1d and GemmConvTranspose1d.fits(conv)

@@ -13,8 +13,7 @@ from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
-from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
+from csm_codec.stream import DEFAULTS, Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
 from services.codec.admission import Admission
 from services.common.background import Background
 from services.common.outcomes import post
@@ -57,22 +56,10 @@ class AsyncCodec:
         self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the codec", self.pulse.run)
 
-    async def open(
-        self,
-        key_id: str,
-        before: ClipProgress = START,
-        point: MarkPoint | None = None,
-        checkpoint_frames: int = 0,
-        speed: float = 1.0,
-        *,
-        has_listener: bool = False,
-    ) -> StreamHandle:
-        """Waits for a slot and takes it. has_listener: see Admission. The other arguments are those of `Codec.open`.
-
-        Raises what that does, and CodecStoppedError.
-        """
+    async def open(self, options: DecodeOptions = DEFAULTS, *, has_listener: bool = False) -> StreamHandle:
+        """Waits for a slot and takes it. has_listener: see Admission. Raises as `Codec.open`, and CodecStoppedError."""
         await self.admission.take(has_listener=has_listener)
-        opened = self.thread.open(key_id, before, point, checkpoint_frames, speed)
+        opened = self.thread.open(options)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:

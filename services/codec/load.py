@@ -16,7 +16,7 @@ from csm_bundle.safetensors_files import weights_digest
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
-from csm_codec.stream import Failed
+from csm_codec.stream import DecodeOptions, Failed
 from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.look_ahead import LookAhead
@@ -115,7 +115,7 @@ def _check_field(bundle: Bundle, field: str, said: object, found: object) -> Non
 
 def _warm_up(codec: Codec, codebook_count: int) -> None:
     """Decodes in every slot, once at another speed, so that no later step loads or compiles anything."""
-    streams = [codec.open(speed=1.0 if number else 2.0) for number in range(codec.num_slots)]
+    streams = [codec.open(DecodeOptions(speed=1.0 if number else 2.0)) for number in range(codec.num_slots)]
     for stream in streams:
         codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))
         codec.finish(stream)

@@ -13,7 +13,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import CodecBusyError, InvalidRequestError, WatermarkError
 from csm_codec.resample import Pcm, StreamResampler
-from csm_codec.stream import Audio, Checkpoint, Complete
+from csm_codec.stream import Audio, Checkpoint, Complete, DecodeOptions
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert, resume
@@ -69,9 +69,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             raise InvalidRequestError(
                 "config.checkpoint", f"can be continued only at the codec's own sample rate, {native_hz} Hz"
             )
-        opening = self._async_codec.open(
-            key_id, before, point, checkpoint_frames, config.speed or 1.0, has_listener=config.has_listener
-        )
+        options = DecodeOptions(key_id, before, point, checkpoint_frames, config.speed or 1.0)
+        opening = self._async_codec.open(options, has_listener=config.has_listener)
         try:
             handle = await self._opened(opening, context)
         except CodecBusyError:

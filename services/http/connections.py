@@ -12,7 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import h11
@@ -34,6 +34,8 @@ MOST_FRAGMENTS = 1024  # of one WebSocket message
 MESSAGE_COST_BYTES = 300  # memory of a message in addition to its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
+Awaited = Literal["headers", "body", "reading"]  # what a client must do in time
+
 
 def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) -> type[H11Protocol]:
     """A connection class with limits. header_timeout_s: longest time for the headers. write_timeout_s: after which a
@@ -41,11 +43,8 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
     """
 
     class Connection(H11Protocol):
-        _headers_late: asyncio.TimerHandle | None = None
-        _body_late: asyncio.TimerHandle | None = None
-        _reading_late: asyncio.TimerHandle | None = None
-
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            self._timers: dict[Awaited, asyncio.TimerHandle] = {}
             super().connection_made(transport)
             if len(self.connections) > most + SPARE_CONNECTIONS:
                 transport.abort()
@@ -54,29 +53,29 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 self.app = _for_one_answer(self.app)
             self.conn = _Trailing(h11.SERVER, HEADER_BYTES)
             self.app = _with_trailers(self.app, self.conn)
-            self._await_headers()
+            self._wait("headers", header_timeout_s, transport.close)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is not h11.SEND_BODY:
-                self._stop_awaiting_body()
+                self._stop_waiting("body")
             if self.conn.their_state is not h11.IDLE:
-                self._stop_awaiting_headers()
-            elif self._headers_late is None:
-                self._await_headers()
+                self._stop_waiting("headers")
+            elif "headers" not in self._timers:
+                self._wait("headers", header_timeout_s, self.transport.close)
             if _is_unframed(self):
                 _reset_at_close(self.transport, True)
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._reading_late = self.loop.call_later(write_timeout_s + UNTOLD_S, self.transport.abort)
+            self._wait("reading", write_timeout_s + UNTOLD_S, self.transport.abort)
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._stop_awaiting_reading()
+            self._stop_waiting("reading")
 
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            self._stop_awaiting_headers()
+            self._stop_waiting("headers")
             if self.flow.write_paused:  # the WebSocket protocol would not know, and write without limit
                 self.transport.abort()
                 return
@@ -87,31 +86,19 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 _reset_at_close(self.transport, False)
             super().on_response_complete()
             if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-                self._body_late = self.loop.call_later(UNREAD_BODY_S, self.transport.close)
+                self._wait("body", UNREAD_BODY_S, self.transport.close)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_awaiting_headers()
-            self._stop_awaiting_body()
-            self._stop_awaiting_reading()
+            for what in list(self._timers):
+                self._stop_waiting(what)
             super().connection_lost(exc)
 
-        def _await_headers(self) -> None:
-            self._headers_late = self.loop.call_later(header_timeout_s, self.transport.close)
+        def _wait(self, what: Awaited, most_s: float, end: Callable[[], None]) -> None:
+            self._timers[what] = self.loop.call_later(most_s, end)
 
-        def _stop_awaiting_headers(self) -> None:
-            if self._headers_late is not None:
-                self._headers_late.cancel()
-                self._headers_late = None
-
-        def _stop_awaiting_body(self) -> None:
-            if self._body_late is not None:
-                self._body_late.cancel()
-                self._body_late = None
-
-        def _stop_awaiting_reading(self) -> None:
-            if self._reading_late is not None:
-                self._reading_late.cancel()
-                self._reading_late = None
+        def _stop_waiting(self, what: Awaited) -> None:
+            if timer := self._timers.pop(what, None):
+                timer.cancel()
 
     return Connection
 

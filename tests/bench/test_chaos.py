@@ -144,9 +144,8 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     ]
     nothing: dict[str, float] = {}
     made = result_of(
-        struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
-        seed=0, crowd=0, sentences=0, commit="abc1234", note="",
-    )  # fmt: skip
+        struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={}
+    )
     await listeners.close()
     assert (made["faults"], made["streams"], made["ok"]) == (5, 2, 2)
     assert made["longest_gap_s"] == {"p50": 0.5, "p95": 3.25, "max": 3.25}

@@ -8,8 +8,6 @@ import torch
 from bench.codec import ARMS, arm_makers, check_gate, first_audio, make_row, measure
 from bench.codec_arms import Both, Parts
 from bench.codec_precision import bfloat16_snr
-from csm_codec.mimi.loader import load_mimi
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
@@ -21,8 +19,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     folder = tmp_path_factory.mktemp("codec")
     write_tiny_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
     write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=1024)
-    silentcipher = load_silentcipher(folder / "silentcipher")
-    return Parts(load_mimi(folder / "mimi"), folder / "mimi", silentcipher, folder / "silentcipher", torch.float32)
+    return Parts.load(folder / "mimi", folder / "silentcipher", "cpu", torch.float32)
 
 
 @pytest.mark.slow

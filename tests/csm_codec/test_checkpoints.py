@@ -11,7 +11,7 @@ from csm_bundle.errors import InvalidRequestError
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
-from csm_codec.stream import Audio, Checkpoint, Complete, Output
+from csm_codec.stream import Audio, Checkpoint, Complete, DecodeOptions, Output
 from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
@@ -46,7 +46,7 @@ def _run(
     codec: Codec, codes: np.ndarray, before: ClipProgress = START, checkpoint: Checkpoint | None = None
 ) -> tuple[np.ndarray, list[Checkpoint], Complete]:
     point = checkpoint.point if checkpoint else None
-    stream = codec.open("", before if checkpoint is None else START, point, checkpoint_frames=4)
+    stream = codec.open(DecodeOptions("", before if checkpoint is None else START, point, checkpoint_frames=4))
     if checkpoint is not None:
         assert stream.start == checkpoint.start
     codec.push(stream, codes[stream.start.first_frame :])
@@ -105,7 +105,7 @@ def test_one_frame_less_of_replay_changes_the_samples(codec: Codec) -> None:
     frames = codec._decoder.latent_frames
     type(codec._decoder).latent_frames = property(lambda self: frames // 2)  # type: ignore[method-assign,assignment]
     try:
-        stream = codec.open("", START, checkpoint.point)
+        stream = codec.open(DecodeOptions(point=checkpoint.point))
         codec.push(stream, codes[stream.start.first_frame :])
         codec.finish(stream)
         rest = []
@@ -118,7 +118,7 @@ def test_one_frame_less_of_replay_changes_the_samples(codec: Codec) -> None:
 
 def test_a_checkpoint_within_a_frame_is_refused_and_takes_no_slot(codec: Codec) -> None:
     with pytest.raises(InvalidRequestError, match="960 samples end within a frame"):
-        codec.open("", START, MarkPoint(960, 0.0, 0.0, 0.0, 0, START))
+        codec.open(DecodeOptions(point=MarkPoint(960, 0.0, 0.0, 0.0, 0, START)))
     assert codec.num_streams == 0
     for _ in range(codec.num_slots):
         codec.open()

@@ -14,7 +14,7 @@ from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, Key
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.mimi.decoder import Form
-from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.stream import Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
 from tests.csm_codec.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
 
 
@@ -66,7 +66,7 @@ def test_slots_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
 
 def test_an_unknown_key_takes_no_slot(codec: Codec) -> None:
     with pytest.raises(KeyringError):
-        codec.open("lost")
+        codec.open(DecodeOptions(key_id="lost"))
     assert codec.num_streams == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from csm_bundle.errors import CodecError
 from csm_codec import codec as codec_module
 from csm_codec.codec import Codec
-from csm_codec.stream import Complete, Failed
+from csm_codec.stream import Complete, DecodeOptions, Failed
 from csm_codec.stretch import Stretcher
 from tests.csm_codec.codec_steps import alone_on, pcm_of, run_all, some_codes
 
@@ -20,7 +20,7 @@ def test_stretched_stream_is_the_same_at_any_pushes_and_its_slot_is_free_of_it(c
     plain = alone_on(codec, some_codes(0))
     made = []
     for sizes in ([12], [1, 3, 8], [5, 7]):
-        stream, outputs, start = codec.open(speed=speed), [], 0
+        stream, outputs, start = codec.open(DecodeOptions(speed=speed)), [], 0
         for size in sizes:
             codec.push(stream, some_codes(0)[start : start + size])
             outputs += run_all(codec)
@@ -41,13 +41,13 @@ def test_a_stream_whose_filter_cannot_be_made_takes_no_slot(codec: Codec, monkey
     monkeypatch.setattr(codec_module, "Stretcher", fail)
     for _ in range(5):
         with pytest.raises(ImportError):
-            codec.open(speed=2.0)
+            codec.open(DecodeOptions(speed=2.0))
     assert len({codec.open().slot for _ in range(4)}) == 4
 
 
 def test_a_filter_that_fails_ends_its_stream_and_no_other(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone_on(codec, some_codes(9))
-    stretched, neighbour = codec.open(speed=2.0), codec.open()
+    stretched, neighbour = codec.open(DecodeOptions(speed=2.0)), codec.open()
     assert stretched.slot.lane == neighbour.slot.lane
     for stream in (stretched, neighbour):
         codec.push(stream, some_codes(9))

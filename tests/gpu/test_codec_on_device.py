@@ -16,7 +16,7 @@ from csm_codec.mimi.batch.lanes import BatchLanes
 from csm_codec.mimi.batch.network import TAKES_PART
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
-from csm_codec.stream import Audio, Checkpoint
+from csm_codec.stream import Audio, Checkpoint, DecodeOptions
 from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.embed.spectral_embedder import SpectralEmbedder
@@ -67,7 +67,7 @@ def sound(
     """Of one stream, beside others. before: of these, the ones that take the rows in front of it."""
     noise = [codec.open() for _ in range(before)]
     point = checkpoint.point if checkpoint else None
-    stream = codec.open("", point=point, checkpoint_frames=5)
+    stream = codec.open(DecodeOptions(point=point, checkpoint_frames=5))
     noise += [codec.open() for _ in range(others - before)]
     for index, other in enumerate(noise):
         codec.push(other, np.roll(codes, index + 1, axis=0))

@@ -36,7 +36,7 @@ def steps_of(phase: int, shape: DepthShape) -> int:
 
 def weights_of(launch: Launch) -> str:
     """The type of the layers' matrices: bfloat16, float8_e4m3fn or int8."""
-    return str(launch.arguments[launch.kernel.arg_names.index("qkv_weight")].dtype).removeprefix("torch.")
+    return str(launch.tensors["qkv_weight"].dtype).removeprefix("torch.")
 
 
 def counted(launch: Launch, text: str) -> dict[str, list[int]]:

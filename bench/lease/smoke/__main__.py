@@ -15,10 +15,8 @@ from collections.abc import Callable
 
 import torch
 
-from bench.lease.options import DTYPES, opened, parser
+from bench.lease.options import Given, opened, parser
 from bench.lease.smoke import codec_checks, device_checks, engine_checks
-from bench.lease.smoke.given import Given
-from bench.shapes import SHAPES
 from bench.timing import synchronize
 
 Checks = tuple[Callable[[Given], dict[str, object]], ...]
@@ -46,7 +44,7 @@ ONLY_ON_A_GPU: Checks = (
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     figures = opened("smoke", arguments)
-    given = Given(SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype])
+    given = Given.by(arguments)
     wrong = []
     for check in (*CHECKS, *(ONLY_ON_A_GPU if given.on_gpu else ())):
         name, began = check.__name__, time.monotonic()

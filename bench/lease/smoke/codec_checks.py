@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.lease.smoke.given import Given
+from bench.lease.options import Given
 from csm_codec.mimi.batch.lanes import BatchLanes
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
+from bench.lease.options import Given
 from bench.lease.parts import PARTS
-from bench.lease.smoke.given import Given
 from csm_bundle.runtime.captured import Captured, graph_pool, host_room, on_device, on_host
 from tests.support.kernels.host_syncs import host_syncs_refused
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
+from bench.lease.options import Given
 from bench.lease.prefill import prompt
-from bench.lease.smoke.given import Given
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization

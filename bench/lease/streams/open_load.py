@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.lease.forms import spread
+from bench.lease.figures import spread_ms
 from bench.lease.streams.running_engine import RunningEngine, Stream
 from bench.listeners.playback import Arrival, Playback, play
+from bench.listeners.workload import arrivals
 from csm_engine.scheduling.admission import FRAME_SECONDS
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
 
@@ -66,10 +67,7 @@ def planned(load: Load) -> list[Planned]:
         for index in range(load.streams)
     ]
     rate = load.streams / (load.mean_frames * FRAME_SECONDS)
-    at_s = numbers.expovariate(rate)
-    while at_s < load.warm_s + load.window_s:
-        plan.append(Planned(at_s, frames()))
-        at_s += numbers.expovariate(rate)
+    plan += [Planned(at_s, frames()) for at_s in arrivals(rate, load.warm_s + load.window_s, numbers)]
     return sorted(plan, key=lambda item: item.at_s)
 
 
@@ -107,7 +105,7 @@ def run(engine: RunningEngine, load: Load) -> dict[str, object]:
         "frames_per_second": round(rows / measured_s, 1),
         "steps_per_second": round(steps / measured_s, 1),
         "rows_per_step": round(rows / max(1, steps), 1),
-        "asked_late_ms": spread(lag_s),
+        "asked_late_ms": spread_ms(lag_s),
         **figures_of(counted, ended),
     }
 
@@ -136,7 +134,7 @@ def figures_of(streams: list[Stream], ended_s: float) -> dict[str, object]:
         "counted": len(streams),
         "refused": refused,
         "silent": len(streams) - len(first) - refused,
-        "ttfa_ms": spread(first) if first else None,
+        "ttfa_ms": spread_ms(first),
     }
     for buffer_s in (0.0, 0.16):
         playbacks = [play for stream in streams if (play := playback_of(stream, ended_s, buffer_s)) is not None]

@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from bench.lease.forms import new_step, new_weights
+from bench.lease.options import Given
 from csm_engine.config import EngineConfig
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
-from csm_engine.model.shapes import ModelConfig
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 from tests.support.tiny.tokenizer import byte_tokenizer
@@ -106,18 +104,11 @@ class RunningEngine:
 
 
 @contextmanager
-def running_engine(
-    model: ModelConfig,
-    form: str,
-    config: EngineConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Iterator[RunningEngine]:
+def running_engine(given: Given, form: str, config: EngineConfig) -> Iterator[RunningEngine]:
     """Captures every bucket first. Yields the engine, and stops it."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = byte_tokenizer(Path(folder), model.text_vocab_size)
-    weights = new_weights(model, form, device=device, dtype=dtype, rows=config.slots)
+        tokenizer = byte_tokenizer(Path(folder), given.model.text_vocab_size)
+    weights = new_weights(given, form, config.slots)
     step = new_step(weights, form, config.total_slots)
     runner = GraphRunner(step, config.slots, prefill_rows=config.prefill_chunk)
     running = RunningEngine(Engine(runner, tokenizer, config))

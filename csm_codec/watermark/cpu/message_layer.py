@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from csm_codec.watermark.cpu.frame_kernels import fill_message
+from csm_codec.watermark.networks.silentcipher import scale_and_shift
 
 
 class MessageLayer:
@@ -18,9 +19,7 @@ class MessageLayer:
         """amplitude: the message's rms over `num_bins` bins, of which all but the lowest `band` are zero."""
         self._weight = torch.cat((layer.conv.weight, layer.gate.weight)).flatten(1).numpy()  # (2, inputs)
         self._bias = torch.cat((layer.conv.bias, layer.gate.bias)).numpy()
-        norm = layer.bn
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        self._norm = torch.cat((scale, norm.bias - norm.running_mean * scale)).numpy()
+        self._norm = torch.cat(scale_and_shift(layer.bn)).numpy()
         self._band, self._length = band, np.float32(amplitude * num_bins**0.5)
 
     def __call__(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from csm_codec.watermark.cpu.frame_kernels import NUM_POINTS, POINTS, TILE, input_kernels, output_kernels
-from csm_codec.watermark.networks.silentcipher import FEATURES, REPEATS
+from csm_codec.watermark.networks.silentcipher import scale_and_shift, with_folded_inputs
 
 Rows = npt.NDArray[np.float32]  # (rows, channels): a row of zeros, the bins, zeros (TiledBins)
 _TAPS = 3
@@ -83,24 +83,19 @@ class WinogradLayer:
     def __init__(
         self, layer: Any, bins: TiledBins, *, fold_inputs: bool = False, dtype: torch.dtype = torch.float32
     ) -> None:
-        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies.
-
-        dtype: of the matrix products, float32 or bfloat16.
-        """
-        norm = layer.bn
-        scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
+        """fold_inputs: see with_folded_inputs. dtype: of the matrix products, float32 or bfloat16."""
+        scale, shift = scale_and_shift(layer.bn, torch.float64)
         value = layer.conv.weight.double() * scale[:, None, None, None]
         weight = torch.cat((value, layer.gate.weight.double()))  # (2 * outputs, inputs, bins, frames)
         if fold_inputs:
-            features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
-            weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
+            weight = with_folded_inputs(weight)
         both, inputs = weight.shape[:2]
         a, b, c = torch.einsum("pk,oikf->fpio", transforms()[1], weight)
         self._first = _Products(torch.cat((a, (a + b + c) / 2, (a - b + c) / 2)).to(dtype), bins.tiles)
         self._second = _Products(-c.to(dtype), bins.tiles)
         self._plain = [_Products(weights.to(dtype), bins.tiles) for weights in (a, b, c)]
         self._bias = torch.cat((layer.conv.bias.double() * scale, layer.gate.bias.double())).float().numpy()
-        self._shift = (norm.bias.double() - norm.running_mean.double() * scale).float().numpy()
+        self._shift = shift.float().numpy()
         self._silence = np.zeros((bins.num_rows, inputs), np.float32)
         self._no_difference = np.zeros(NUM_POINTS * bins.tiles * both, np.float32)
         self._difference_size, self._output_shape = NUM_POINTS * bins.tiles * both, (bins.num_rows, both // 2)

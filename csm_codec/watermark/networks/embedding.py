@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_codec.watermark.networks.silentcipher import FEATURES, REPEATS, SilentCipher
+from csm_codec.watermark.networks.silentcipher import SilentCipher, scale_and_shift, with_folded_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Rows:
 
     def keep(self, new: Tensor, state: Tensor) -> None:
         """Puts the new state of rows that take part in place of the old one."""
-        torch.where(_like(self.exec_mask, new), new, state, out=state)
+        mask = self.exec_mask.view(-1, *(1,) * (new.dim() - 1))
+        torch.where(mask, new, state, out=state)
 
 
 class EmbedNetwork:
@@ -121,16 +122,14 @@ class _GatedConv:
     """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, *, fold_inputs: bool = False) -> None:
-        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
+        """fold_inputs: see with_folded_inputs."""
         weight = torch.cat((layer.conv.weight, layer.gate.weight))  # (outputs, inputs, bins, frames)
         if fold_inputs:
-            features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
-            weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
+            weight = with_folded_inputs(weight)
         self.num_inputs = weight.shape[1]
         weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
-        norm = layer.bn
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        self._shift = (norm.bias - norm.running_mean * scale)[:, None].to(dtype)
+        scale, shift = scale_and_shift(layer.bn)
+        self._shift = shift[:, None].to(dtype)
         scales = torch.cat((scale, torch.ones_like(scale)))  # of values, not of gates
         self.dtype, self._weight = dtype, (weight * scales[:, None, None]).to(dtype)
         self._bias = (torch.cat((layer.conv.bias, layer.gate.bias)) * scales).to(dtype)
@@ -166,10 +165,6 @@ class _StreamingLayer:
         """The past after taking a frame, and the output for the frame before it. Changes nothing."""
         frames = torch.cat((past, x), dim=1)
         return frames[:, x.shape[1] :], self._conv(frames, inside)
-
-
-def _like(mask: Tensor, state: Tensor) -> Tensor:
-    return mask.view(-1, *(1,) * (state.dim() - 1))
 
 
 def message_table(encoder: Any, bins: int) -> Tensor:

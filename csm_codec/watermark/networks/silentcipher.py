@@ -86,6 +86,21 @@ def build_silentcipher(hparams: Hparams) -> SilentCipher:
     )
 
 
+def scale_and_shift(norm: Any, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """What a batch normalisation with fixed statistics multiplies by and adds, (channels,) each."""
+    weight, bias, mean, variance = (x.to(dtype) for x in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+    scale = weight * torch.rsqrt(variance + norm.eps)
+    return scale, bias - mean * scale
+
+
+def with_folded_inputs(weight: Tensor) -> Tensor:
+    """The decoder's first filters, (outputs, inputs, bins, frames), with one input for the copies of the carrier and
+    one for those of the message.
+    """
+    features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
+    return torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
+
+
 def _package_model() -> ModuleType:
     package = importlib.util.find_spec("silentcipher")
     if package is None or not package.submodule_search_locations:

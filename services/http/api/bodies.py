@@ -10,10 +10,9 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import SERVER, ApiError
+from services.http.api.errors import ApiError, unavailable
 
 MOST_VALUES = 20_000  # of one JSON text; each costs some hundred bytes and some microseconds
-RETRY_S = 1.0
 FREE_BYTES = 4096  # of each share, not counted
 
 
@@ -111,13 +110,7 @@ class Body:
 
 
 def too_many() -> ApiError:
-    return ApiError(
-        503,
-        "The bodies of running requests are too large together; call again.",
-        kind=SERVER,
-        code="too_many_bodies",
-        retry_after_s=RETRY_S,
-    )
+    return unavailable("The bodies of running requests are too large together; call again.", "too_many_bodies")
 
 
 def forget_body(request: Request) -> None:

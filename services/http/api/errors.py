@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
+RETRY_S = 1.0  # where the gateway names no other time
 MOST_PROBLEMS = 20  # that a message names
 MOST_BITS = 128  # of a whole number that a message repeats
 MOST_SHOWN = 100  # characters of a value, or of the name of an unknown field, that an answer repeats
@@ -106,6 +107,11 @@ def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid
     return ApiError(status, f"{field}: {why}", param=field, code=code)
 
 
+def unavailable(message: str, code: str) -> ApiError:
+    """An error of this server that is soon over."""
+    return ApiError(503, message, kind=SERVER, code=code, retry_after_s=RETRY_S)
+
+
 def body_field(path: str) -> str:
     """Translates a field path of the gateway into one of the body."""
     for pattern, name in _FIELDS:
@@ -141,7 +147,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
         param = "name"
     delay_s = error.retry_delay_s
     if delay_s is None and status == 503:
-        delay_s = 1.0
+        delay_s = RETRY_S
     return ApiError(status, message, kind=kind, param=param, code=error.reason.lower(), retry_after_s=delay_s)
 
 

@@ -20,9 +20,9 @@ from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import ApiError, failed
+from services.http.api.errors import ApiError, failed, unavailable
 from services.http.api.origins import Origins
-from services.http.api.streams import about_to_stop, unavailable
+from services.http.api.streams import about_to_stop
 from services.http.connections import SPARE
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings

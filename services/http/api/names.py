@@ -10,20 +10,8 @@ DEFAULT_VOICE = ""  # the gateway's own choice
 
 # OpenAI's voices. None of them is here: each is the gateway's default voice, unless --voice-aliases says another.
 OPENAI_VOICES = (
-    "alloy",
-    "ash",
-    "ballad",
-    "cedar",
-    "coral",
-    "echo",
-    "fable",
-    "marin",
-    "nova",
-    "onyx",
-    "sage",
-    "shimmer",
-    "verse",
-)
+    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
+)  # fmt: skip
 _DATED = re.compile(r"(.+)-(\d{4}|\d{4}-\d{2}-\d{2})")  # tts-1-1106, gpt-4o-mini-tts-2025-12-15
 
 

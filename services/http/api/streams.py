@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.http.api.errors import SERVER, ApiError
-
-RETRY_S = 1.0
+from services.http.api.errors import ApiError, unavailable
 
 
 class Streams:
@@ -53,7 +51,3 @@ class Streams:
 
 def about_to_stop() -> ApiError:
     return unavailable("This server is about to stop.", "draining")
-
-
-def unavailable(message: str, code: str) -> ApiError:
-    return ApiError(503, message, kind=SERVER, code=code, retry_after_s=RETRY_S)

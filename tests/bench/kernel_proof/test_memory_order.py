@@ -84,7 +84,7 @@ def test_a_breach_in_machine_code_is_found(old: str, new: str, told: str) -> Non
     assert any(told in line for line in complaints_about_machine_code(CODE.replace(old, new), 2))
 
 
-GOOD = MachineCode("kernel", 176, 0, 122_880, 8, 1, 744, 0, 31, 30, 8, True, must_run_at_once=MULTIPROCESSORS)
+GOOD = MachineCode("kernel", 176, 0, 122_880, 8, 0, 31, 30, 8, True, must_run_at_once=MULTIPROCESSORS)
 
 
 def test_a_launch_whose_programs_cannot_all_run_at_once_is_found() -> None:

@@ -10,9 +10,9 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.lease import figures
+from bench.lease.options import Given
 from bench.lease.smoke import __main__ as smoke
 from bench.lease.smoke.device_checks import events_on
-from bench.lease.smoke.given import Given
 
 
 def fails(given: Given) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bench.listeners.load import LoadRecord
+from bench.listeners.percentiles import spread
 from bench.listeners.probe import ProbeRecord
-from bench.listeners.summary import max_overlap, spread, summarize
+from bench.listeners.summary import max_overlap, summarize
 
 
 def test_percentiles_are_nearest_rank() -> None:

@@ -18,7 +18,7 @@ from tests.support.waits import eventually
 
 
 async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
-    handle = await stage.async_codec.open("")
+    handle = await stage.async_codec.open()
     total = 2 * MAX_AHEAD_FRAMES
     pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
     await eventually(lambda: handle.stream.num_frames >= MAX_AHEAD_FRAMES)
@@ -32,11 +32,11 @@ async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
 
 
 async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> None:
-    opening = asyncio.ensure_future(stage.async_codec.open(""))
+    opening = asyncio.ensure_future(stage.async_codec.open())
     await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
-    handles = [await stage.async_codec.open("") for _ in range(2)]  # all slots
+    handles = [await stage.async_codec.open() for _ in range(2)]  # all slots
     for handle in handles:
         handle.close()
         handle.close()
@@ -53,11 +53,11 @@ async def test_an_opening_cancelled_halfway_admits_the_next_stream(
         go_on.wait(60)
         return opened(*asked)
 
-    first = await stage.async_codec.open("")
+    first = await stage.async_codec.open()
     monkeypatch.setattr(codec, "open", slow_open)
-    second = asyncio.ensure_future(stage.async_codec.open(""))
+    second = asyncio.ensure_future(stage.async_codec.open())
     await asyncio.to_thread(sitting_down.wait, 60)
-    third = asyncio.ensure_future(stage.async_codec.open(""))
+    third = asyncio.ensure_future(stage.async_codec.open())
     await asyncio.sleep(0)
     second.cancel()
     await asyncio.wait({second})
@@ -72,7 +72,7 @@ async def test_a_stream_that_opens_while_the_codec_fails_gets_the_error(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec: Any = stage.async_codec.thread._codec
-    opening = asyncio.ensure_future(stage.async_codec.open(""))
+    opening = asyncio.ensure_future(stage.async_codec.open())
     await asyncio.sleep(0)
     monkeypatch.setattr(type(codec), "has_work", True)  # the next step fails
     monkeypatch.setattr(codec, "step", lambda: 1 / 0)

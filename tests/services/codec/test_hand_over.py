@@ -111,7 +111,7 @@ class Context:
 async def test_a_stream_whose_batch_fails_while_it_opens_gets_the_error() -> None:
     codec, metrics = FailingCodec(), CodecMetrics(CollectorRegistry())
     async with running(codec, on_end=metrics.observe_end) as async_codec:
-        opening = asyncio.ensure_future(async_codec.open(""))
+        opening = asyncio.ensure_future(async_codec.open())
         await asyncio.sleep(0)
         assert codec.failed.wait(60)  # blocks the event loop, which then sees opening and failure at once
         handle = await opening
@@ -127,7 +127,7 @@ async def test_a_stream_that_is_closed_as_its_end_comes_counts_once() -> None:
     codec, metrics = FailingCodec(), CodecMetrics(CollectorRegistry())
     codec.may_step.clear()
     async with running(codec, on_step=metrics.observe_step, on_end=metrics.observe_end) as async_codec:
-        handle = await async_codec.open("")
+        handle = await async_codec.open()
         codec.may_step.set()
         assert codec.failed.wait(60)  # blocks the event loop, which has not seen the failure
         handle.close()

@@ -52,7 +52,7 @@ def compiled_kernels(seed: int = 0, edit: Callable[[str], str] = str) -> Iterato
 def run(launch: Launch, order: random.Random, edit: Callable[[str], str] = str) -> None:
     """Runs all programs: together if the launch is cooperative, otherwise one by one. Warps alternate at random."""
     compiled = launch.compile()
-    memory = GlobalMemory(launch.tensors)
+    memory = GlobalMemory(list(launch.tensors.values()))
     grid = _grid(launch)
     given = _parameters(launch, compiled, memory)
     code = kernel(edit(compiled.asm["ptx"]))
