@@ -187,7 +187,7 @@ class Failovers:
 
     def _give_up(self, outage: _Outage, outcome: Outcome, why: str) -> StageError:
         error = outage.error
-        if error.reason != FULL:
+        if error.reason != FULL:  # a stage that is only full is no failover
             log.warning("the stream cannot go on at another %s: %s", error.stage.lower(), why)
         if outage.is_lost:
             self._report_outcome(error.stage, outcome)
