@@ -60,7 +60,8 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         stages = await start(stack, stack.enter_context(log_folder(options)))
         doors = Doors(stages["gateway"].api_port, stages["http"].api_port)
-        ordinary = Ordinary(f"127.0.0.1:{doors.gateway_port}")
+        client = csm_client.AsyncClient(f"127.0.0.1:{doors.gateway_port}", timeout_s=120.0)
+        ordinary = Ordinary(await stack.enter_async_context(client))
         rows = [await ordinary.part("before", stages, asyncio.sleep(ALONE_S))]
         crowd = Crowd(doors, options.callers)
         streams = asyncio.create_task(streams_ended_s(stages["gateway"], crowd))
@@ -68,7 +69,6 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         rows.append(await ordinary.part("after", stages, asyncio.sleep(ALONE_S)))
         ended_s = streams.result() if streams.done() else None
         streams.cancel()
-        await ordinary.close()
         return head | {
             "load_average": round(os.getloadavg()[1], 1),
             "ends": crowd.ends,
@@ -137,11 +137,8 @@ async def streams_ended_s(gateway: StageProcess, crowd: Crowd) -> float:
 class Ordinary:
     """Listeners that read their streams without delay."""
 
-    def __init__(self, target: str) -> None:
-        self._client = csm_client.AsyncClient(target, timeout_s=120.0)
-
-    async def close(self) -> None:
-        await self._client.close()
+    def __init__(self, client: csm_client.AsyncClient) -> None:
+        self._client = client
 
     async def part(self, name: str, stages: dict[str, StageProcess], during: Any) -> dict[str, Any]:
         """What the listeners heard while that went on, and what the processes held at most."""

@@ -24,8 +24,8 @@ _PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in _GLIBC), "manylinux20
 def main() -> int:
     fetch(FOLDER)
     names = wanted(LIST.read_text(encoding="utf-8"))
-    size, most = check(FOLDER, len(names))
-    print(f"{len(names)} wheels, {size / 1e6:.1f} MB of at most {most / 1e6:.0f}, in {FOLDER}/")
+    size = check(FOLDER, len(names))
+    print(f"{len(names)} wheels, {size / 1e6:.1f} MB of at most {MOST_BYTES / 1e6:.0f}, in {FOLDER}/")
     return 0
 
 
@@ -47,15 +47,15 @@ def fetch(folder: Path) -> None:
     )  # fmt: skip
 
 
-def check(folder: Path, count: int, most_bytes: int = MOST_BYTES) -> tuple[int, int]:
-    """Bytes there are and may be. Raises: RuntimeError if there are too many, or another number of wheels."""
+def check(folder: Path, count: int, most_bytes: int = MOST_BYTES) -> int:
+    """Returns their bytes. Raises: RuntimeError if there are too many, or another number of wheels."""
     files = sorted(folder.glob("*.whl"))
     size = sum(file.stat().st_size for file in files)
     if len(files) != count:
         raise RuntimeError(f"{folder} holds {len(files)} wheels; {count} are wanted, no more and no fewer")
     if size > most_bytes:
         raise RuntimeError(f"the wheels in {folder} take {size} bytes; at most {most_bytes} are allowed")
-    return size, most_bytes
+    return size
 
 
 def install(folder: Path, site: Path) -> None:
