@@ -83,20 +83,16 @@ class MarkedStream:
         self._from_network.begin_at(place.mark_block)
         self._framer = Framer(hparams.hop, place.position, place.frame)
         self._num_samples = place.num_samples  # at the stream's rate
+        start = point or MarkPoint(0, before.square_sum, before.hops, 0.0, 0, before)
+        self._square_sum, self._level_sum = start.square_sum, start.level_sum
+        self._level_frames = start.level_frames
+        self._meter = CoverageMeter(before.audible_frames, start.audible_frames)
         if point is None:
             self._framer.push(np.zeros(grid.lead, np.float32))
             self._marks_unused = grid.lead  # samples of the mark to drop: those of the silence before the audio
-            self._square_sum, self._level_sum, self._level_frames = 0.0, before.square_sum, before.hops
-            self._meter = CoverageMeter(before.audible_frames)
             self._unmarked_unused = self._unsure = 0
         else:
             self._marks_unused = place.marks_unused
-            self._square_sum, self._level_sum, self._level_frames = (
-                point.square_sum,
-                point.level_sum,
-                point.level_frames,
-            )
-            self._meter = CoverageMeter(before.audible_frames, point.audible_frames)
             first_sample = place.mark_block * self._from_network.block_given  # the first one with a mark
             self._unmarked_unused = first_sample - place.num_samples
             self._unsure = place.first_sample - first_sample  # samples whose mark differs from the earlier stream's
