@@ -107,6 +107,11 @@ def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid
     return ApiError(status, f"{field}: {why}", param=field, code=code)
 
 
+def unknown_model(name: str, known: Iterable[str]) -> ApiError:
+    why = f"is '{name[:MOST_SHOWN]}'; the models are {', '.join(known)}."
+    return wrong_field("model", why, status=404, code="model_not_found")
+
+
 def unavailable(message: str, code: str) -> ApiError:
     """An error of this server that is soon over."""
     return ApiError(503, message, kind=SERVER, code=code, retry_after_s=RETRY_S)

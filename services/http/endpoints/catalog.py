@@ -8,7 +8,7 @@ from typing import Any
 from csm.v1 import tts_pb2
 from fastapi import APIRouter, Request
 
-from services.http.api.errors import wrong_field
+from services.http.api.errors import unknown_model
 from services.http.door import Door
 
 OWNER = "csm"
@@ -48,9 +48,7 @@ def catalog_router(door: Door) -> APIRouter:
     async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
         known = await model_ids(request)
         if model not in known and not door.names.is_model(model):
-            raise wrong_field(
-                "model", f"is '{model}'; the models are {', '.join(known)}.", status=404, code="model_not_found"
-            )
+            raise unknown_model(model, known)
         return _model(model)
 
     return router

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.http.api.bodies import forget_body
-from services.http.api.errors import MOST_SHOWN, wrong_field
+from services.http.api.errors import unknown_model, wrong_field
 from services.http.door import Door
 from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest, client_options
@@ -57,7 +57,4 @@ async def check_model(door: Door, client: AsyncClient, name: str) -> None:
         return
     own = (await client.server_info()).model_version
     if name != own:
-        known = ", ".join([*door.names.models, own])
-        raise wrong_field(
-            "model", f"is '{name[:MOST_SHOWN]}'; the models are {known}.", status=404, code="model_not_found"
-        )
+        raise unknown_model(name, [*door.names.models, own])
