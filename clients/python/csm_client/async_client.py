@@ -13,10 +13,10 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from csm_client import requests
 from csm_client.channel import open_async_channel
-from csm_client.connection import AsyncConnection
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error, is_task_cancelled
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
+from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
@@ -206,15 +206,13 @@ class AsyncSpeechStream:
     def __init__(
         self,
         connection: AsyncConnection,
-        open_call: Callable[[float], Any],
+        open_call: Callable[[float], Any],  # with its deadline, in seconds
         resumes: Resumes,
         writer: TextWriter | None = None,
     ) -> None:
-        """open_call: with its deadline, in seconds"""
         self._connection, self._open_call, self._resumes = connection, open_call, resumes
         self._channel, self._call = connection.channel, open_call(resumes.timeout_s)
-        self._writer, self._reader = writer, SpeechReader()
-        self._is_cancelled = False
+        self._writer, self._reader, self._is_cancelled = writer, SpeechReader(), False
 
     @property
     def header(self) -> tts_pb2.SynthesisHeader | None:

@@ -13,10 +13,10 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
 from csm_client.channel import open_channel
-from csm_client.connection import Connection
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
+from csm_client.resuming.connection import Connection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary

@@ -12,7 +12,8 @@ from typing import Any
 import csm_client
 import grpc
 import pytest
-from csm_client import AsyncClient, Client, async_client, client, connection
+from csm_client import AsyncClient, Client, async_client, client
+from csm_client.resuming import connection
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, Gateways
 

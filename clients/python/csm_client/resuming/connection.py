@@ -22,7 +22,7 @@ SEARCH_S = 1.0  # in which a new channel must find a server, and between two sea
 
 _ENDS = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)  # of a search
 
-Channel = TypeVar("Channel", grpc.Channel, grpc.aio.Channel)
+Channel = TypeVar("Channel")
 
 
 class _Connection(Generic[Channel]):
