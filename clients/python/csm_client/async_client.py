@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from csm_client import requests
-from csm_client.channel import ClosedStub, open_async_channel
+from csm_client.channel import open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
-from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error
+from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error, is_task_cancelled
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
+from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
+from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
@@ -50,10 +51,7 @@ class AsyncClient:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._channel = channel or open_async_channel(target, connection)
-        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._voices: Any = voices_pb2_grpc.VoiceServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connection = AsyncConnection(channel, lambda: open_async_channel(target, connection))
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,13 +60,12 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        self._tts = self._voices = self._watermark = ClosedStub()
-        await self._channel.close(None)
+        await self._connection.close()
 
     async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         """The whole utterance in one message: at most 80 s of PCM at 24 kHz."""
         request = requests.unary_request(text, options)
-        return from_unary(await self._call_until_answered(lambda: self._tts.Synthesize, request))
+        return from_unary(await self._call_until_answered(lambda: self._connection.tts.Synthesize, request))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio while it is generated. Iterate over it, or `await stream.read_all()`."""
@@ -76,11 +73,11 @@ class AsyncClient:
         request.stream_config.send_checkpoints = self._resumes > 0
         traced = self._metadata + trace_metadata()
 
-        def call(after: NextCall | None = None) -> Any:
-            return self._tts.StreamSynthesize(request, **call_options(request, traced, self._timeout_s, after))
+        def call(timeout_s: float) -> Any:
+            return self._connection.tts.StreamSynthesize(request, **call_options(request, traced, timeout_s))
 
         resumes = Resumes(request, self._resumes, self._timeout_s)
-        return AsyncSpeechStream(call(), None, resumes, call)
+        return AsyncSpeechStream(self._connection, call, resumes)
 
     def stream_synthesize_text(
         self, pieces: AsyncIterable[Piece] | Iterable[Piece], **options: Unpack[StreamOptions]
@@ -99,19 +96,19 @@ class AsyncClient:
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
         traced = self._metadata + trace_metadata()
 
-        def text_call(after: NextCall | None = None) -> Any:
-            options = call_options(request, traced, self._timeout_s, after)
-            return self._tts.StreamSynthesizeText(writer.messages_async(), **options)
+        def text_call(timeout_s: float) -> Any:
+            options = call_options(request, traced, timeout_s)
+            return self._connection.tts.StreamSynthesizeText(writer.messages_async(), **options)
 
         resumes = Resumes(request, self._resumes, self._timeout_s, writer)
-        return AsyncSpeechStream(text_call(), writer, resumes, text_call)
+        return AsyncSpeechStream(self._connection, text_call, resumes, writer)
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""
         voices, until_s = list[tts_pb2.Voice](), time.monotonic() + self._timeout_s
-        request = tts_pb2.ListVoicesRequest(language_code=language)
+        request, list_page = tts_pb2.ListVoicesRequest(language_code=language), lambda: self._connection.tts.ListVoices
         while True:
-            page: tts_pb2.ListVoicesResponse = await self._call(self._tts.ListVoices, request, until_s=until_s)
+            page: tts_pb2.ListVoicesResponse = await self._call(list_page, request, until_s - time.monotonic())
             voices.extend(page.voices)
             if not page.next_page_token:
                 return voices
@@ -120,22 +117,23 @@ class AsyncClient:
     async def create_voice(self, name: str, **options: Unpack[VoiceOptions]) -> voices_pb2.KeptVoice:
         """Stores a voice, owned by the caller. See VoiceOptions. Raises ValueError."""
         request = requests.create_voice_request(name, options)
-        answer: voices_pb2.CreateVoiceResponse = await self._call(self._voices.CreateVoice, request)
+        answer: voices_pb2.CreateVoiceResponse = await self._call(lambda: self._connection.voices.CreateVoice, request)
         return answer.voice
 
     async def get_voice(self, name: str) -> voices_pb2.KeptVoice:
         """A stored voice. Only its owner gets its consent and its prompt's text."""
         request = voices_pb2.GetVoiceRequest(name=name)
-        answer: voices_pb2.GetVoiceResponse = await self._call(self._voices.GetVoice, request)
+        answer: voices_pb2.GetVoiceResponse = await self._call(lambda: self._connection.voices.GetVoice, request)
         return answer.voice
 
     async def delete_voice(self, name: str) -> None:
         """Deletes a voice of the caller. Running streams continue."""
-        await self._call(self._voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
+        await self._call(lambda: self._connection.voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
 
     async def server_info(self) -> tts_pb2.GetServerInfoResponse:
         """The server's model, formats and limits."""
-        info: tts_pb2.GetServerInfoResponse = await self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())
+        request = tts_pb2.GetServerInfoRequest()
+        info: tts_pb2.GetServerInfoResponse = await self._call(lambda: self._connection.tts.GetServerInfo, request)
         return info
 
     async def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
@@ -145,7 +143,7 @@ class AsyncClient:
         """
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = await self._call_until_answered(
-            lambda: self._watermark.DetectWatermark, request
+            lambda: self._connection.watermark.DetectWatermark, request
         )
         return answer
 
@@ -159,7 +157,7 @@ class AsyncClient:
         messages = requests.DetectMessages(file, key_ids)
         try:
             answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
-                self._watermark.StreamDetectWatermark, messages
+                lambda: self._connection.watermark.StreamDetectWatermark, messages
             )
         except ServerError as error:
             raise messages.error or error from None
@@ -170,29 +168,33 @@ class AsyncClient:
 
         method: returns the stub's method; called for each attempt, because `close` replaces the stub
         """
-        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        after: NextCall | None = None
+        resumes, nothing, timeout_s = Resumes(request, self._resumes, self._timeout_s), SpeechReader(), self._timeout_s
         while True:
             try:
-                return await self._call(method(), request, after)
+                return await self._call(method, request, timeout_s)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
                 await asyncio.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
-    async def _call(
-        self, method: Any, request: Any, after: NextCall | None = None, until_s: float | None = None
-    ) -> Any:
-        timeout_s = self._timeout_s if until_s is None else until_s - time.monotonic()
-        options = call_options(request, self._metadata + trace_metadata(), timeout_s, after)
-        try:
-            return await method(request, **options)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            raise cancelled_here() from None  # the client was closed, or the iterator of requests has failed
+    async def _call(self, method: Callable[[], Any], request: Any, timeout_s: float | None = None) -> Any:
+        """Calls again over another channel when no server was reached, unless a part of `request` may be lost."""
+        until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        while True:
+            channel = self._connection.channel
+            options = call_options(request, self._metadata + trace_metadata(), until_s - time.monotonic())
+            try:
+                return await method()(request, **options)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc_error(error)
+            except asyncio.CancelledError:
+                if is_task_cancelled():
+                    raise
+                raise cancelled_here() from None  # the client was closed, or the iterator of requests has failed
+            is_found = is_unreached(failure) and await self._connection.finds_another(channel)
+            if not is_found or isinstance(request, requests.DetectMessages):
+                raise failure
 
 
 class AsyncSpeechStream:
@@ -202,13 +204,15 @@ class AsyncSpeechStream:
     """
 
     def __init__(
-        self, call: Any, writer: TextWriter | None, resumes: Resumes, call_again: Callable[[NextCall], Any]
+        self,
+        connection: AsyncConnection,
+        open_call: Callable[[float], Any],  # with its deadline, in seconds
+        resumes: Resumes,
+        writer: TextWriter | None = None,
     ) -> None:
-        self._resumes, self._call_again = resumes, call_again
-        self._call = call
-        self._writer = writer
-        self._reader = SpeechReader()
-        self._is_cancelled = False
+        self._connection, self._open_call, self._resumes = connection, open_call, resumes
+        self._channel, self._call = connection.channel, open_call(resumes.timeout_s)
+        self._writer, self._reader, self._is_cancelled = writer, SpeechReader(), False
 
     @property
     def header(self) -> tts_pb2.SynthesisHeader | None:
@@ -237,7 +241,7 @@ class AsyncSpeechStream:
                     failure = from_rpc_error(error)
                 except asyncio.CancelledError:
                     # From `cancel`, which must not end the reading task, or from grpc.aio for a write into a lost call.
-                    if _is_cancelled():
+                    if is_task_cancelled():
                         raise
                     failure = cancelled_here()
                 if self._writer is not None and self._writer.error is not None:
@@ -253,7 +257,8 @@ class AsyncSpeechStream:
         """Opens the next call, or raises `error`."""
         if self._is_cancelled:
             self._reader.fail(error)
-        after = self._resumes.after(error, self._reader)
+        is_found = is_unreached(error) and await self._connection.finds_another(self._channel)
+        after = self._resumes.after(error, self._reader, is_found=is_found)
         if after is None:
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
         self._call.cancel()  # it may still run if the failure was one of a write
@@ -261,7 +266,8 @@ class AsyncSpeechStream:
         if self._is_cancelled:
             self._reader.fail(cancelled_here())
         try:
-            self._call = self._call_again(after)
+            self._channel = self._connection.channel
+            self._call = self._open_call(after.timeout_s)
         except (ClientClosedError, grpc.aio.UsageError):  # UsageError: the caller's own channel was closed
             self._reader.fail(error)
 
@@ -292,9 +298,3 @@ class AsyncSpeechStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
-
-
-def _is_cancelled() -> bool:
-    """Whether the current task is cancelled, and not only its call."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
-from csm_client.channel import ClosedStub, open_channel
+from csm_client.channel import open_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
+from csm_client.resuming.connection import Connection
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
+from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
@@ -39,10 +40,7 @@ class Client:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._channel = channel or open_channel(target, connection)
-        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._voices: Any = voices_pb2_grpc.VoiceServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connection = Connection(channel, lambda: open_channel(target, connection))
 
     def __enter__(self) -> Self:
         return self
@@ -51,23 +49,22 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._tts = self._voices = self._watermark = ClosedStub()
-        self._channel.close()
+        self._connection.close()
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         request = requests.unary_request(text, options)
-        return from_unary(self._call_until_answered(lambda: self._tts.Synthesize, request))
+        return from_unary(self._call_until_answered(lambda: self._connection.tts.Synthesize, request))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
         request.stream_config.send_checkpoints = self._resumes > 0
         traced = self._metadata + trace_metadata()
 
-        def call(after: NextCall | None = None) -> Any:
-            return self._tts.StreamSynthesize(request, **call_options(request, traced, self._timeout_s, after))
+        def call(timeout_s: float) -> Any:
+            return self._connection.tts.StreamSynthesize(request, **call_options(request, traced, timeout_s))
 
         resumes = Resumes(request, self._resumes, self._timeout_s)
-        return SpeechStream(call(), None, resumes, call)
+        return SpeechStream(self._connection, call, resumes)
 
     def stream_synthesize_text(self, pieces: Iterable[Piece], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are iterated in a thread of gRPC."""
@@ -76,19 +73,20 @@ class Client:
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
         traced = self._metadata + trace_metadata()
 
-        def text_call(after: NextCall | None = None) -> Any:
-            return self._tts.StreamSynthesizeText(
-                writer.messages(), **call_options(request, traced, self._timeout_s, after)
-            )
+        def text_call(timeout_s: float) -> Any:
+            options = call_options(request, traced, timeout_s)
+            return self._connection.tts.StreamSynthesizeText(writer.messages(), **options)
 
         resumes = Resumes(request, self._resumes, self._timeout_s, writer)
-        return SpeechStream(text_call(), writer, resumes, text_call)
+        return SpeechStream(self._connection, text_call, resumes, writer)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         voices, until_s = list[tts_pb2.Voice](), time.monotonic() + self._timeout_s
         request = tts_pb2.ListVoicesRequest(language_code=language)
         while True:
-            page: tts_pb2.ListVoicesResponse = self._call(self._tts.ListVoices, request, until_s=until_s)
+            page: tts_pb2.ListVoicesResponse = self._call(
+                lambda: self._connection.tts.ListVoices, request, until_s - time.monotonic()
+            )
             voices.extend(page.voices)
             if not page.next_page_token:
                 return voices
@@ -96,25 +94,27 @@ class Client:
 
     def create_voice(self, name: str, **options: Unpack[VoiceOptions]) -> voices_pb2.KeptVoice:
         request = requests.create_voice_request(name, options)
-        answer: voices_pb2.CreateVoiceResponse = self._call(self._voices.CreateVoice, request)
+        answer: voices_pb2.CreateVoiceResponse = self._call(lambda: self._connection.voices.CreateVoice, request)
         return answer.voice
 
     def get_voice(self, name: str) -> voices_pb2.KeptVoice:
         request = voices_pb2.GetVoiceRequest(name=name)
-        answer: voices_pb2.GetVoiceResponse = self._call(self._voices.GetVoice, request)
+        answer: voices_pb2.GetVoiceResponse = self._call(lambda: self._connection.voices.GetVoice, request)
         return answer.voice
 
     def delete_voice(self, name: str) -> None:
-        self._call(self._voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
+        self._call(lambda: self._connection.voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
 
     def server_info(self) -> tts_pb2.GetServerInfoResponse:
-        info: tts_pb2.GetServerInfoResponse = self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())
+        info: tts_pb2.GetServerInfoResponse = self._call(
+            lambda: self._connection.tts.GetServerInfo, tts_pb2.GetServerInfoRequest()
+        )
         return info
 
     def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = self._call_until_answered(
-            lambda: self._watermark.DetectWatermark, request
+            lambda: self._connection.watermark.DetectWatermark, request
         )
         return answer
 
@@ -125,7 +125,7 @@ class Client:
         messages = requests.DetectMessages(file, key_ids)
         try:
             answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
-                self._watermark.StreamDetectWatermark, messages
+                lambda: self._connection.watermark.StreamDetectWatermark, messages
             )
         except ServerError as error:
             raise messages.error or error from None
@@ -134,22 +134,29 @@ class Client:
     def _call_until_answered(self, method: Callable[[], Any], request: Any) -> Any:
         """As AsyncClient's."""
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        after: NextCall | None = None
+        timeout_s = self._timeout_s
         while True:
             try:
-                return self._call(method(), request, after)
+                return self._call(method, request, timeout_s)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
                 time.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
-    def _call(self, method: Any, request: Any, after: NextCall | None = None, until_s: float | None = None) -> Any:
-        timeout_s = self._timeout_s if until_s is None else until_s - time.monotonic()
-        options = call_options(request, self._metadata + trace_metadata(), timeout_s, after)
-        try:
-            return method(request, **options)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+    def _call(self, method: Callable[[], Any], request: Any, timeout_s: float | None = None) -> Any:
+        """Calls again over another channel when no server was reached, unless a part of `request` may be lost."""
+        until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        while True:
+            channel = self._connection.channel
+            options = call_options(request, self._metadata + trace_metadata(), until_s - time.monotonic())
+            try:
+                return method()(request, **options)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            is_found = is_unreached(failure) and self._connection.finds_another(channel)
+            if not is_found or isinstance(request, requests.DetectMessages):
+                raise failure
 
 
 class SpeechStream:
@@ -157,14 +164,15 @@ class SpeechStream:
 
     def __init__(
         self,
-        call: Any,
-        writer: TextWriter | None,
+        connection: Connection,
+        open_call: Callable[[float], Any],
         resumes: Resumes,
-        call_again: Callable[[NextCall], Any],
+        writer: TextWriter | None = None,
     ) -> None:
-        self._resumes, self._call_again = resumes, call_again
+        self._connection, self._open_call, self._resumes = connection, open_call, resumes
         self._cancelled = threading.Event()
-        self._call = call
+        self._channel = connection.channel
+        self._call = open_call(resumes.timeout_s)
         self._writer = writer
         self._reader = SpeechReader()
 
@@ -198,11 +206,13 @@ class SpeechStream:
 
     def _resume(self, error: ServerError) -> None:
         """Opens the next call, or raises `error`."""
-        after = None if self._cancelled.is_set() else self._resumes.after(error, self._reader)
+        is_found = is_unreached(error) and self._connection.finds_another(self._channel)
+        after = None if self._cancelled.is_set() else self._resumes.after(error, self._reader, is_found=is_found)
         if after is None or self._cancelled.wait(after.delay_s):
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
         try:
-            self._call = self._call_again(after)
+            self._channel = self._connection.channel
+            self._call = self._open_call(after.timeout_s)
         except (ClientClosedError, ValueError):  # ValueError: the caller's own channel was closed
             self._reader.fail(error)
         if self._cancelled.is_set():  # meanwhile; `cancel` has cancelled the previous call

@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -169,6 +170,12 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
 def cancelled_here() -> ServerError:
     """The error of a call that this client cancelled."""
     return ServerError(grpc.StatusCode.CANCELLED, "The call was cancelled.", ErrorDetails())
+
+
+def is_task_cancelled() -> bool:
+    """Whether the current task is cancelled, and not only its call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 # Messages of gRPC for connections that fail in TLS, and what each means.

@@ -81,7 +81,7 @@ class Front:
             else:
                 await self._app(scope, receive, request.send)
         except CallerGoneError:
-            request.status = "499"
+            request.status, scope[REASON] = "499", "cancelled"
         except ApiError as error:
             await request.answer(error, receive)
         except asyncio.CancelledError:  # the server stops

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import csm_client
@@ -15,10 +15,12 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient, AsyncSpeechStream
 from csm_client.client import SpeechStream
 from csm_client.resuming import resumes as resuming
-from csm_client.resuming.resumes import NextCall, Resumes
+from csm_client.resuming.resumes import Resumes
 
 from tests.clients.python.conftest import BackgroundServer
 from tests.support.fake_deployment import FakeDeployment
+
+LOST = grpc.StatusCode.UNAVAILABLE
 
 
 class Call:
@@ -49,6 +51,21 @@ class AsyncCall(Call):
             yield message
 
 
+class NoConnection:
+    """In the place of a client's, where no server is searched for."""
+
+    channel: Any = None
+
+
+NO_CONNECTION: Any = NoConnection()
+
+
+def after_loss(lost: Call, call_again: Callable[[float], Any]) -> Callable[[float], Any]:
+    """Opens the call `lost` first, then those of `call_again`."""
+    calls = iter([lambda timeout_s: lost])
+    return lambda timeout_s: next(calls, call_again)(timeout_s)
+
+
 def failure(code: grpc.StatusCode) -> grpc.RpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), code.name, None)
 
@@ -58,12 +75,12 @@ def test_a_stream_closed_while_another_server_is_called_does_not_resume(monkeypa
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.0)
     again = Call(None, 4)
 
-    def call_again(after: NextCall) -> Any:
+    def call_again(timeout_s: float) -> Any:
         stream.cancel()
         return again
 
     resumes = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0)
-    stream = SpeechStream(Call(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, call_again)
+    stream = SpeechStream(NO_CONNECTION, after_loss(Call(LOST, 2), call_again), resumes)
     with pytest.raises(csm_client.IncompleteAudioError) as failed:
         stream.read_all()
     assert failed.value.received_sample_count == 2 and again.is_cancelled
@@ -71,8 +88,8 @@ def test_a_stream_closed_while_another_server_is_called_does_not_resume(monkeypa
 
 def test_a_stream_closed_before_another_server_is_called_calls_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 2.0)
-    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
-    stream = SpeechStream(Call(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
+    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[float]()
+    stream = SpeechStream(NO_CONNECTION, after_loss(Call(LOST, 2), called.append), resumes)
     leaving = threading.Timer(0.1, stream.cancel)
     leaving.start()
     with pytest.raises(csm_client.IncompleteAudioError):
@@ -85,8 +102,8 @@ async def test_an_asynchronous_stream_closed_before_another_server_is_called_cal
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.2)
-    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
-    stream = AsyncSpeechStream(AsyncCall(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
+    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[float]()
+    stream = AsyncSpeechStream(NO_CONNECTION, after_loss(AsyncCall(LOST, 2), called.append), resumes)
     asyncio.get_running_loop().call_later(0.05, stream.cancel)
     with pytest.raises(csm_client.IncompleteAudioError, match="cancelled"):
         await stream.read_all()
@@ -96,14 +113,14 @@ async def test_an_asynchronous_stream_closed_before_another_server_is_called_cal
 async def test_a_call_that_was_lost_is_cancelled_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was lost to a write may still run."""
     monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.0)
-    lost, resumes = AsyncCall(grpc.StatusCode.UNAVAILABLE, 2), Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0)
+    lost, resumes = AsyncCall(LOST, 2), Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0)
     was_cancelled = []
 
-    def call_again(after: NextCall) -> AsyncCall:
+    def call_again(timeout_s: float) -> AsyncCall:
         was_cancelled.append(lost.is_cancelled)
         return AsyncCall(None, 2)
 
-    speech = await AsyncSpeechStream(lost, None, resumes, call_again).read_all()
+    speech = await AsyncSpeechStream(NO_CONNECTION, after_loss(lost, call_again), resumes).read_all()
     assert len(speech.samples) == 4 and was_cancelled == [True]
 
 

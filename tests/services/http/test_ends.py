@@ -38,6 +38,27 @@ async def test_a_disconnect_cancels_the_gateway_s_call(door: FakeDoor, body: dic
     assert 'route="/v1/audio/speech",status="499"} 1.0' in (await door.client.get("/metrics")).text
 
 
+async def test_the_log_of_a_caller_who_left_names_no_fault_of_the_server(
+    door: FakeDoor, body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    script = door.behind.engine.script
+    script.pause_at = 0
+    asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+    await script.paused.wait()
+    asking.cancel()
+
+    def logged() -> list[tuple[str, str]]:
+        ended = [
+            each.__dict__["fields"]
+            for each in caplog.records
+            if each.name == "csm.http" and each.msg == "request ended"
+        ]
+        return [(fields["status"], fields["reason"]) for fields in ended]
+
+    await eventually(lambda: logged() == [("499", "cancelled")])
+
+
 async def _until_no_stream(door: FakeDoor) -> None:
     await eventually(lambda: not door.stage.door.streams.count)
 

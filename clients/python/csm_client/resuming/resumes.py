@@ -21,6 +21,7 @@ from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 DEFAULT_RESUMES = 3
 RECENT_S = 60.0  # a loss counts this long, and until new audio comes: a request may be what ends its servers
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again, doubled each time
+UNREACHED_DELAY_S = 1.0  # before a call that found no server is opened again
 
 # The message of grpc.aio for a write after the end of the call. It hides the status.
 _CUT_OFF_WRITE = "Internal error from Core"
@@ -38,13 +39,15 @@ class NextCall:
     delay_s: float  # before it is opened
 
 
-def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: NextCall | None) -> dict[str, Any]:
-    """The options of a stub's call. The first call fails if there is no server; those after a loss wait for one.
+def call_options(request: Any, metadata: CallMetadata, timeout_s: float) -> dict[str, Any]:
+    """The options of a stub's call. metadata: without that of the request's size"""
+    return {"timeout": timeout_s, "metadata": metadata + size_metadata(request)}
 
-    metadata: without that of the request's size; timeout_s: of the first call
-    """
-    options = {"timeout": timeout_s, "metadata": metadata + size_metadata(request)}
-    return options if after is None else {**options, "timeout": after.timeout_s, "wait_for_ready": True}
+
+def is_unreached(error: ServerError) -> bool:
+    """Whether no server was there for the call."""
+    is_of_grpc = error.code is grpc.StatusCode.UNAVAILABLE and error.reason == error.code.name
+    return is_of_grpc and any(words in str(error) for words in _NEVER_REACHED)
 
 
 class Resumes:
@@ -67,12 +70,22 @@ class Resumes:
         self._recent: list[float] = []  # times of losses that count
         self._loss: ServerError | None = None  # the first one since audio came
         self._lost_at = -1  # samples received by then
+        self.timeout_s = timeout_s
         self._until_s = time.monotonic() + timeout_s
 
-    def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
-        """The next call after the loss `error`, which the reader then expects; None if the stream cannot be resumed."""
+    def after(self, error: ServerError, reader: SpeechReader, *, is_found: bool = False) -> NextCall | None:
+        """The next call after the loss `error`, which the reader then expects; None if the stream cannot be resumed.
+
+        is_found: a server, after a call that reached none. Without one, only calls after a loss are opened again.
+        """
         now_s = time.monotonic()
         left_s = self._until_s - now_s
+        if is_unreached(error):
+            may_wait = (is_found or bool(self._recent)) and left_s > 0
+            if not may_wait or (self._writer is not None and not self._writer.begin_again()):
+                return None
+            delay_s = 0.0 if is_found else min(UNREACHED_DELAY_S, left_s)
+            return NextCall(self._request, left_s - delay_s, delay_s)
         has_new_audio = reader.sample_count > self._lost_at
         if has_new_audio:  # without it even old losses count
             self._recent = [lost_at_s for lost_at_s in self._recent if now_s - lost_at_s < RECENT_S]
@@ -107,8 +120,7 @@ class Resumes:
             return True
         if error.code not in _LOST or reader.header is not None:
             return error.code in _LOST
-        was_reached = not any(words in str(error) for words in _NEVER_REACHED)
-        return was_reached and (error.reason == error.code.name or self._request.ByteSize() > LARGE_BYTES)
+        return error.reason == error.code.name or self._request.ByteSize() > LARGE_BYTES
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss since new audio came."""

@@ -22,9 +22,9 @@ async def test_an_unreachable_server_is_retried_every_few_seconds() -> None:
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as away:
         target = f"127.0.0.1:{away.sockets[0].getsockname()[1]}"
         async with AsyncClient(target) as client:
-            client._channel.get_state(try_to_connect=True)
+            client._connection.channel.get_state(try_to_connect=True)
             for _ in range(30):
                 await asyncio.sleep(1.0)
-                client._channel.get_state(try_to_connect=True)
+                client._connection.channel.get_state(try_to_connect=True)
     waits_s = [after - before for before, after in zip(tried_at_s, tried_at_s[1:], strict=False)]
     assert len(waits_s) >= 5 and max(waits_s) <= LONGEST_S, waits_s

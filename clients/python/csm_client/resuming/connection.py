@@ -1,0 +1,116 @@
+"""The channel of a client, with its stubs. When it finds no server, and a new channel does, the new one replaces it.
+
+A channel whose name has no address, as that of a headless service without a ready replica, asks for it again after
+longer and longer delays, up to two minutes. A new channel asks at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import grpc
+from csm.v1 import tts_pb2_grpc, voices_pb2_grpc, watermark_pb2_grpc
+
+from csm_client.channel import ClosedStub
+
+SEARCH_S = 1.0  # in which a new channel must find a server, and between two searches
+
+_ENDS = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)  # of a search
+
+Channel = TypeVar("Channel")
+
+
+class _Connection(Generic[Channel]):
+    """A replaced channel is not closed, because calls may still run on it; gRPC closes it when they have ended."""
+
+    def __init__(self, own: Channel | None, open_channel: Callable[[], Channel]) -> None:
+        """own: the caller's channel, which is never replaced; open_channel: its channels must not share connections"""
+        self._open = open_channel
+        self._may_search = own is None
+        self._searched_at_s = time.monotonic()
+        self._use(own or open_channel())
+
+    def _use(self, channel: Channel) -> None:
+        self.channel = channel
+        self.tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.voices: Any = voices_pb2_grpc.VoiceServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)  # type: ignore[no-untyped-call]
+
+    def _end(self) -> None:
+        self._may_search = False
+        self.tts = self.voices = self.watermark = ClosedStub()
+
+    @property
+    def _must_wait(self) -> bool:
+        return not self._may_search or time.monotonic() - self._searched_at_s < SEARCH_S
+
+
+class Connection(_Connection[grpc.Channel]):
+    """Of the synchronous client."""
+
+    def __init__(self, own: grpc.Channel | None, open_channel: Callable[[], grpc.Channel]) -> None:
+        super().__init__(own, open_channel)
+        self._searching = threading.Lock()
+
+    def close(self) -> None:
+        self._end()
+        self.channel.close()
+
+    def finds_another(self, tried: grpc.Channel) -> bool:
+        """Whether a call that reached no server over `tried` may be made again over a channel that has found one."""
+        with self._searching:
+            if self.channel is not tried or self._must_wait:
+                return self.channel is not tried
+            channel, states, has_ended = self._open(), list[grpc.ChannelConnectivity](), threading.Event()
+
+            def follow(state: grpc.ChannelConnectivity) -> None:
+                states.append(state)
+                if state in _ENDS:
+                    has_ended.set()
+
+            channel.subscribe(follow, try_to_connect=True)
+            has_ended.wait(SEARCH_S)
+            channel.unsubscribe(follow)
+            self._searched_at_s = time.monotonic()
+            if self._may_search and grpc.ChannelConnectivity.READY in states:
+                self._use(channel)
+                return True
+            channel.close()
+            return False
+
+
+class AsyncConnection(_Connection[grpc.aio.Channel]):
+    """Of the asynchronous client."""
+
+    def __init__(self, own: grpc.aio.Channel | None, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+        super().__init__(own, open_channel)
+        self._searching = asyncio.Lock()
+
+    async def close(self) -> None:
+        self._end()
+        await self.channel.close(None)
+
+    async def finds_another(self, tried: grpc.aio.Channel) -> bool:
+        """As Connection's."""
+        async with self._searching:
+            if self.channel is not tried or self._must_wait:
+                return self.channel is not tried
+            channel = self._open()
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SEARCH_S):
+                        while (state := channel.get_state(try_to_connect=True)) not in _ENDS:
+                            await channel.wait_for_state_change(state)
+                if self._may_search and channel.get_state() is grpc.ChannelConnectivity.READY:
+                    self._use(channel)
+                    return True
+            finally:
+                self._searched_at_s = time.monotonic()
+                if channel is not self.channel:
+                    await channel.close(None)
+            return False

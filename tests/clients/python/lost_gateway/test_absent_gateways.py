@@ -1,0 +1,112 @@
+"""Gateways whose name had no address for a while: a call or stream that reaches none finds them by a new channel.
+
+The first channels find nobody, as gRPC's do for up to two minutes after a name got an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import csm_client
+import grpc
+import pytest
+from csm_client import AsyncClient, Client, async_client, client
+from csm_client.resuming import connection
+
+from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, Gateways
+
+NOBODY = "127.0.0.4:1"
+LOCAL = [("grpc.use_local_subchannel_pool", 1)]
+READY = grpc.ChannelConnectivity.READY
+
+
+@pytest.fixture
+async def gateways() -> AsyncIterator[Gateways]:
+    running = Gateways()
+    await running.start(FIRST)
+    running.speakers[FIRST].goes_on.set()
+    yield running
+    await running.stop_all()
+
+
+@pytest.fixture
+def targets(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of the next channels; the gateway's when empty."""
+    left = list[str]()
+
+    def opens(insecure_channel: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *_: insecure_channel(left.pop(0) if left else f"{FIRST}:{gateways.port}", options=LOCAL)
+
+    monkeypatch.setattr(async_client, "open_async_channel", opens(grpc.aio.insecure_channel))
+    monkeypatch.setattr(client, "open_channel", opens(grpc.insecure_channel))
+    monkeypatch.setattr(connection, "SEARCH_S", 20.0)  # for a busy machine
+    return left
+
+
+def may_search(opened: AsyncClient | Client) -> None:
+    """As if its last search were long ago."""
+    opened._connection._searched_at_s -= 60
+
+
+async def test_a_call_that_reaches_nobody_is_made_over_a_new_channel(targets: list[str]) -> None:
+    targets.append(NOBODY)
+    async with AsyncClient("replicas:1") as opened:
+        may_search(opened)
+        assert (await opened.synthesize("Hello.")).samples == CHUNK
+        assert opened._connection.channel.get_state() is READY
+
+
+async def test_a_stream_that_reaches_nobody_is_made_over_a_new_channel(targets: list[str]) -> None:
+    targets.append(NOBODY)
+    async with AsyncClient("replicas:1") as opened:
+        may_search(opened)
+        assert (await opened.stream_synthesize("Hello.").read_all()).samples == CHUNK * CHUNKS
+
+
+async def test_the_synchronous_client_makes_its_calls_over_a_new_channel(targets: list[str]) -> None:
+    targets.append(NOBODY)
+
+    def speak() -> tuple[bytes, bytes]:
+        with Client("replicas:1") as opened:
+            may_search(opened)
+            streamed = opened.stream_synthesize("Hello.").read_all()
+            return streamed.samples, opened.synthesize("Hello.").samples
+
+    assert await asyncio.to_thread(speak) == (CHUNK * CHUNKS, CHUNK)
+
+
+async def test_calls_that_reach_nobody_together_share_one_search(targets: list[str]) -> None:
+    targets += [NOBODY, NOBODY]
+    async with AsyncClient("replicas:1") as opened:
+        may_search(opened)
+        calls = [opened.synthesize("Hello.") for _ in range(8)]
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(each) for each in failed] == [csm_client.UnavailableError] * 8
+        assert targets == []
+        may_search(opened)
+        spoken = await asyncio.gather(*(opened.synthesize("Hello.") for _ in range(8)))
+        assert [each.samples for each in spoken] == [CHUNK] * 8
+
+
+async def test_the_callers_own_channel_is_never_replaced(targets: list[str]) -> None:
+    async with (
+        grpc.aio.insecure_channel(NOBODY, options=LOCAL) as own,
+        AsyncClient("replicas:1", channel=own) as opened,
+    ):
+        may_search(opened)
+        with pytest.raises(csm_client.UnavailableError):
+            await opened.synthesize("Hello.")
+        assert opened._connection.channel is own
+
+
+async def test_streams_of_a_replaced_channel_go_on(gateways: Gateways, targets: list[str]) -> None:
+    gateways.speakers[FIRST].goes_on.clear()
+    async with AsyncClient("replicas:1") as opened, opened.stream_synthesize("Hello.") as stream:
+        chunks = aiter(stream)
+        heard = (await anext(chunks)).audio_content
+        may_search(opened)
+        assert await opened._connection.finds_another(opened._connection.channel)
+        gateways.speakers[FIRST].goes_on.set()
+        assert heard + b"".join([chunk.audio_content async for chunk in chunks]) == CHUNK * CHUNKS
