@@ -17,6 +17,7 @@ from csm_client.errors import ClientClosedError, TlsFileError
 from csm_client.targets import is_loopback
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
+CONNECT_MS = 6_000  # for a connection, TLS included; as long as it takes to notice a dead server
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
@@ -49,6 +50,8 @@ def _options(target: str) -> list[tuple[str, str | int]]:
         # By default a server that was away is tried again after up to two minutes, while the others may be lost too.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # By default an address that never answers, as that of a node that is gone, holds a call for 20 s.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         # By default a name is not asked for again for 30 s, in which a rollout may have moved every replica.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from collections.abc import Iterator
 
 import pytest
-from csm_client import AsyncClient
+from csm_client import AsyncClient, UnavailableError, channel
 
 LONGEST_S = 5.0 * 1.2 + 1.0  # with gRPC's jitter, on a busy machine
 
@@ -28,3 +30,27 @@ async def test_an_unreachable_server_is_retried_every_few_seconds() -> None:
                 client._connection.channel.get_state(try_to_connect=True)
     waits_s = [after - before for before, after in zip(tried_at_s, tried_at_s[1:], strict=False)]
     assert len(waits_s) >= 5 and max(waits_s) <= LONGEST_S, waits_s
+
+
+@pytest.fixture
+def never_answers() -> Iterator[str]:
+    """The address of a listening socket whose queue is full: it drops what would open a connection."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        for caller in callers:
+            caller.close()
+
+
+async def test_an_address_that_never_answers_does_not_hold_a_call_until_its_deadline(
+    never_answers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CONNECT_MS", 300)
+    async with AsyncClient(never_answers, timeout_s=15) as client:  # gRPC's own limit is 20 s
+        with pytest.raises(UnavailableError):
+            await client.synthesize("Hello.")
