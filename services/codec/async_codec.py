@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.stream import DEFAULTS, Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
 from services.codec.admission import Admission
 from services.common.background import Background
@@ -131,7 +131,7 @@ class StreamHandle:
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
 
-    async def push(self, codes: Codes) -> None:
+    async def push(self, codes: CheckedCodes) -> None:
         """Passes frames to the codec. Waits while MAX_AHEAD_FRAMES are in flight."""
         while len(codes):
             room = MAX_AHEAD_FRAMES - (self._pushed_frames - self._taken_frames)
