@@ -133,15 +133,15 @@ def lingering(
     async def linger(_: AsyncIterator[Any], context: Any) -> Any:
         address = context.peer().rpartition(":")[0]
         incoming = IncomingMessages(_Messages(context), drain, guard, caller or address)
+        incoming.caller_waits = one_request
         try:
             try:
                 response = await handler(incoming, context)
             except Exception as error:
-                if not one_request and not is_caller_gone(error):
+                if not is_caller_gone(error):
                     await incoming.discard()
                 raise
-            if not one_request:
-                await incoming.discard()
+            await incoming.discard()
             return response
         finally:
             incoming.close()
