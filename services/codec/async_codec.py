@@ -33,7 +33,7 @@ class AsyncCodec:
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_end: Callable[[DecodeStream, Complete | Failed | None], None] = lambda stream, end: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: OnStall | None = None,
+        on_stall: OnStall = lambda thread, stalled: None,
         stall_s: float = 2.5,
         background: Background | None = None,
     ) -> None:
