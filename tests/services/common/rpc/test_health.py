@@ -108,3 +108,13 @@ async def test_a_stage_is_live_again_when_all_its_threads_run(server: StageServe
     assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING
     server.set_stalled("recordings", False)
     assert await status(server, "readiness") == await status(server, "liveness") == SERVING
+
+
+async def test_a_stage_that_has_failed_is_neither_live_nor_ready_again(server: StageServer) -> None:
+    server.set_serving()
+    server.set_stalled("engine", True)
+    server.fail(OSError("device lost"))
+    await server.wait_failed()
+    server.set_stalled("engine", False)
+    server.set_serving()
+    assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING
