@@ -100,3 +100,27 @@ async def test_cancelled_calls_return_their_budget_and_leave_the_queue() -> None
     granted.cancel()  # just when it is granted
     await settle()
     assert (turns.taken, turns.num_waiting) == (0, 0)
+
+
+async def test_many_calls_that_give_up_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 20,000 of them stop the event loop for seconds, and every stream with it."""
+    compared = 0
+
+    class Compared(asyncio.Future[None]):
+        __hash__ = asyncio.Future.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return self is other
+
+    turns = Turns(1, 1000, newest_first=True)
+    async with turns.take(soon()):
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_future", Compared)
+        waiting = [taking(turns) for _ in range(300)]
+        await settle()
+        assert turns.num_waiting == 300
+        for _, call in waiting:
+            call.cancel()
+        await asyncio.gather(*(call for _, call in waiting), return_exceptions=True)
+    assert turns.num_waiting == 0 and compared <= 300
