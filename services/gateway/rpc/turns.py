@@ -16,7 +16,6 @@ import grpc
 from services.common.rpc.status import StatusError
 from services.gateway.synthesis.deadline import Deadline
 
-BUSY = "DETECTION_BUSY"
 RETRY_S, PACE_S, MOST_RETRY_S = 5.0, 0.5, 60.0  # retry delays of refused calls, PACE_S apart so that they spread
 
 
@@ -31,8 +30,8 @@ class Turns:
         self,
         at_once: int,
         max_waiting: int,
-        reason: str = BUSY,
-        doing: str = "recordings are being searched",
+        reason: str,
+        doing: str,
         on_refusal: Callable[[], None] = lambda: None,
         *,
         newest_first: bool = False,
