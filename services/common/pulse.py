@@ -36,7 +36,7 @@ class Pulse:
         worker: Worker,
         *,
         on_beat: Callable[[], None] = lambda: None,
-        on_stall: OnStall = lambda thread, stalled: None,
+        on_stall: OnStall,
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:

@@ -49,7 +49,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         metrics: StageMetrics | None,
         admit: Admit | None = None,
         tracer: Tracer | None = None,
-        guard: MemoryGuard = UNGUARDED,
+        *,
+        guard: MemoryGuard,
     ) -> None:
         """metrics: None neither counts nor logs well-formed calls, for probes; admit: authenticates a call before any
         of its messages is read; None admits all; guard: for client-streaming calls

@@ -120,7 +120,7 @@ class StageServer:
         self._services = services
         self._health = HealthServicer()
         self._api_server: grpc.aio.Server | None = None
-        self._calls = CallInterceptor(self.metrics, admit, tracer, guard)  # of the API port
+        self._calls = CallInterceptor(self.metrics, admit, tracer, guard=guard)  # of the API port
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
