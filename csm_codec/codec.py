@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from csm_bundle.errors import CodecError, CsmError, InvalidRequestError
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
@@ -96,7 +96,7 @@ class Codec:
         self._streams[slot], self._marks[slot] = stream, marks
         return stream
 
-    def push(self, stream: DecodeStream, codes: Codes) -> None:
+    def push(self, stream: DecodeStream, codes: CheckedCodes) -> None:
         """Queues frames, (frames, codebooks), already checked. An ended stream ignores them."""
         if not stream.ended:
             stream.pending.extend(codes)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from csm_bundle.errors import CodecStoppedError
 from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_codec.codec import Codec
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.stream import DEFAULTS, DecodeOptions, DecodeStream, Output
 
 Deliver = Callable[[list[Output], float], None]
@@ -47,7 +47,7 @@ class CodecThread:
         """
         return self.worker.call(lambda: self._codec.open(options), CodecStoppedError("The codec has stopped."))
 
-    def push(self, stream: DecodeStream, codes: Codes) -> None:
+    def push(self, stream: DecodeStream, codes: CheckedCodes) -> None:
         """Queues frames, (frames, codebooks), already checked."""
         self.worker.submit(lambda: self._codec.push(stream, codes))
 

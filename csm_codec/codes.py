@@ -11,10 +11,10 @@ import numpy.typing as npt
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import InvalidRequestError
 
-Codes = npt.NDArray[np.int64]  # (frames, codebooks)
+CheckedCodes = npt.NDArray[np.int64]  # (frames, codebooks)
 
 
-def checked_codes(codes: npt.NDArray[np.generic], codec: CodecIdentity) -> Codes:
+def checked_codes(codes: npt.NDArray[np.generic], codec: CodecIdentity) -> CheckedCodes:
     """The codes as int64. Raises InvalidRequestError for field `codes` unless the codec can decode all of them."""
     if not np.issubdtype(codes.dtype, np.integer):
         raise InvalidRequestError("codes", f"are of type {codes.dtype}; whole numbers are needed")

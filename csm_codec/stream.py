@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from csm_bundle.errors import CsmError
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.lanes import Slot
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
@@ -53,7 +53,7 @@ class DecodeStream:
     key_id: str
     start: StreamStart = field(default_factory=lambda: StreamStart())
     checkpoint_frames: int = 0  # between two checkpoints; 0 is none
-    pending: deque[Codes] = field(default_factory=deque)  # (codebooks,) each
+    pending: deque[CheckedCodes] = field(default_factory=deque)  # (codebooks,) each
     finished: bool = False  # no more codes will come
     ended: bool = False  # its slot is free
     num_frames: int = 0  # decoded so far, those before its start included

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.stream import DEFAULTS, Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
 from services.codec.admission import Admission
 from services.common.background import Background
@@ -33,7 +33,7 @@ class AsyncCodec:
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_end: Callable[[DecodeStream, Complete | Failed | None], None] = lambda stream, end: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: OnStall | None = None,
+        on_stall: OnStall = lambda thread, stalled: None,
         stall_s: float = 2.5,
         background: Background | None = None,
     ) -> None:
@@ -131,7 +131,7 @@ class StreamHandle:
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
 
-    async def push(self, codes: Codes) -> None:
+    async def push(self, codes: CheckedCodes) -> None:
         """Passes frames to the codec. Waits while MAX_AHEAD_FRAMES are in flight."""
         while len(codes):
             room = MAX_AHEAD_FRAMES - (self._pushed_frames - self._taken_frames)

@@ -8,8 +8,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import InvalidRequestError
-from csm_codec.codes import Codes as CheckedCodes
-from csm_codec.codes import checked_codes
+from csm_codec.codes import CheckedCodes, checked_codes
 from csm_codec.mimi import encoder
 from csm_codec.mimi.encoder import Codes
 from csm_codec.resample import Pcm

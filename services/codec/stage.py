@@ -92,6 +92,6 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         await async_codec.stop()
         await recordings.stop()
         raise
-    await server.set_serving()
+    server.set_serving()
     log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
     return stage

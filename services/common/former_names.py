@@ -21,6 +21,11 @@ def flag_of(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def variable_of(settings_class: type[BaseSettings], field: str) -> str:
+    """The environment variable of a field, such as CSM_ENGINE_HEALTH_PORT."""
+    return f"{settings_class.model_config.get('env_prefix', '')}{field.upper()}"
+
+
 def renamed_flags(arguments: Sequence[str], former_names: Mapping[str, str]) -> list[str]:
     """The arguments with former flags replaced; a warning for each flag, however often it is given."""
     flags = {flag_of(former): flag_of(field) for former, field in former_names.items()}
@@ -42,12 +47,11 @@ class FormerVariables(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        prefix = self.config.get("env_prefix", "")
         found = {}
         for former, field in self._former_names.items():
-            variable = f"{prefix}{former.upper()}"
+            variable = variable_of(self.settings_cls, former)
             if (value := os.environ.get(variable)) is not None:
-                _warn(variable, f"{prefix}{field.upper()}")
+                _warn(variable, variable_of(self.settings_cls, field))
                 found[field] = value
         return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 log = logging.getLogger("csm.pulse")
@@ -16,7 +16,7 @@ log = logging.getLogger("csm.pulse")
 BEAT_S = 0.5
 
 T = TypeVar("T")
-OnStall = Callable[[str, bool], Awaitable[None]]
+OnStall = Callable[[str, bool], None]
 
 
 class Worker(Protocol):
@@ -36,7 +36,7 @@ class Pulse:
         worker: Worker,
         *,
         on_beat: Callable[[], None] = lambda: None,
-        on_stall: OnStall | None = None,
+        on_stall: OnStall,
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:
@@ -45,7 +45,7 @@ class Pulse:
         """
         self.missed = 0  # beats in a row
         self._worker = worker
-        self._on_beat, self._on_stall = on_beat, on_stall or _ignore
+        self._on_beat, self._on_stall = on_beat, on_stall
         self._beat_s = beat_s
         self._max_missed = max(1, round(stall_s / beat_s))
         self._stall_reported = False
@@ -62,21 +62,21 @@ class Pulse:
             self._worker.nudge()
             await asyncio.sleep(self._beat_s)
             if self._worker.turns == turns:
-                await self._miss()
+                self._miss()
             else:
-                await self._beat()
+                self._beat()
 
-    async def _miss(self) -> None:
+    def _miss(self) -> None:
         self.missed += 1
         if self.missed >= self._max_missed and not self._stall_reported:
             log.error("the %s thread has not gone round for %.1f s", self._worker.name, self.missed * self._beat_s)
-            await self._on_stall(self._worker.name, True)
+            self._on_stall(self._worker.name, True)
             self._stall_reported = True  # only now, so that a report that fails is repeated
 
-    async def _beat(self) -> None:
+    def _beat(self) -> None:
         if self._stall_reported:
             log.info("the %s thread goes on after %.1f s", self._worker.name, self.missed * self._beat_s)
-            await self._on_stall(self._worker.name, False)
+            self._on_stall(self._worker.name, False)
             self._stall_reported = False
         self.missed = 0
         self._on_beat()
@@ -105,7 +105,3 @@ class WatchedOutputs(asyncio.Queue[T | None], Generic[T]):
         while item is None and not self.empty():
             item = self.get_nowait()
         return item
-
-
-async def _ignore(name: str, stalled: bool) -> None:
-    return None

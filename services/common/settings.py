@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
-from services.common.former_names import FormerVariables, flag_of, renamed_flags
+from services.common.former_names import FormerVariables, flag_of, renamed_flags, variable_of
 
 log = logging.getLogger("csm.settings")
 
@@ -64,9 +64,8 @@ class ProgramSettings(BaseSettings):
         env_prefix="CSM_",
         protected_namespaces=(),
     )
-    former_names: ClassVar[
-        Mapping[str, str]
-    ] = {}  # former field -> field; flag and variable still work, with a warning
+    # Former field -> field; flag and variable still work, with a warning.
+    former_names: ClassVar[Mapping[str, str]] = {}
 
     host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
     port: ServingPort = 0
@@ -180,13 +179,13 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
 def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
     """Environment variables with the program's prefix that are no setting, such as misspelled ones."""
     prefix = settings_class.model_config.get("env_prefix", "")
-    known = {f"{prefix}{name}".upper() for name in (*settings_class.model_fields, *settings_class.former_names)}
+    names = (*settings_class.model_fields, *settings_class.former_names)
+    known = {variable_of(settings_class, name).upper() for name in names}
     return sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
 
 
 def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError) -> str:
     """One line per bad value: the flag, the variable, what is allowed and what was given."""
-    prefix = settings_class.model_config.get("env_prefix", "")
     lines = []
     for problem in error.errors(include_url=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
@@ -194,7 +193,7 @@ def describe_bad_settings(settings_class: type[ProgramSettings], error: Validati
         if not field:
             lines.append(f"error: {rule}\n")
             continue
-        name = f"{flag_of(field)} ({prefix}{field.upper()})"
+        name = f"{flag_of(field)} ({variable_of(settings_class, field)})"
         if problem["type"] == "missing":
             lines.append(f"error: {name} must be given.\n")
         else:
@@ -213,8 +212,7 @@ class SettingName:
 
 def setting_names(settings_class: type[ProgramSettings]) -> list[SettingName]:
     """Every setting of a program; manifests and Dockerfiles are compared against it."""
-    prefix = settings_class.model_config.get("env_prefix", "")
-    return [SettingName(name, flag_of(name), f"{prefix}{name.upper()}") for name in settings_class.model_fields]
+    return [SettingName(name, flag_of(name), variable_of(settings_class, name)) for name in settings_class.model_fields]
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -35,7 +35,7 @@ class AsyncEngine:
         *,
         on_step: Callable[[list[Output]], None] = lambda outputs: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: OnStall | None = None,
+        on_stall: OnStall = lambda thread, stalled: None,
         stall_s: float = 2.5,
         reading_stall_s: float = 60.0,
         background: Background | None = None,

@@ -75,7 +75,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     except BaseException:
         await async_engine.stop()
         raise
-    await server.set_serving()
+    server.set_serving()
     log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
     return EngineStage(server, async_engine)
 

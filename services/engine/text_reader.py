@@ -27,7 +27,7 @@ class TextReader:
         self,
         *,
         on_failure: Callable[[BaseException], None],
-        on_stall: OnStall | None,
+        on_stall: OnStall,
         stall_s: float,
         background: Background,
     ) -> None:
@@ -76,12 +76,11 @@ class TextReader:
         self._pulse_task.cancel()
         await asyncio.to_thread(self._worker.stop)
 
-    async def _on_stall(self, thread: str, stalled: bool) -> None:
+    def _on_stall(self, thread: str, stalled: bool) -> None:
         if stalled:
             self._stalled.set()
             self._order.pause("the thread that reads texts hangs")
         else:
             self._stalled.clear()
             self._order.go_on()
-        if self._report_stall is not None:
-            await self._report_stall(thread, stalled)
+        self._report_stall(thread, stalled)

@@ -177,7 +177,7 @@ class GatewayStage:
         for channel in self._channels:
             await channel.close()
 
-    async def _on_health(self) -> None:
+    def _on_health(self) -> None:
         """Restarts the check, because its result may be out of date."""
         if self._checking is not None:
             self._checking.cancel()
@@ -185,16 +185,16 @@ class GatewayStage:
         if all(watch.serving for watch in self._watches):
             self._checking = self._background.start("check of the stages", self._check_until_they_fit)
         else:
-            await self._set_ready(False)
+            self._set_ready(False)
 
     async def _check_until_they_fit(self) -> None:
         """Repeats the check: a stage may report SERVING before its API port is reachable from here."""
         while not await self._stages_fit():
             await asyncio.sleep(RECHECK_S)
-        await self._set_ready(True)
+        self._set_ready(True)
 
-    async def _set_ready(self, ready: bool) -> None:
-        await self.server.set_serving(ready)
+    def _set_ready(self, ready: bool) -> None:
+        self.server.set_serving(ready)
         if ready:
             self._ready.set()
         else:

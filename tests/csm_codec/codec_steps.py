@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from csm_codec.codec import Codec
-from csm_codec.codes import Codes
+from csm_codec.codes import CheckedCodes
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm
@@ -26,7 +26,7 @@ def small_codec(mimi: Path, silentcipher: Path, form: Form | None = None) -> Cod
     return Codec(decoder, embedder, Keyring(key, {"key": key}))
 
 
-def some_codes(seed: int, frames: int = 12) -> Codes:
+def some_codes(seed: int, frames: int = 12) -> CheckedCodes:
     return np.random.default_rng(seed).integers(0, 64, (frames, 4))
 
 
@@ -42,7 +42,7 @@ def pcm_of(outputs: Iterable[Output], stream: DecodeStream) -> Pcm:
     return np.concatenate([o.pcm for o in outputs if isinstance(o, Audio) and o.stream is stream])
 
 
-def alone_on(codec: Codec, codes: Codes) -> Pcm:
+def alone_on(codec: Codec, codes: CheckedCodes) -> Pcm:
     """Decodes a stream with these codes. Returns its samples."""
     stream = codec.open()
     codec.push(stream, codes)

@@ -235,7 +235,7 @@ async def test_health_check_tells_ready_from_not_ready(repository: Path) -> None
     command = [sys.executable, str(repository / "docker" / "healthcheck.py"), str(server.health_port), "readiness"]
     try:
         assert await exit_status(command) == 1
-        await server.set_serving()
+        server.set_serving()
         assert await exit_status(command) == 0
     finally:
         await server.drain(0)

@@ -14,14 +14,13 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
+from csm_codec.codes import CheckedCodes
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from services.common.rpc.status import StatusError, from_rpc_error
 
 F32, S16 = codec_pb2.SAMPLE_FORMAT_F32LE, codec_pb2.SAMPLE_FORMAT_S16LE
 FRAMES = 30
-
-Codes = np.ndarray[Any, np.dtype[np.int64]]  # (frames, codebooks)
 
 
 @asynccontextmanager
@@ -36,11 +35,11 @@ async def running_codec(settings: CodecSettings, **changes: Any) -> AsyncIterato
         await stage.stop()
 
 
-def random_codes(frames: int = FRAMES, seed: int = 0) -> Codes:
+def random_codes(frames: int = FRAMES, seed: int = 0) -> CheckedCodes:
     return np.random.default_rng(seed).integers(0, 64, (frames, 4))
 
 
-def frames_message(codes: Codes, first: int = 0) -> codec_pb2.StreamDecodeRequest:
+def frames_message(codes: CheckedCodes, first: int = 0) -> codec_pb2.StreamDecodeRequest:
     return codec_pb2.StreamDecodeRequest(
         frames=rvq_pb2.CodeFrames(
             first_frame_index=first,
@@ -55,7 +54,7 @@ def config_message(**fields: Any) -> codec_pb2.StreamDecodeRequest:
     return codec_pb2.StreamDecodeRequest(config=codec_pb2.StreamDecodeConfig(**{"sample_format": F32, **fields}))
 
 
-def stream_of(codes: Codes, sizes: list[int], **config: Any) -> list[codec_pb2.StreamDecodeRequest]:
+def stream_of(codes: CheckedCodes, sizes: list[int], **config: Any) -> list[codec_pb2.StreamDecodeRequest]:
     """The config, then the codes in messages of those numbers of frames; the last size is repeated to the end."""
     requests, start = [config_message(**config)], 0
     sizes = list(sizes)

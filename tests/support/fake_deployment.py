@@ -140,7 +140,7 @@ async def serve_stand_in(
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
     server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
     await server.start()
-    await server.set_serving()
+    server.set_serving()
     return server
 
 

@@ -27,7 +27,7 @@ class RecordingWorker:
         max_waiting: int,
         *,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: OnStall | None = None,
+        on_stall: OnStall = lambda thread, stalled: None,
         stall_s: float = 300.0,
         background: Background | None = None,
     ) -> None:

@@ -49,7 +49,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         metrics: StageMetrics | None,
         admit: Admit | None = None,
         tracer: Tracer | None = None,
-        guard: MemoryGuard = UNGUARDED,
+        *,
+        guard: MemoryGuard,
     ) -> None:
         """metrics: None neither counts nor logs well-formed calls, for probes; admit: authenticates a call before any
         of its messages is read; None admits all; guard: for client-streaming calls
@@ -88,21 +89,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refuse = self._watch(kind, method, refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse, tolerant(bytes))
         one = is_one_request(handler)
-        guard = UNGUARDED if one else self._guard  # single requests have their own limits (OneRequest's `receive`)
-        serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
-        if handler.request_streaming and handler.response_streaming:
-            writing = lingering(_writing(handler.stream_stream), self._drain, guard, caller, one_request=one)
-            watched = self._watch(kind, method, writing, caller)
-            return grpc.stream_stream_rpc_method_handler(watched, *serialization)
-        if handler.request_streaming:
-            answering = lingering(handler.stream_unary, self._drain, guard, caller, one_request=one)
-            watched = self._watch(kind, method, answering, caller)
-            return grpc.stream_unary_rpc_method_handler(watched, *serialization)
+        requests = "stream" if handler.request_streaming else "unary"
+        responses = "stream" if handler.response_streaming else "unary"
+        behavior = getattr(handler, f"{requests}_{responses}")
         if handler.response_streaming:
-            watched = self._watch(kind, method, _writing(handler.unary_stream), caller)
-            return grpc.unary_stream_rpc_method_handler(watched, *serialization)
-        watched = self._watch(kind, method, handler.unary_unary, caller)
-        return grpc.unary_unary_rpc_method_handler(watched, *serialization)
+            behavior = _writing(behavior)
+        if handler.request_streaming:
+            guard = UNGUARDED if one else self._guard  # single requests have their own limits (OneRequest's `receive`)
+            behavior = lingering(behavior, self._drain, guard, caller, one_request=one)
+        make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
+        watched = self._watch(kind, method, behavior, caller)
+        return make(watched, tolerant(handler.request_deserializer), handler.response_serializer)
 
     def _watch(self, kind: str, method: str, handler: Handler, caller: str = "") -> Handler:
         service, name = method.lstrip("/").rsplit("/", 1)

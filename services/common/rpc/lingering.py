@@ -29,22 +29,24 @@ DRAIN_QUIET_S = 2.0  # without a message during a drain, until the call is ended
 
 Handler = Callable[[Any, Any], Awaitable[Any]]  # requests, context
 
-_END = object()
-
 
 class IncomingMessages:
     """The requests of a call. Cancelling an iteration loses no message, so another one can continue."""
 
     def __init__(
         self,
-        messages: AsyncIterator[Any],
+        read: Callable[[], Awaitable[Any]],
         drain: asyncio.Future[None],
         guard: MemoryGuard = UNGUARDED,
         caller: str = "",
     ) -> None:
-        """drain: done once the server drains. caller: name or address of the sender, for the guard"""
-        self._messages, self._drain, self._guard, self._caller = messages, drain, guard, caller
-        self._reading: asyncio.Task[Any] | None = None
+        """read: of the call's context. drain: done once the server drains. caller: name or address of the sender, for
+        the guard
+
+        gRPC's own iterator over the requests would keep the last one in memory until the next one has come.
+        """
+        self._read, self._drain, self._guard, self._caller = read, drain, guard, caller
+        self._reading: asyncio.Future[Any] | None = None
         self._ended = False
         self.num_bytes = 0  # of the last message
         self.caller_waits = False  # the caller writes nothing before it is answered
@@ -56,7 +58,7 @@ class IncomingMessages:
         if self._ended:
             raise StopAsyncIteration
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read())
+            self._reading = asyncio.ensure_future(self._read())
         with self._guard.waiting(self._caller) as short:
             # `wait` does not cancel the read when it is cancelled itself.
             await asyncio.wait({self._reading, self._drain, short}, return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +68,7 @@ class IncomingMessages:
         if not self._reading.done() and not (await asyncio.wait({self._reading}, timeout=DRAIN_QUIET_S))[0]:
             raise draining()
         reading, self._reading = self._reading, None
-        if (message := reading.result()) is _END:
+        if (message := reading.result()) is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
             self._ended = True
             raise StopAsyncIteration
         self.num_bytes = message.num_bytes
@@ -80,19 +82,15 @@ class IncomingMessages:
             async with asyncio.timeout(LINGER_S):
                 while True:
                     async with asyncio.timeout(QUIET_S):
-                        if await anext(self, _END) is _END:
-                            return
-        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or sends malformed messages
-            pass
+                        await anext(self)
+        except (StopAsyncIteration, TimeoutError, grpc.aio.BaseError, StatusError):
+            pass  # it half-closes, is quiet or writes without end, is gone, or sends malformed messages
 
     def close(self) -> None:
         """Stops reading."""
         reading, self._reading = self._reading, None  # dropped, for a cancelled task keeps its frames and so the call
         if reading is not None:
             reading.cancel()
-
-    async def _read(self) -> Any:
-        return await anext(self._messages, _END)
 
 
 def set_caller_waits(requests: AsyncIterator[Any], waits: bool) -> None:
@@ -132,34 +130,18 @@ def lingering(
 
     async def linger(_: AsyncIterator[Any], context: Any) -> Any:
         address = context.peer().rpartition(":")[0]
-        incoming = IncomingMessages(_Messages(context), drain, guard, caller or address)
+        incoming = IncomingMessages(context.read, drain, guard, caller or address)
+        incoming.caller_waits = one_request
         try:
             try:
                 response = await handler(incoming, context)
             except Exception as error:
-                if not one_request and not is_caller_gone(error):
+                if not is_caller_gone(error):
                     await incoming.discard()
                 raise
-            if not one_request:
-                await incoming.discard()
+            await incoming.discard()
             return response
         finally:
             incoming.close()
 
     return linger
-
-
-class _Messages:
-    """The requests of a call. gRPC's own iterator would keep the last one in memory until the next one has come."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def __aiter__(self) -> _Messages:
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self._context.read()
-        if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
-            raise StopAsyncIteration
-        return message

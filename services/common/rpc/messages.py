@@ -52,7 +52,7 @@ def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
             if message_type is not None and has_too_many_values(content, message_type):
                 return Received(None, len(content), has_too_many_values=True)
             return Received(deserialize(content), len(content))
-        except (DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+        except (DecodeError, ValueError, RecursionError):
             return Received(None, len(content))
 
     return read

@@ -86,7 +86,10 @@ def server_options(settings: StageSettings, *, streams_per_connection: int = 0) 
 
 
 class StageServer:
-    """Everything that listens in a stage. `start` and `drain` are for tests as well as for programs."""
+    """Everything that listens in a stage. `start` and `drain` are for tests as well as for programs.
+
+    Use it in a running event loop.
+    """
 
     def __init__(
         self,
@@ -113,15 +116,14 @@ class StageServer:
         self.port = 0  # after start: the port that is listened on
         self.health_port = 0
         self.metrics_port = -1
-        self._admit = admit
         self._tracer = tracer
         self._services = services
         self._health = HealthServicer()
         self._api_server: grpc.aio.Server | None = None
-        self._calls: CallInterceptor | None = None  # of the API port
+        self._calls = CallInterceptor(self.metrics, admit, tracer, guard=guard)  # of the API port
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
-        self._failure: asyncio.Future[BaseException] | None = None
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._for_gateways = for_gateways
         self._private_address = private_address
         self._streams_per_connection = streams_per_connection
@@ -133,10 +135,8 @@ class StageServer:
 
     async def start(self) -> None:
         """Listens on every port; readiness stays NOT_SERVING. Raises OSError for a taken port."""
-        self._failure = asyncio.get_running_loop().create_future()
         host = self.settings.host
-        self._set_readiness(_NOT_SERVING)
-        self._health.set(LIVENESS, _SERVING)
+        self._report_health()
         self._health_server = grpc.aio.server(
             interceptors=[CallInterceptor(None, guard=self._guard)],
             options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
@@ -145,7 +145,6 @@ class StageServer:
         if self.settings.reflection:
             enable_reflection([health.SERVICE_NAME], self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
-        self._calls = CallInterceptor(self.metrics, self._admit, self._tracer, self._guard)
         self._api_server = grpc.aio.server(
             interceptors=[self._calls],
             options=server_options(self.settings, streams_per_connection=self._streams_per_connection),
@@ -175,36 +174,34 @@ class StageServer:
 
     @property
     def is_ready(self) -> bool:
-        return self._is_serving and not self._stalled and not self._draining
+        return self._is_serving and self._is_live and not self._draining
 
-    async def set_serving(self, serving: bool = True) -> None:
+    @property
+    def _is_live(self) -> bool:
+        return not self._stalled and not self._failure.done()
+
+    def set_serving(self, serving: bool = True) -> None:
         """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
         self._is_serving = serving
-        if not self._draining:
-            self._set_readiness(_SERVING if self.is_ready else _NOT_SERVING)
+        self._report_health()
 
-    async def set_stalled(self, thread: str, stalled: bool) -> None:
+    def set_stalled(self, thread: str, stalled: bool) -> None:
         """Whether a thread makes no progress. While one does not, the stage is neither live nor ready."""
         if stalled:
             self._stalled.add(thread)
         else:
             self._stalled.discard(thread)
-        self._health.set(LIVENESS, _NOT_SERVING if self._stalled else _SERVING)
-        await self.set_serving(self._is_serving)
+        self._report_health()
 
     def fail(self, error: BaseException) -> None:
-        """The stage cannot go on. Ends `wait_failed`, which makes the program exit with an error."""
-        if self._failure is not None and not self._failure.done():
+        """The stage cannot go on, and is neither live nor ready. Ends `wait_failed`, and so the program."""
+        if not self._failure.done():
             self._failure.set_result(error)
+            self._report_health()
 
     async def wait_failed(self) -> BaseException:
         """Returns when `fail` is called, with what it was called with."""
-        if self._failure is None:
-            raise RuntimeError("The server has not been started.")
-        error = await asyncio.shield(self._failure)
-        self._health.set(LIVENESS, _NOT_SERVING)
-        await self.set_serving(False)
-        return error
+        return await asyncio.shield(self._failure)
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Reports NOT_SERVING, refuses new calls, gives running calls `grace_s` to end, then stops everything.
@@ -213,9 +210,8 @@ class StageServer:
 
         Calls that wait for their caller's next message end sooner (lingering.py), and so do those without a handler.
         """
-        if not self._draining:
-            self._set_readiness(_NOT_SERVING)
-            self._draining = True
+        self._draining = True
+        self._report_health()
         if self._api_server is not None:
             await self._stop_calls(self.settings.drain_seconds if grace_s is None else grace_s)
         if self._tracer is not None:
@@ -230,7 +226,7 @@ class StageServer:
             self._guarding.cancel()
 
     async def _stop_calls(self, grace_s: float) -> None:
-        assert self._api_server is not None and self._calls is not None
+        assert self._api_server is not None
         self._calls.drain()
         stopping = asyncio.create_task(self._api_server.stop(grace_s))
         while not (await asyncio.wait({stopping}, timeout=DRAIN_QUIET_S))[0]:
@@ -249,9 +245,10 @@ class StageServer:
         show_end = self.metrics.certificate_ends("tls_certificate")
         return server_credentials(certificate, key, self.settings.tls_client_ca, reloads, show_end)
 
-    def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _report_health(self) -> None:
+        self._health.set(LIVENESS, _SERVING if self._is_live else _NOT_SERVING)
         for name in ["", READINESS, *(service.name for service in self._services)]:
-            self._health.set(name, value)
+            self._health.set(name, _SERVING if self.is_ready else _NOT_SERVING)
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from av import AudioCodecContext, AudioFrame, CodecContext, Packet
 from csm.codec.v1 import codec_pb2
@@ -60,17 +61,15 @@ def sample_format_of(codec: str) -> tuple[int, str]:
 
 def mono_pieces(frames: Iterable[AudioFrame], to_format: str) -> Iterator[bytes]:
     """Frames of one kind as mono samples. Channels are averaged: two equal ones are as loud as one."""
-    graph: ConversionGraph | None = None
-    first: AudioFrame | None = None
-    for frame in frames:
-        if graph is None or first is None:
-            if frame.layout.nb_channels not in LAYOUTS:
-                raise UnreadableAudioError(f"has {frame.layout.nb_channels} channels; it must be mono or stereo.")
-            rate, layout = frame.sample_rate, frame.layout.name
-            graph = ConversionGraph(rate, frame.format.name, layout, rate, to_format, rematrix_maxval="1.0")
-            first = frame
-        if (frame.layout.name, frame.sample_rate) != (first.layout.name, first.sample_rate):
+    frames = iter(frames)
+    if (first := next(frames, None)) is None:
+        return
+    if first.layout.nb_channels not in LAYOUTS:
+        raise UnreadableAudioError(f"has {first.layout.nb_channels} channels; it must be mono or stereo.")
+    rate, layout = first.sample_rate, first.layout.name
+    graph = ConversionGraph(rate, first.format.name, layout, rate, to_format, rematrix_maxval="1.0")
+    for frame in chain((first,), frames):
+        if (frame.layout.name, frame.sample_rate) != (layout, rate):
             raise UnreadableAudioError("changes its channels or its sample rate; both must stay the same.")
         yield graph.push(frame)
-    if graph is not None:
-        yield graph.push(None)
+    yield graph.push(None)

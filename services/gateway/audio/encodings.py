@@ -166,10 +166,6 @@ def sample_rates_hz(encoding: tts_pb2.AudioEncoding, natural_hz: int) -> list[in
     return sorted({*SAMPLE_RATES_HZ, natural_hz}) if rates_hz is None else list(rates_hz)
 
 
-def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> int:
-    return ENCODINGS[encoding].bytes_per_second(sample_rate_hz)
-
-
 def can_resume(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
     """Whether an encoder can continue at a place in a stream. The rates are those of `open_encoder`."""
     row = ENCODINGS[encoding]

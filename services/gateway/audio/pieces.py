@@ -5,7 +5,8 @@ The file may block, so these run in a thread. Invalid content raises UnreadableA
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 
 import av
@@ -21,7 +22,7 @@ from services.gateway.audio.decoders import (
     sample_format_of,
 )
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.wav import ReadableFile, read_wav_header
+from services.gateway.audio.wav import ReadableFile, WavHeader, read_wav_header
 
 PIECE_BYTES = 48_000  # read at once; a multiple of the size of a sample of all channels
 _MIN_SAMPLES = 4800  # of a piece, into which the short frames of compressed audio are gathered
@@ -29,32 +30,31 @@ _MIN_SAMPLES = 4800  # of a piece, into which the short frames of compressed aud
 
 def sample_pieces(codec: str, file: ReadableFile, channel_count: int, sample_rate_hz: int) -> Iterator[Recording]:
     """Headerless samples. codec: FFmpeg's name. Raises UnreadableAudioError for half a sample at the end."""
-    block = _block(codec, channel_count)
-    rest = b""
-    while content := file.read(PIECE_BYTES):
-        content = rest + content
-        whole = len(content) - len(content) % block
-        rest = content[whole:]
-        if whole:
-            yield decode_samples(codec, content[:whole], channel_count, sample_rate_hz)
+    rest = yield from _decoded(WavHeader(codec, channel_count, sample_rate_hz, sys.maxsize), file)
     if rest:
+        block = sample_format_of(codec)[0] * channel_count
         raise UnreadableAudioError(f"ends with {len(rest)} bytes, which are not a whole {block}-byte sample.")
 
 
 def wav_pieces(file: ReadableFile) -> Iterator[Recording]:
     """Raises WavError. Half a sample at the end is left out, as a stream that was cut off may have one."""
-    header = read_wav_header(file)
-    block = _block(header.codec, header.channel_count)
-    left, rest = header.data_size, b""
+    yield from _decoded(read_wav_header(file), file)
+    while file.read(PIECE_BYTES):  # content after the samples is read and dropped, so that its sender can finish
+        pass
+
+
+def _decoded(layout: WavHeader, file: ReadableFile) -> Generator[Recording, None, bytes]:
+    """The samples up to the end of the data or of the file. Returns the rest, which is no whole sample."""
+    block = sample_format_of(layout.codec)[0] * layout.channel_count
+    left, rest = layout.data_size, b""
     while left > 0 and (content := file.read(min(PIECE_BYTES, left))):
         left -= len(content)
         content = rest + content
         whole = len(content) - len(content) % block
         rest = content[whole:]
         if whole:
-            yield decode_samples(header.codec, content[:whole], header.channel_count, header.sample_rate_hz)
-    while file.read(PIECE_BYTES):  # content after the samples is read and dropped, so that its sender can finish
-        pass
+            yield decode_samples(layout.codec, content[:whole], layout.channel_count, layout.sample_rate_hz)
+    return rest
 
 
 def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
@@ -90,10 +90,6 @@ class _OnlyRead:
 
     def __init__(self, file: ReadableFile) -> None:
         self.read = file.read
-
-
-def _block(codec: str, channel_count: int) -> int:
-    return sample_format_of(codec)[0] * channel_count
 
 
 def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:

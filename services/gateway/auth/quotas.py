@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import grpc
 
@@ -17,12 +16,6 @@ _CANCEL_WAIT_S = 2.0  # longest wait for the end of a cancelled call, which take
 _NOTICE_S = 0.05  # a cancellation may arrive this long after the next call
 
 
-@dataclass(frozen=True, slots=True)
-class _Synthesis:
-    task: asyncio.Task[object]  # of the call
-    ended: asyncio.Future[None]
-
-
 class StreamQuotas:
     """Counts the running syntheses of each caller."""
 
@@ -30,7 +23,8 @@ class StreamQuotas:
         """limit_of: the limit of a caller, by name; 0 is no limit"""
         self._limit_of = limit_of
         self._on_refusal = on_refusal
-        self._running: dict[str, list[_Synthesis]] = {}
+        # By caller: the task of each call, by the future of its end.
+        self._running: dict[str, dict[asyncio.Future[None], asyncio.Task[object]]] = {}
         self._waiting: dict[str, list[object]] = {}  # by caller, in order of arrival
 
     @asynccontextmanager
@@ -48,16 +42,16 @@ class StreamQuotas:
             raise _refusal(caller, limit)
         task = asyncio.current_task()
         assert task is not None
-        synthesis = _Synthesis(task, asyncio.get_running_loop().create_future())
-        running = self._running.setdefault(caller, [])
-        running.append(synthesis)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        running = self._running.setdefault(caller, {})
+        running[ended] = task
         try:
             yield
         finally:
-            running.remove(synthesis)
+            del running[ended]
             if not running:
                 del self._running[caller]
-            synthesis.ended.set_result(None)
+            ended.set_result(None)
 
     async def _admitted(self, caller: str, limit: int) -> bool:
         waiting = self._waiting.get(caller, [])
@@ -85,15 +79,15 @@ class StreamQuotas:
             if left_s <= 0:
                 return False
             done, _ = await asyncio.wait(
-                [each.ended for each in running], timeout=min(_NOTICE_S, left_s), return_when=asyncio.FIRST_COMPLETED
+                list(running), timeout=min(_NOTICE_S, left_s), return_when=asyncio.FIRST_COMPLETED
             )
-            if not done and not any(each.task.cancelling() for each in running):
+            if not done and not any(task.cancelling() for task in running.values()):
                 return self._has_room(caller, limit, self._waiting[caller].index(ticket))
         return True
 
     def _has_room(self, caller: str, limit: int, num_ahead: int) -> bool:
         """num_ahead: earlier calls that wait"""
-        return len(self._running.get(caller, [])) + num_ahead < limit
+        return len(self._running.get(caller, {})) + num_ahead < limit
 
 
 def _refusal(caller: str, limit: int) -> StatusError:

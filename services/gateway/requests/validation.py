@@ -11,7 +11,7 @@ import math
 from csm.v1 import tts_pb2
 
 from services.common.rpc.calls import is_uuid
-from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, encoding_name, sample_rates_hz
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.requests.context import ContextReader
 from services.gateway.requests.limits import unary_seconds, whole_frames
@@ -220,7 +220,7 @@ class _Checks:
         longest_s = self._settings.max_stream_audio_seconds / max(1.0, speed)
         hint = ""
         if isinstance(request, tts_pb2.SynthesizeRequest) and sample_rate_hz:
-            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            size = ENCODINGS[request.audio_config.audio_encoding].bytes_per_second(sample_rate_hz)
             longest_s = unary_seconds(size, longest_s)
             hint = " in one message of this format; StreamSynthesize has no such limit on message size"
         if not request.HasField(field):
@@ -250,7 +250,7 @@ class _Checks:
             )
         frame_s = self._catalog.frame_s
         if sample_rate_hz:
-            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            size = ENCODINGS[request.audio_config.audio_encoding].bytes_per_second(sample_rate_hz)
             longest_s = unary_seconds(size, longest_s)
         return min(math.ceil(seconds / frame_s - 1e-6), max(1, whole_frames(longest_s, frame_s)))
 

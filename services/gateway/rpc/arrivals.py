@@ -93,7 +93,8 @@ class Arrivals:
                     receiving = held.enter_context(_running(read(requests)))
                     came_at_once = await self._came_at_once(receiving, deadline)
                     if not came_at_once or requests.num_bytes > UNREAD_BYTES:
-                        await held.enter_async_context(self._place_now(deadline))
+                        self._require_room()
+                        await held.enter_async_context(self._places.take(deadline))
                 if not came_at_once:
                     await self._wait_in_place(receiving, deadline)
             request = receiving.result()
@@ -110,13 +111,11 @@ class Arrivals:
                 return False
         return True
 
-    @asynccontextmanager
-    async def _place_now(self, deadline: Deadline) -> AsyncIterator[None]:
+    def _require_room(self) -> None:
+        """Raises StatusError RESOURCE_EXHAUSTED when no place is free."""
         if not self._places.has_room:
             self._refused_at_s = time.monotonic()
             raise self._places.busy("no place is free")
-        async with self._places.take(deadline):
-            yield
 
     async def _wait_in_place(self, receiving: asyncio.Future[Any], deadline: Deadline) -> None:
         """Waits until the request is complete. A slow one is refused when others wait."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from csm.v1 import tts_pb2
@@ -166,17 +167,22 @@ class Planner:
                     replace(each, field=f"config.{each.field}") for each in error.field_violations
                 )
             raise
-        given = (request, logs.request_id.get(), catalog, self._settings, self._seal, voice)
+        make_plan = partial(
+            plan_synthesis,
+            *(request, logs.request_id.get(), catalog, self._settings, self._seal, voice),
+            caller=caller,
+            words_follow=words_follow,
+        )
         recordings = [each.audio.recording for each in request.context.turns if each.audio.HasField("recording")]
         if recordings:
             most = most_decoded_bytes(recordings, self._settings.max_context_audio_seconds)
             taken = await budget.enter_async_context(self._budget.decoded.take(deadline, most))
-            plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
+            plan = await decoded_in_thread(make_plan)
             taken.shrink(sum(len(each.recording.samples) for each in plan.turns if each.recording is not None))
         elif len(request.input.text) > BLOCK:  # cutting it into sentences may take long
-            plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
+            plan = await decoded_in_thread(make_plan)
         else:
-            plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
+            plan = make_plan()
         if plan.conversation:
             logs.annotate(conversation=plan.conversation)
         if request.labels:  # plan_synthesis has limited their number and length

@@ -94,8 +94,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             await self._run(synthesis, plan, catalog, deadline, deliver, finish)
 
     def _utterance(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
-        checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
-        resumed = _NEW_UTTERANCE if checkpoints is None else checkpoints.open(plan.checkpoints)
+        checkpoints, resumed = None, _NEW_UTTERANCE
+        if seal := self._seal_for(plan):
+            checkpoints = UtteranceCheckpoints.of(seal, plan, catalog)
+            resumed = checkpoints.open(plan.checkpoints)
         self._report_resumed(plan, "utterance", resumed)
         plan = plan.without_checkpoints
         sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, resumed)
@@ -111,9 +113,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         return plan, synthesis, deliver, sink.finish
 
     def _whole_text(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
-        most = self._settings.max_remembered_sentences
-        checkpoints = WholeTextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-        resumed = _NEW_TEXT if checkpoints is None else checkpoints.open(plan.checkpoints)
+        checkpoints, resumed = None, _NEW_TEXT
+        if seal := self._seal_for(plan):
+            checkpoints = WholeTextCheckpoints(seal, plan, catalog, self._settings.max_remembered_sentences)
+            resumed = checkpoints.open(plan.checkpoints)
         self._report_resumed(plan, "text", resumed)
         plan = plan.without_checkpoints
         sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, resumed)
@@ -134,10 +137,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             sentences = read_sentences(
                 requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )
-            most = self._settings.max_remembered_sentences
-            checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-            resumed = _NEW_TEXT
-            if checkpoints is not None:
+            checkpoints, resumed = None, _NEW_TEXT
+            if seal := self._seal_for(plan):
+                checkpoints = TextCheckpoints(seal, plan, catalog, self._settings.max_remembered_sentences)
                 resumed = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
             self._report_resumed(plan, "text", resumed)
             plan = plan.without_checkpoints

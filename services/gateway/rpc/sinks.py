@@ -38,11 +38,11 @@ class StreamSink:
         plan: SynthesisPlan,
         catalog: Catalog,
         write_timeout_s: float,
-        response: type[Response] = tts_pb2.StreamSynthesizeResponse,
+        response: type[Response],
         *,
-        least_pace: float = 0.0,
-        place: Place | None = None,
-        resumed: tts_pb2.SynthesisHeader | None = None,
+        least_pace: float,
+        place: Place | None,
+        resumed: tts_pb2.SynthesisHeader,
     ) -> None:
         """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: the waits of
         all writes, beyond one of `write_timeout_s`, may take 1 s for each `least_pace` seconds of audio that the client
@@ -122,8 +122,7 @@ class StreamSink:
             return b""
         self._begun = True
         header = convert.header(self._plan, self._catalog)
-        if self._resumed is not None:
-            header.MergeFrom(self._resumed)
+        header.MergeFrom(self._resumed)
         await self._write(self._response(header=header))
         return b"" if self._begins_at is not None else container_header(self._plan, None)
 

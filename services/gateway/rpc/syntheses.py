@@ -61,7 +61,7 @@ class Syntheses:
         before_decoding: BeforeDecoding | None = None,
         *,
         has_listener: bool = False,
-        arrived_at_s: float | None = None,
+        arrived_at_s: float | None,
     ) -> Synthesis:
         """has_listener: the caller has audio already. The other arguments are those of Synthesis."""
         return Synthesis(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,7 +16,6 @@ import grpc
 from services.common.rpc.status import StatusError
 from services.gateway.synthesis.deadline import Deadline
 
-BUSY = "DETECTION_BUSY"
 RETRY_S, PACE_S, MOST_RETRY_S = 5.0, 0.5, 60.0  # retry delays of refused calls, PACE_S apart so that they spread
 
 
@@ -31,8 +30,8 @@ class Turns:
         self,
         at_once: int,
         max_waiting: int,
-        reason: str = BUSY,
-        doing: str = "recordings are being searched",
+        reason: str,
+        doing: str,
         on_refusal: Callable[[], None] = lambda: None,
         *,
         newest_first: bool = False,
@@ -44,8 +43,8 @@ class Turns:
         self._on_refusal = on_refusal
         self._at_once, self._free, self._max_waiting = at_once, at_once, max_waiting
         self._reason, self._doing = reason, doing
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # (size, granted); the next one is at the left
-        self._enqueue = self._waiting.appendleft if newest_first else self._waiting.append
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()  # sizes, the next call first
+        self._newest_first = newest_first
         self._last_retry_at_s = -math.inf  # when the call that was refused last is to come again
 
     @property
@@ -81,32 +80,36 @@ class Turns:
 
     def give_back(self, size: int) -> None:
         self._free += size
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, granted = self._waiting.popleft()
+        while self._waiting:
+            granted, size = next(iter(self._waiting.items()))
+            if size > self._free:
+                return
+            del self._waiting[granted]
             self._free -= size
             granted.set_result(None)
 
     async def _wait(self, deadline: Deadline, size: int) -> None:
         if len(self._waiting) >= self._max_waiting:
             raise self.busy(f"at most {self._max_waiting} may wait")
-        waiting = (size, asyncio.get_running_loop().create_future())
-        self._enqueue(waiting)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[granted] = size
+        if self._newest_first:
+            self._waiting.move_to_end(granted, last=False)
         self.give_back(0)  # admits it if it is the first and fits
         try:
-            done, _ = await asyncio.wait({waiting[1]}, timeout=deadline.remaining_s)
+            done, _ = await asyncio.wait({granted}, timeout=deadline.remaining_s)
         except BaseException:
-            self._cancel(waiting)
+            self._cancel(granted, size)
             raise
         if not done:
-            self._cancel(waiting)
+            self._cancel(granted, size)
             raise self.busy("its turn did not come in time")
 
-    def _cancel(self, waiting: tuple[int, asyncio.Future[None]]) -> None:
-        size, granted = waiting
+    def _cancel(self, granted: asyncio.Future[None], size: int) -> None:
         if granted.done():
             self.give_back(size)
         else:
-            self._waiting.remove(waiting)
+            del self._waiting[granted]
             self.give_back(0)  # the next ones may be smaller
 
     def busy(self, why: str) -> StatusError:

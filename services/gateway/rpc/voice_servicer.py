@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
+from csm.rvq.v1 import rvq_pb2
 from csm.v1 import voices_pb2, voices_pb2_grpc
 
 from csm_bundle.sampling import LIMITS
@@ -108,7 +109,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             raise already_exists(request.name)
         if await store.count(owner) >= self._settings.max_voices_per_caller:
             raise too_many(owner, self._settings.max_voices_per_caller)
-        codes, level_db = None, None
+        codes, level_db = rvq_pb2.CodeFrames(), None
         if request.HasField("prompt"):
             async with self._turns.take(deadline):
                 codes, level_db = await self._prompts.make(request, catalog, deadline)
@@ -124,15 +125,14 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             seed=request.seed if request.HasField("seed") else None,
             consent_id=request.consent.id,
             consent_text=request.consent.text,
-            prompt_text=request.prompt.text if codes is not None else "",
-            prompt_frames=codes.frame_count if codes is not None else 0,
+            prompt_text=request.prompt.text,
+            prompt_frames=codes.frame_count,
             prompt_level_db=level_db,
-            codec=identity_values(catalog.identity) if codes is not None else {},
+            codec=identity_values(catalog.identity) if request.HasField("prompt") else {},
             model_version=catalog.model.model_version,
             created_at=int(time.time()),
         )
-        content = b"" if codes is None else codes.codes
-        await store.add(voice, content, self._settings.max_voices_per_caller)
+        await store.add(voice, codes.codes, self._settings.max_voices_per_caller)
         await self.count()
         return voice, catalog
 

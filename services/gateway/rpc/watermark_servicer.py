@@ -48,7 +48,12 @@ class WatermarkServicer:
 
     def __init__(self, settings: GatewaySettings, codec: Detects, quotas: StreamQuotas) -> None:
         self._settings, self._codec, self._quotas = settings, codec, quotas
-        self._turns = Turns(settings.max_detections, settings.max_waiting_detections)
+        self._turns = Turns(
+            settings.max_detections,
+            settings.max_waiting_detections,
+            "DETECTION_BUSY",
+            "recordings are being searched",
+        )
         self._threads = ThreadPoolExecutor(settings.max_detections, thread_name_prefix="detection")
 
     async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -31,7 +31,7 @@ class StageWatch:
         self,
         name: str,
         channel: ReloadingChannel[health_pb2_grpc.HealthStub],
-        on_change: Callable[[], Awaitable[None]],
+        on_change: Callable[[], None],
     ) -> None:
         self.serving = False
         self.name = name
@@ -46,7 +46,7 @@ class StageWatch:
             except grpc.aio.AioRpcError as error:
                 ended = error.details() or error.code().name
             if ended:
-                await self._set(False)
+                self._set(False)
                 log.debug("health of the %s: %s", self.name, ended)
                 await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica answers; it is not unreachable
 
@@ -62,18 +62,18 @@ class StageWatch:
                     answer = await call.read()
                 if not answer:  # the end of the call, or None, which gRPC returns for a malformed message
                     return "it has ended"
-                await self._set(answer.status == _SERVING)
+                self._set(answer.status == _SERVING)
         except TimeoutError:
             return ""
         finally:
             call.cancel()
 
-    async def _set(self, serving: bool) -> None:
+    def _set(self, serving: bool) -> None:
         if serving != self.serving:
             self.serving = serving
             log.info("the %s is %s", self.name, "serving" if serving else "not serving")
             try:
-                await self._on_change()
+                self._on_change()
             except Exception:
                 self.serving = not serving  # so that the next report calls `on_change` again
                 raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
@@ -127,8 +127,8 @@ class VoiceDirectory:
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
 
-    async def _in_folder(self) -> dict[str, FolderVoice]:
-        return {} if self._folder is None else dict(await self._folder.voices())
+    async def _in_folder(self) -> Mapping[str, FolderVoice]:
+        return {} if self._folder is None else await self._folder.voices()
 
     async def _from_folder(
         self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str, timeout_s: float

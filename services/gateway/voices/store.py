@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -108,13 +108,7 @@ class VoiceStore:
 
     async def add(self, voice: KeptVoice, codes: bytes, max_per_owner: int) -> None:
         """Raises StatusError ALREADY_EXISTS, reason VOICE_EXISTS, or RESOURCE_EXHAUSTED, reason VOICE_LIMIT."""
-        values = {field.name: getattr(voice, field.name) for field in fields(KeptVoice)} | {
-            "audience": voice.audience.value,
-            "callers": list(voice.callers),
-            "language_codes": list(voice.language_codes),
-            "codec": dict(voice.codec),
-            "codes": codes,
-        }
+        values = asdict(voice) | {"codes": codes}
 
         async def insert(connection: AsyncConnection) -> None:
             await connection.execute(sa.insert(VOICES).values(**values))  # takes SQLite's lock before the count
@@ -123,7 +117,7 @@ class VoiceStore:
                 raise too_many(voice.owner, max_per_owner)
 
         try:
-            await self._write(insert)
+            await self._to_the_end(self._transaction(insert))
         except IntegrityError:
             raise already_exists(voice.name) from None
 
@@ -154,11 +148,8 @@ class VoiceStore:
 
         return await self._to_the_end(rows())
 
-    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Runs `work` in a transaction as if no other ran beside it. Raises IntegrityError, StatusError."""
-        return await self._to_the_end(self._transaction(work))
-
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Runs `work` in a transaction as if no other ran beside it. Raises IntegrityError, StatusError."""
         await self._prepare()
         async with _bounded():
             last_s = asyncio.get_running_loop().time() + TIMEOUT_S - BUSY_S  # later, the limit could cut off SQLite

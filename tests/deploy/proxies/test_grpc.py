@@ -150,7 +150,7 @@ async def test_a_stopped_gateway_gets_no_calls(proxy: str, tmp_path: Path) -> No
 
 async def test_a_gateway_that_is_not_ready_gets_no_calls_of_haproxy(tmp_path: Path) -> None:
     async with balanced("haproxy", tmp_path) as ways, csm_client.AsyncClient(ways.target, timeout_s=WAIT_S) as client:
-        await ways.gateways[0].engine_server.set_serving(False)
+        ways.gateways[0].engine_server.set_serving(False)
         async with asyncio.timeout(WAIT_S):
             while True:  # two checks, 2 s apart
                 before = ways.calls()[0]

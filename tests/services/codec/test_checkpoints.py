@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from csm_codec.codes import CheckedCodes
 from services.codec import resume
 from services.codec.settings import CodecSettings
-from tests.support.codec_stage import S16, Codes, config_message, frames_message, random_codes, refusal, running_codec
+from tests.support.codec_stage import S16, config_message, frames_message, random_codes, refusal, running_codec
 from tests.support.waits import read_event
 
 FRAMES = 24
@@ -19,7 +20,7 @@ Code = grpc.StatusCode
 
 
 async def run(
-    stub: Any, codes: Codes, **config: Any
+    stub: Any, codes: CheckedCodes, **config: Any
 ) -> tuple[bytes, list[codec_pb2.StreamDecodeCheckpoint], codec_pb2.StreamDecodeComplete]:
     """Decodes a stream from the frame that it asks for. Returns samples, checkpoints and the closing message."""
     call = stub.StreamDecode()

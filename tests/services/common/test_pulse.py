@@ -35,8 +35,8 @@ class Watched:
             beat_s=0.01,
         )
 
-    async def _stall(self, thread: str, stalled: bool) -> None:
-        await self.stalls.put((thread, stalled))
+    def _stall(self, thread: str, stalled: bool) -> None:
+        self.stalls.put_nowait((thread, stalled))
 
 
 @asynccontextmanager
@@ -75,7 +75,7 @@ async def test_a_failed_report_is_repeated() -> None:
     worker.hangs = True
     ends = [OSError("once")]
 
-    async def on_stall(name: str, stalled: bool) -> None:
+    def on_stall(name: str, stalled: bool) -> None:
         if ends:
             raise ends.pop()
         told.set()

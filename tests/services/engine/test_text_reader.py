@@ -96,8 +96,8 @@ async def test_many_slow_texts_one_after_another_are_no_hang(
     """Each is read for longer than a beat, and all together for longer than the limit."""
     encode, miss, missed = TextTokenizer.encode, Pulse._miss, threading.Semaphore(0)
 
-    async def count(pulse: Pulse) -> None:
-        await miss(pulse)
+    def count(pulse: Pulse) -> None:
+        miss(pulse)
         if pulse._worker.name == "text reader":
             missed.release()
 
@@ -127,7 +127,7 @@ from services.engine.text_reader import TextReader
 worker_thread.STOP_S = 0.2
 
 async def main():
-    reader = TextReader(on_failure=print, on_stall=None, stall_s=0.5, background=Background())
+    reader = TextReader(on_failure=print, on_stall=lambda *_: None, stall_s=0.5, background=Background())
     try:
         await reader.read(GenerationRequest("hangs", [Segment(0, "x")], 1), threading.Event().wait)
     except Exception as error:

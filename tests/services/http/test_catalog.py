@@ -110,7 +110,7 @@ async def test_large_recording_is_refused() -> None:
 
 async def test_readiness_follows_the_gateway(door: FakeDoor) -> None:
     assert (await door.client.get("/readyz")).status_code == 200
-    await door.behind.gateway.server.set_serving(False)
+    door.behind.gateway.server.set_serving(False)
     assert (await door.client.get("/readyz")).status_code == 503
     await door.behind.gateway.stop()
     assert (await door.client.get("/readyz")).status_code == 503

@@ -62,17 +62,17 @@ async def test_a_watcher_that_reads_nothing_delays_neither_the_stage_nor_others(
     await settle()
     other = watch()
     other.may.set()
-    becoming = asyncio.create_task(server.set_serving())
+    server.set_serving()
     await settle()
-    assert becoming.done() and other.taken[-1] == SERVING
+    assert other.taken[-1] == SERVING
 
 
 async def test_a_slow_watcher_gets_the_current_status(server: StageServer, watch: Watch) -> None:
     late = watch()
     await settle()
-    await server.set_serving()
-    await server.set_serving(False)
-    await server.set_serving()
+    server.set_serving()
+    server.set_serving(False)
+    server.set_serving()
     late.may.set()
     await settle()
     assert late.taken[-1] == SERVING and len(late.taken) == 2
@@ -85,27 +85,36 @@ async def test_a_stage_that_becomes_ready_while_its_drain_begins_is_not_ready(
     await settle()
     draining = asyncio.create_task(server.drain())
     await settle()
-    becoming = asyncio.create_task(server.set_serving())
-    await settle()
+    server.set_serving()
     slow.may.set()
-    await asyncio.gather(draining, becoming)
+    await draining
     assert await status(server, "readiness") == await status(server, "") == NOT_SERVING
 
 
 async def test_a_stage_that_recovers_from_a_stall_in_its_drain_is_not_ready(server: StageServer) -> None:
-    await server.set_serving()
-    await server.set_stalled("engine", True)
+    server.set_serving()
+    server.set_stalled("engine", True)
     await server.drain()
-    await server.set_stalled("engine", False)
+    server.set_stalled("engine", False)
     assert await status(server, "readiness") == await status(server, "") == NOT_SERVING
     assert await status(server, "liveness") == SERVING
 
 
 async def test_a_stage_is_live_again_when_all_its_threads_run(server: StageServer) -> None:
-    await server.set_serving()
-    await server.set_stalled("codec", True)
-    await server.set_stalled("recordings", True)
-    await server.set_stalled("codec", False)
+    server.set_serving()
+    server.set_stalled("codec", True)
+    server.set_stalled("recordings", True)
+    server.set_stalled("codec", False)
     assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING
-    await server.set_stalled("recordings", False)
+    server.set_stalled("recordings", False)
     assert await status(server, "readiness") == await status(server, "liveness") == SERVING
+
+
+async def test_a_stage_that_has_failed_is_neither_live_nor_ready_again(server: StageServer) -> None:
+    server.set_serving()
+    server.set_stalled("engine", True)
+    server.fail(OSError("device lost"))
+    await server.wait_failed()
+    server.set_stalled("engine", False)
+    server.set_serving()
+    assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING

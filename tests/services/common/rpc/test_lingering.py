@@ -46,7 +46,7 @@ def no_drain() -> asyncio.Future[None]:
 async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.05)
     drain = no_drain()
-    messages = IncomingMessages(silence(), drain)
+    messages = IncomingMessages(Context(silence()).read, drain)
     reading = asyncio.ensure_future(anext(messages))
     assert not (await asyncio.wait({reading}, timeout=0.2))[0]
     drain.set_result(None)
@@ -60,7 +60,7 @@ async def test_a_drain_lets_a_sending_caller_continue(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 30)
     drain = no_drain()
     drain.set_result(None)
-    assert [number async for number in IncomingMessages(numbers(3, 0.05), drain)] == [0, 1, 2]
+    assert [number async for number in IncomingMessages(Context(numbers(3, 0.05)).read, drain)] == [0, 1, 2]
 
 
 async def test_a_cancelled_read_loses_no_message() -> None:
@@ -71,7 +71,7 @@ async def test_a_cancelled_read_loses_no_message() -> None:
         async for number in numbers(3):
             yield number
 
-    messages = IncomingMessages(late(), no_drain())
+    messages = IncomingMessages(Context(late()).read, no_drain())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await anext(messages)

@@ -101,7 +101,8 @@ async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(m
             yield Received(number, 0)
         await asyncio.sleep(3600)
 
-    messages = IncomingMessages(two(), asyncio.get_running_loop().create_future(), process.guard, "a")
+    requests = two()
+    messages = IncomingMessages(lambda: anext(requests), asyncio.get_running_loop().create_future(), process.guard, "a")
     running = asyncio.create_task(process.guard.run())
     assert [await anext(messages), await anext(messages)] == [0, 1]
     process.used = LIMIT + MESSAGE
@@ -119,11 +120,7 @@ async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
     """A call that the guard counts as ended has ended, so that no check counts it again."""
     process = Process()
     comes: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-
-    async def one() -> AsyncIterator[Received]:
-        yield await comes
-
-    messages = IncomingMessages(one(), asyncio.get_running_loop().create_future(), process.guard, "a")
+    messages = IncomingMessages(lambda: comes, asyncio.get_running_loop().create_future(), process.guard, "a")
     reading = asyncio.ensure_future(anext(messages))
     while not process.ends:
         await asyncio.sleep(0)

@@ -46,7 +46,7 @@ async def check(stage: Any, name: str) -> int:
 async def test_health_is_not_serving_until_ready_then_serving(stage: Any) -> None:
     assert [await check(stage, name) for name in NAMES] == [NOT_SERVING] * 3
     assert await check(stage, "liveness") == SERVING
-    await stage.server.set_serving()
+    stage.server.set_serving()
     assert [await check(stage, name) for name in NAMES] == [SERVING] * 3
 
 
@@ -73,7 +73,7 @@ async def test_drain_lets_running_calls_end_and_refuses_new_ones(stage: Any) -> 
         return codec_pb2.GetCodecInfoResponse(notice="late")
 
     stage.codec.on_info = slow
-    await stage.server.set_serving()
+    stage.server.set_serving()
     running = stage.stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
     await entered.wait()
     draining = asyncio.create_task(stage.server.drain(20))

@@ -14,7 +14,6 @@ from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import (
     ENCODINGS,
     SAMPLE_RATES_HZ,
-    bytes_per_second,
     open_encoder,
     sample_rates_hz,
 )
@@ -37,7 +36,7 @@ def test_chunked_equals_whole(encoding: tts_pb2.AudioEncoding, rate_hz: int) -> 
     whole = joined([encoder.push(samples), encoder.finish()])
     assert whole.sample_count == math.ceil(count * rate_hz / NATURAL_HZ)
     if ENCODINGS[encoding].is_headerless or encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        assert len(whole.content) * rate_hz == whole.sample_count * bytes_per_second(encoding, rate_hz)
+        assert len(whole.content) * rate_hz == whole.sample_count * ENCODINGS[encoding].bytes_per_second(rate_hz)
     for _ in range(3):
         encoder = open_encoder(encoding, NATURAL_HZ, rate_hz, serial=1)
         pieces, at = [], 0

@@ -13,7 +13,7 @@ import soundfile
 from csm.v1 import tts_pb2
 
 from services.gateway.audio.encoded import EncodedAudio
-from services.gateway.audio.encodings import bytes_per_second, open_encoder
+from services.gateway.audio.encodings import ENCODINGS, open_encoder
 from services.gateway.audio.ogg_opus import OPUS_BIT_RATES
 from tests.services.gateway.audio.speech_like import FRAME, NATURAL_HZ, encode, frames, speech_like, thread_count
 
@@ -92,7 +92,7 @@ def test_streams_differ_in_their_serials_only() -> None:
 def test_noise_keeps_within_the_stated_size(rate_hz: int) -> None:
     noise = np.random.default_rng(3).normal(0, 8000, 3 * NATURAL_HZ).clip(-32_768, 32_767)
     made = encode(open_encoder(OPUS, NATURAL_HZ, rate_hz, serial=1), frames(noise))
-    assert sum(len(audio.content) for audio in made) <= 3 * bytes_per_second(OPUS, rate_hz)
+    assert sum(len(audio.content) for audio in made) <= 3 * ENCODINGS[OPUS].bytes_per_second(rate_hz)
 
 
 def test_no_samples_are_no_bytes() -> None:

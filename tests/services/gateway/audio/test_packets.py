@@ -14,7 +14,7 @@ from csm.v1 import tts_pb2
 
 from services.gateway.audio.decoders import UnreadableAudioError
 from services.gateway.audio.encoded import EncodedAudio
-from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, open_encoder, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, open_encoder, sample_rates_hz
 from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_SAMPLES
 from services.gateway.audio.packets.pieces import MOST_UNPARSED_BYTES
 from services.gateway.audio.pieces import joined
@@ -116,7 +116,7 @@ def test_flac_is_lossless_and_a_whole_file_has_its_length() -> None:
 @pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
 def test_noise_keeps_within_the_stated_size(encoding: tts_pb2.AudioEncoding, rate_hz: int) -> None:
     noise = np.random.default_rng(3).normal(0, 12_000, NATURAL_HZ)
-    assert len(made(encoding, rate_hz, noise)) <= bytes_per_second(encoding, rate_hz)
+    assert len(made(encoding, rate_hz, noise)) <= ENCODINGS[encoding].bytes_per_second(rate_hz)
 
 
 @pytest.mark.parametrize("encoding", DELAYS)

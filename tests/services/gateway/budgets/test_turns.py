@@ -14,6 +14,8 @@ from services.gateway.rpc.turns import Turns
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.waits import settle
 
+REFUSAL = ("BUSY", "things run")  # its reason, and what the error says
+
 
 def soon(seconds: float = 30.0) -> Deadline:
     return Deadline(time.monotonic() + seconds)
@@ -26,7 +28,7 @@ def taking(turns: Turns, size: int = 1, seconds: float = 30.0) -> tuple[Any, asy
 
 
 async def test_sizes_add_up_and_calls_come_in_order() -> None:
-    turns, done = Turns(10, 8), list[str]()
+    turns, done = Turns(10, 8, *REFUSAL), list[str]()
     release = {name: asyncio.Event() for name in "abcd"}
 
     async def work(name: str, size: int) -> None:
@@ -50,7 +52,7 @@ async def test_sizes_add_up_and_calls_come_in_order() -> None:
 
 
 async def test_a_call_over_the_budget_runs_alone_and_unused_budget_is_returned() -> None:
-    turns = Turns(10, 8)
+    turns = Turns(10, 8, *REFUSAL)
     async with turns.take(soon(), 1000) as turn:
         assert turns.taken == 10 and not turns.has_room
         _, waiting = kept = taking(turns, 3)
@@ -68,7 +70,7 @@ async def test_a_call_over_the_budget_runs_alone_and_unused_budget_is_returned()
 
 async def test_one_too_many_and_one_too_late_are_refused_and_counted() -> None:
     refusals = list[int]()
-    turns = Turns(1, 1, "BUSY", "things run", lambda: refusals.append(1))
+    turns = Turns(1, 1, *REFUSAL, lambda: refusals.append(1))
     async with turns.take(soon()):
         _, waiting = taking(turns, seconds=0.05)
         await settle()
@@ -82,7 +84,7 @@ async def test_one_too_many_and_one_too_late_are_refused_and_counted() -> None:
 
 
 async def test_cancelled_calls_return_their_budget_and_leave_the_queue() -> None:
-    turns = Turns(4, 8)
+    turns = Turns(4, 8, *REFUSAL)
     first, entered = taking(turns, 3)
     await entered
     _, large = taking(turns, 4)
@@ -100,3 +102,27 @@ async def test_cancelled_calls_return_their_budget_and_leave_the_queue() -> None
     granted.cancel()  # just when it is granted
     await settle()
     assert (turns.taken, turns.num_waiting) == (0, 0)
+
+
+async def test_many_calls_that_give_up_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 20,000 of them stop the event loop for seconds, and every stream with it."""
+    compared = 0
+
+    class Compared(asyncio.Future[None]):
+        __hash__ = asyncio.Future.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return self is other
+
+    turns = Turns(1, 1000, *REFUSAL, newest_first=True)
+    async with turns.take(soon()):
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_future", Compared)
+        waiting = [taking(turns) for _ in range(300)]
+        await settle()
+        assert turns.num_waiting == 300
+        for _, call in waiting:
+            call.cancel()
+        await asyncio.gather(*(call for _, call in waiting), return_exceptions=True)
+    assert turns.num_waiting == 0 and compared <= 300

@@ -94,7 +94,7 @@ def test_turns_are_those_of_the_model(newest_first: bool, seed: int, monkeypatch
 
 async def _compare(newest_first: bool, drawn: random.Random) -> None:
     loop = asyncio.get_running_loop()
-    turns = Turns(AT_ONCE, MAX_WAITING, newest_first=newest_first)
+    turns = Turns(AT_ONCE, MAX_WAITING, "BUSY", "things run", newest_first=newest_first)
     model, calls = Model(newest_first), Calls(turns)
     until: dict[int, float] = {}  # deadlines of the calls that wait
     outcomes: set[str] = set()

@@ -79,10 +79,10 @@ async def test_ready_while_both_stages_are(deployment: FakeDeployment) -> None:
     seen = deployment.gateway.server.metrics.registry.get_sample_value
     for server in (deployment.engine_server, deployment.codec_server):
         assert seen("tts_ready") == 1
-        await server.set_serving(False)
+        server.set_serving(False)
         await wait_health(deployment, "readiness", NOT_SERVING)
         assert seen("tts_ready") == 0
-        await server.set_serving()
+        server.set_serving()
         await wait_health(deployment, "readiness", SERVING)
     await deployment.gateway.server.drain(0)
     assert seen("tts_ready") == 0
@@ -98,9 +98,9 @@ async def test_not_ready_when_a_stage_goes_away(deployment: FakeDeployment) -> N
 async def test_not_ready_with_stages_of_different_bundles(deployment: FakeDeployment) -> None:
     await wait_health(deployment, "readiness", SERVING)
     deployment.codec.info.codec.weights_digest = "other"
-    await deployment.codec_server.set_serving(False)
+    deployment.codec_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)
-    await deployment.codec_server.set_serving()
+    deployment.codec_server.set_serving()
     await eventually(lambda: deployment.gateway._watches[1].serving)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
@@ -112,7 +112,7 @@ async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
 ) -> None:
     """Its API port may open later than its health port, or the channel may be waiting to reconnect."""
     await wait_health(deployment, "readiness", SERVING)
-    await deployment.engine_server.set_serving(False)
+    deployment.engine_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)
     monkeypatch.setattr("services.gateway.stage.RECHECK_S", 0.05)
     engine, asked = deployment.gateway._catalogs._engine, asyncio.Event()
@@ -124,7 +124,7 @@ async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
         return deployment.engine.info
 
     monkeypatch.setattr(engine, "model_info", model_info)
-    await deployment.engine_server.set_serving()
+    deployment.engine_server.set_serving()
     await asked.wait()
     await wait_health(deployment, "readiness", SERVING)
 
@@ -133,7 +133,7 @@ async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(
     deployment: FakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await wait_health(deployment, "readiness", SERVING)
-    await deployment.engine_server.set_serving(False)
+    deployment.engine_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)
     engine, asked, answer = deployment.gateway._catalogs._engine, asyncio.Event(), asyncio.Event()
 
@@ -143,9 +143,9 @@ async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(
         return deployment.engine.info
 
     monkeypatch.setattr(engine, "model_info", model_info)
-    await deployment.engine_server.set_serving()
+    deployment.engine_server.set_serving()
     await asked.wait()
-    await deployment.codec_server.set_serving(False)
+    deployment.codec_server.set_serving(False)
     await eventually(lambda: not deployment.gateway._watches[1].serving)
     answer.set()
     with pytest.raises(TimeoutError):

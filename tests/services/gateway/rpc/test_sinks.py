@@ -59,7 +59,16 @@ def make_sink() -> MakeSink:
     ) -> tuple[StreamSink, SlowContext]:
         context = SlowContext()
         catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec)
-        sink = StreamSink(context, plan, catalog, write_timeout_s, least_pace=least_pace, place=place)  # type: ignore[arg-type]
+        sink = StreamSink(
+            context,  # type: ignore[arg-type]
+            plan,
+            catalog,
+            write_timeout_s,
+            tts_pb2.StreamSynthesizeResponse,
+            least_pace=least_pace,
+            place=place,
+            resumed=tts_pb2.SynthesisHeader(),
+        )
         return sink, context
 
     return make

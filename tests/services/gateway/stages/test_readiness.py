@@ -54,7 +54,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
     changes: list[bool] = []
 
-    async def on_change() -> None:
+    def on_change() -> None:
         changes.append(watch.serving)
 
     calls = Calls([SERVING, end], [], [SERVING])
@@ -71,7 +71,7 @@ async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
     told: list[bool] = []
     ends = [ValueError("once")]
 
-    async def on_change() -> None:
+    def on_change() -> None:
         if ends:
             raise ends.pop()
         told.append(watch.serving)

@@ -43,7 +43,7 @@ async def deployment(
             server = StageServer(settings, [StageService(add, servicer, name)])
             await server.start()
             running.push_async_callback(server.drain, 0)
-            await server.set_serving()
+            server.set_serving()
             targets |= {f"{name}_target": f"localhost:{server.port}"}
             targets |= {f"{name}_health_target": f"127.0.0.1:{server.health_port}"}
         ports: dict[str, Any] = {"port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
