@@ -17,6 +17,7 @@ import grpc
 from csm.v1 import tts_pb2_grpc, voices_pb2_grpc, watermark_pb2_grpc
 
 from csm_client.channel import ClosedStub
+from csm_client.errors import TlsFileError
 
 SEARCH_S = 1.0  # in which a new channel must find a server, and between two searches
 
@@ -45,6 +46,14 @@ class _Connection(Generic[Channel]):
         self._may_search = False
         self.tts = self.voices = self.watermark = ClosedStub()
 
+    def _open_another(self) -> Channel | None:
+        """None if its TLS files cannot be read just now, as those of a channel are read when it is opened."""
+        try:
+            return self._open()
+        except TlsFileError:
+            self._searched_at_s = time.monotonic()
+            return None
+
     @property
     def _must_wait(self) -> bool:
         return not self._may_search or time.monotonic() - self._searched_at_s < SEARCH_S
@@ -66,7 +75,9 @@ class Connection(_Connection[grpc.Channel]):
         with self._searching:
             if self.channel is not tried or self._must_wait:
                 return self.channel is not tried
-            channel, states, has_ended = self._open(), list[grpc.ChannelConnectivity](), threading.Event()
+            if (channel := self._open_another()) is None:
+                return False
+            states, has_ended = list[grpc.ChannelConnectivity](), threading.Event()
 
             def follow(state: grpc.ChannelConnectivity) -> None:
                 states.append(state)
@@ -100,7 +111,8 @@ class AsyncConnection(_Connection[grpc.aio.Channel]):
         async with self._searching:
             if self.channel is not tried or self._must_wait:
                 return self.channel is not tried
-            channel = self._open()
+            if (channel := self._open_another()) is None:
+                return False
             try:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SEARCH_S):

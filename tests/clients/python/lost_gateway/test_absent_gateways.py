@@ -110,3 +110,25 @@ async def test_streams_of_a_replaced_channel_go_on(gateways: Gateways, targets: 
         assert await opened._connection.finds_another(opened._connection.channel)
         gateways.speakers[FIRST].goes_on.set()
         assert heard + b"".join([chunk.audio_content async for chunk in chunks]) == CHUNK * CHUNKS
+
+
+async def test_a_call_that_reaches_nobody_does_not_end_with_an_error_of_the_next_channels_tls_files(
+    targets: list[str],
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise csm_client.TlsFileError("client.key cannot be read")
+
+    def call() -> None:
+        with Client("replicas:1") as opened:
+            may_search(opened)
+            opened._connection._open = unreadable  # type: ignore[assignment]
+            opened.synthesize("Hello.")
+
+    targets += [NOBODY, NOBODY]
+    async with AsyncClient("replicas:1") as opened:
+        may_search(opened)
+        opened._connection._open = unreadable  # type: ignore[assignment]
+        with pytest.raises(csm_client.UnavailableError):
+            await opened.synthesize("Hello.")
+    with pytest.raises(csm_client.UnavailableError):
+        await asyncio.to_thread(call)

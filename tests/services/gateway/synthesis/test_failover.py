@@ -276,9 +276,7 @@ async def test_with_failovers_off_another_bundle_ends_the_stream() -> None:
     assert await Bench(FailoverLimits(most=0, wait_s=5.0)).refused(MISFIT) is MISFIT
 
 
-async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_full_replicas_cost_no_failover_and_are_asked_until_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for delay in ("FIRST_DELAY_S", "MOST_DELAY_S"):
         monkeypatch.setattr(f"services.gateway.synthesis.failover.{delay}", 0.001)
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
