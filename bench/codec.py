@@ -49,7 +49,7 @@ ARMS = (
     "decode", "decode bfloat16", "decode, modules bfloat16", "watermark", "watermark bfloat16", "both", "both bfloat16",
     "both, modules bfloat16", "stateless decode", "package watermark",
 )  # fmt: skip
-SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024}
+SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024, "published_reader": True}
 
 
 def main() -> None:

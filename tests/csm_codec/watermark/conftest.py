@@ -12,7 +12,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentc
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-SIZES: dict[str, Any] = {"n_fft": 256}
+SIZES: dict[str, Any] = {"n_fft": 256, "published_reader": True}  # the package can load no other
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[3]
 
 def environment(**more: str) -> Mapping[str, str]:
     paths = ":".join(str(ROOT / path) for path in (".", "gen/python", "clients/python"))
-    return {"PYTHONPATH": paths, "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | more
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "CSM_GATEWAY_VOICES_DATABASE") if name in os.environ}
+    return {"PYTHONPATH": paths} | kept | more
 
 
 @contextmanager

@@ -49,7 +49,8 @@ async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> A
         stage = await start_http(HttpSettings(**(own | settings)))
         try:
             await behind.gateway.wait_ready()
-            async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            # There is no TLS here, and reading the system's certificates takes longer than most tests do.
+            async with httpx.AsyncClient(timeout=30, trust_env=False, verify=False) as client:
                 door = FakeDoor(stage, behind, client)
                 client.base_url = httpx.URL(door.url)
                 yield door

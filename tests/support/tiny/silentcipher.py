@@ -5,21 +5,27 @@ Its mark is noise of the right strength, which only trained networks could detec
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 import yaml
 from torch import nn
 
-from csm_codec.watermark.networks.hparams import read_hparams
+from csm_codec.watermark.networks.hparams import Hparams, read_hparams
 from csm_codec.watermark.networks.silentcipher import FEATURES_IN, SilentCipher, build_silentcipher
 
 
-def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 16) -> dict[str, object]:
+def tiny_hparams(
+    *, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 16, published_reader: bool = False
+) -> dict[str, object]:
     """The published hyperparameters with smaller numbers; the names are those of hparams.yaml.
 
     band: CPU kernels are compiled for each (csm_codec/watermark/cpu), which takes seconds; so most tests share one.
+    published_reader: the message decoder has the published size, the only one that the package can load. A search of a
+    few seconds of audio then takes a second or two.
     """
+    reader = {} if published_reader else {"dec_m_channel_dim": 16, "dec_m_num_layers": 3}
     return {
         "SR": sample_rate_hz,
         "N_FFT": n_fft,
@@ -37,6 +43,7 @@ def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 
         "frame_level_normalization": False,
         "utterance_level_normalization": True,
         "no_normalization": False,
+        **reader,
     }
 
 
@@ -48,18 +55,24 @@ def write_tiny_silentcipher(folder: Path, seed: int, *, data_parallel: bool = Tr
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "hparams.yaml"
     path.write_text(yaml.safe_dump(tiny_hparams(**sizes), sort_keys=False))
+    prefix = "module." if data_parallel else ""
+    for name, state in _states(seed, read_hparams(path)).items():
+        torch.save({prefix + key: value for key, value in state.items()}, folder / f"{name}.ckpt")
+
+
+@lru_cache
+def _states(seed: int, hparams: Hparams) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights, by the name of the checkpoint. Many tests have the same."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        silentcipher = build_silentcipher(read_hparams(path))
+        silentcipher = build_silentcipher(hparams)
         _settle_statistics(silentcipher)
-    prefix = "module." if data_parallel else ""
-    for name, module in (
-        ("enc_c", silentcipher.carrier_encoder),
-        ("dec_c", silentcipher.carrier_decoder),
-        ("dec_m_0", silentcipher.message_decoder),
-    ):
-        state = {prefix + key: value for key, value in module.state_dict().items()}
-        torch.save(state, folder / f"{name}.ckpt")
+    modules = {
+        "enc_c": silentcipher.carrier_encoder,
+        "dec_c": silentcipher.carrier_decoder,
+        "dec_m_0": silentcipher.message_decoder,
+    }
+    return {name: module.state_dict() for name, module in modules.items()}
 
 
 def _settle_statistics(silentcipher: SilentCipher) -> None:
