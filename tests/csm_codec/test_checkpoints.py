@@ -61,7 +61,9 @@ def _run(
     return np.concatenate([output.pcm for output in audio]), checkpoints, complete
 
 
-@pytest.mark.parametrize("before", [START, LATER], ids=["begins", "continues"])
+@pytest.mark.parametrize(
+    "before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"]
+)
 def test_samples_are_the_same_bit_for_bit(codec: Codec, before: ClipProgress) -> None:
     codes = _codes(0)
     whole, checkpoints, end = _run(codec, codes, before)
@@ -87,6 +89,7 @@ def test_a_codec_of_the_other_kind_continues_within_rounding(
     assert len(rest) == len(expected) and np.abs(rest - expected).max() < 1e-4 * np.abs(whole).max()
 
 
+@pytest.mark.parametrize("codec", [1], ids=["alone"], indirect=True)
 def test_replay_is_bounded_by_the_networks_receptive_field(codec: Codec) -> None:
     """Wherever in the stream."""
     _, checkpoints, _ = _run(codec, _codes(0, 2 * FRAMES))

@@ -79,7 +79,7 @@ def staggered(engine: Engine, requests: list[GenerationRequest], cancel_at: dict
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_pipelined_steps_give_the_codes_of_unpipelined_ones(slots: int, model: CSM, tokenizer: TextTokenizer) -> None:
-    requests = [request(seed, 12 if seed % 4 == 0 else 1000) for seed in range(24)]
+    requests = [request(seed, 12 if seed % 4 == 0 else 1000) for seed in range(12)]
     cancel_at = {"3": 4, "9": 2, "10": 1}
     at_once, later = (
         staggered(engine(model, tokenizer, lag, slots=slots, spare_slots=0), requests, cancel_at) for lag in (0, 1)
@@ -96,7 +96,7 @@ def test_the_next_turn_reuses_spoken_rows_and_none_of_a_dead_step(
 ) -> None:
     running = engine(model, tokenizer, lag, slots=1, spare_slots=0)
     endings = set()
-    for seed in range(20):
+    for seed in range(8):
         first = request(seed, 24)
         ((said, ending, _),) = staggered(running, [first], {}).values()
         endings.add(ending)

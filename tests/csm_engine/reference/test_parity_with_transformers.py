@@ -170,8 +170,13 @@ def expected_frames(oracle: CsmForConditionalGeneration, tokenizer: TextTokenize
     return oracle_greedy(oracle, prompt_of(tokenizer), 50)
 
 
-@pytest.mark.parametrize("step", ["reference", "packed"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "step"),
+    [
+        *((layout, "packed") for layout in LAYOUTS),
+        *(pytest.param(layout, "reference", marks=pytest.mark.slow if layout != "original" else ()) for layout in LAYOUTS),
+    ],
+)
 def test_greedy_frames_are_identical(
     layout: str, step: str, checkpoint: Path, expected_frames: np.ndarray, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
