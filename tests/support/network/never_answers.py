@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def never_connects(address: str = "127.0.0.1") -> Iterator[str]:
+def never_connects(address: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """A listening socket whose queue is full: it drops what would open a connection."""
     with socket.socket() as listener:
-        listener.bind((address, 0))
+        listener.bind((address, port))
         listener.listen(0)
         callers = [socket.socket() for _ in range(4)]
         for caller in callers:
@@ -23,9 +23,9 @@ def never_connects(address: str = "127.0.0.1") -> Iterator[str]:
 
 
 @contextmanager
-def never_speaks(address: str = "127.0.0.1") -> Iterator[str]:
+def never_speaks() -> Iterator[str]:
     """A listening socket whose connections the system opens, and nobody takes."""
     with socket.socket() as listener:
-        listener.bind((address, 0))
+        listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield f"{address}:{listener.getsockname()[1]}"
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
