@@ -7,6 +7,7 @@ import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 import { channelCredentials, channelOptions } from './channel.mjs';
+import { limitConnecting } from './connecting.mjs';
 
 // A package has the protos beside this file, a checkout two folders up.
 const PROTOS = ['protos', '../../protos']
@@ -33,11 +34,15 @@ export function openApi(options) {
   const credentials = channelCredentials(options);
   const speech = new TextToSpeechService(target, credentials, channelOptions(options));
   const shared = { channelOverride: speech.getChannel() };
+  const stopConnecting = limitConnecting(speech.getChannel());
   return {
     speech,
     voices: new VoiceService(target, credentials, shared),
     watermark: new WatermarkService(target, credentials, shared),
     encodings: AudioEncoding.type.value.map(({ name }) => name),
-    close: () => speech.close(),
+    close: () => {
+      speech.close();
+      stopConnecting();
+    },
   };
 }

@@ -145,17 +145,17 @@ class Client:
                 timeout_s = after.timeout_s
 
     def _call(self, method: Callable[[], Any], request: Any, timeout_s: float | None = None) -> Any:
-        """Calls again over another channel when no server was reached, unless a part of `request` may be lost."""
+        """Calls again over another channel when no server was reached, unless too much of `request` was read."""
         until_s = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         while True:
             channel = self._connection.channel
             options = call_options(request, self._metadata + trace_metadata(), until_s - time.monotonic())
             try:
-                return method()(request, **options)
+                return method()(requests.to_send(request), **options)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             is_found = is_unreached(failure) and self._connection.finds_another(channel)
-            if not is_found or isinstance(request, requests.DetectMessages):
+            if not is_found or not requests.can_send_again(request):
                 raise failure
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from csm_client import AsyncClient, UnavailableError, channel
+
+from tests.support.network.never_answers import never_connects, never_speaks
 
 LONGEST_S = 5.0 * 1.2 + 1.0  # with gRPC's jitter, on a busy machine
 
@@ -32,25 +34,12 @@ async def test_an_unreachable_server_is_retried_every_few_seconds() -> None:
     assert len(waits_s) >= 5 and max(waits_s) <= LONGEST_S, waits_s
 
 
-@pytest.fixture
-def never_answers() -> Iterator[str]:
-    """The address of a listening socket whose queue is full: it drops what would open a connection."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        callers = [socket.socket() for _ in range(4)]
-        for caller in callers:
-            caller.setblocking(False)
-            caller.connect_ex(listener.getsockname())
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        for caller in callers:
-            caller.close()
-
-
+@pytest.mark.parametrize("address", [never_connects, never_speaks])
 async def test_an_address_that_never_answers_does_not_hold_a_call_until_its_deadline(
-    never_answers: str, monkeypatch: pytest.MonkeyPatch
+    address: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel, "CONNECT_MS", 300)
-    async with AsyncClient(never_answers, timeout_s=15) as client:  # gRPC's own limit is 20 s
-        with pytest.raises(UnavailableError):
-            await client.synthesize("Hello.")
+    with address() as target:
+        async with AsyncClient(target, timeout_s=15) as client:  # gRPC's own limit is 20 s
+            with pytest.raises(UnavailableError):
+                await client.synthesize("Hello.")
