@@ -45,7 +45,8 @@ class Spoken:
         return self._made[key]
 
     def items(self) -> list[tuple[tuple[str, str], csm_client.Speech]]:
-        return [((text, voice), self[text, voice]) for text in SENTENCES for voice in SPEAKERS]
+        """Two sentences, by both voices."""
+        return [((text, voice), self[text, voice]) for text in SENTENCES[:2] for voice in SPEAKERS]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,12 @@ def test_words_are_understood(spoken: Spoken) -> None:
         hiss = noise.normal(scale=0.07, size=len(clip)).astype(np.float32)
         for name, sound in (("speech", clip), ("noise", hiss)):
             errors[name] += word_errors(text, recognizer.recognize(sound, speech.sample_rate_hz))[0]
-    words = len(SPEAKERS) * sum(len(words_of(text)) for text in SENTENCES)
+    words = len(SPEAKERS) * sum(len(words_of(text)) for text in SENTENCES[:2])
     assert errors["speech"] <= MOST_ERRORS * words <= 0.6 * errors["noise"]
 
 
 def test_speakers_are_a_woman_and_a_man(spoken: Spoken) -> None:
-    for text in SENTENCES:
+    for text in SENTENCES[:2]:
         woman, man = (spoken[text, voice] for voice in SPEAKERS)
         assert pitch_hz(pcm(woman), woman.sample_rate_hz) > 150 > 130 > pitch_hz(pcm(man), man.sample_rate_hz)
 
