@@ -188,7 +188,7 @@ class VoiceStore:
             async with _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 try:
                     await self._migrate()
-                except DBAPIError:  # another process may have just done the same
+                except DBAPIError:  # of SQLite, while another process makes the same new file a WAL database
                     await self._migrate()
             self._is_ready = True
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -175,6 +176,26 @@ async def test_gateways_that_start_together_make_one_schema(database: str) -> No
     finally:
         for store in stores:
             await store.close()
+
+
+async def test_gateways_of_one_sqlite_file_migrate_one_after_the_other(tmp_path: Path) -> None:
+    """Between the first statement of one and its last, another one that begins at any statement makes nothing."""
+    path = tmp_path / "voices.sqlite"
+    store = VoiceStore(str(path))
+    made: list[str] = []
+
+    def other(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.split()[0] in ("CREATE", "INSERT"):
+            with closing(sqlite3.connect(path, timeout=0)) as rival, suppress(sqlite3.OperationalError):
+                rival.execute(statement, ("0001",) * statement.count("?")).fetchall()
+                rival.commit()
+                made.append(statement)
+
+    sa.event.listen(store._engine.sync_engine, "before_cursor_execute", other)
+    try:
+        assert (await store.count(), made) == (0, [])
+    finally:
+        await store.close()
 
 
 async def test_migrations_make_the_table_that_the_store_reads(store: VoiceStore) -> None:
