@@ -130,6 +130,8 @@ def _readable_errors(reference: HubReference) -> Iterator[None]:
     repository = reference.repository
     try:
         yield
+    except hub_errors.HFValidationError as error:
+        raise BundleError(f"{reference} names no repository that the hub could have: {_first_line(error)}") from None
     except hub_errors.GatedRepoError as error:
         raise GatedRepositoryError(_how_to_get_access(repository)) from error
     except hub_errors.RevisionNotFoundError as error:

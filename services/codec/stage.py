@@ -36,8 +36,7 @@ class CodecStage:
     async def stop(self) -> None:
         """Lets running calls end, then ends the threads."""
         await self.server.drain()
-        await self.async_codec.stop()
-        await self._recordings.stop()
+        await asyncio.gather(self.async_codec.stop(), self._recordings.stop())  # one wait, also if both hang
 
 
 async def start_codec(settings: CodecSettings) -> CodecStage:

@@ -55,6 +55,12 @@ def test_reference_that_leaves_its_repository_is_refused(path: str) -> None:
         HubReference.parse(f"hf:acme/voice:{path}")
 
 
+@pytest.mark.parametrize("repository", ["acme--x/voice", "acme/voice-", "acme/voice.git", f"acme/{'v' * 100}"])
+def test_repository_that_the_hub_could_not_have_is_named(hub: Hub, repository: str) -> None:
+    with pytest.raises(BundleError, match=f"hf:{repository} names no repository"):
+        hub.pin(HubReference.parse(repository))
+
+
 def test_one_file_is_fetched_alone(server: HubServer, hub: Hub) -> None:
     server.repository(REPOSITORY).push(FIRST)
     path = fetch(hub, "hf:acme/voice:weights/a.bin")

@@ -48,11 +48,12 @@ def log_chances(votes: Floats, symbols: Indices) -> Floats:
     """Bounds of the chance that a random key scores at least as high, as natural logarithms.
 
     votes: (windows, NUM_SYMBOLS, 4), what speaks for each of the four symbols at each place of the message.
-    symbols: (NUM_SYMBOLS,) of the key, 0 to 3. Returns (windows,), at most 0 and at least NUM_SYMBOLS * log(1/4).
+    symbols: of the key, (NUM_SYMBOLS,), or of each window's key, (windows, NUM_SYMBOLS); 0 to 3.
+    Returns (windows,), at most 0 and at least NUM_SYMBOLS * log(1/4).
     """
     taken = votes.astype(np.float64)
     taken -= taken.max(axis=2, keepdims=True)  # the bound does not change; exponentials cannot overflow
-    score = taken[:, np.arange(NUM_SYMBOLS), symbols].sum(axis=1)
+    score = taken[np.arange(len(votes))[:, None], np.arange(NUM_SYMBOLS), symbols].sum(axis=1)
     best = np.zeros(len(votes))
     for slope in _SLOPES:
         moments = np.log(np.exp(slope * taken).mean(axis=2)).sum(axis=1)

@@ -34,6 +34,7 @@ def hits(readings: Floats, phase: int, symbols: Sequence[Indices], log_limit: fl
     padded = np.pad(readings, ((0, num_periods * PERIOD - len(readings)), (0, 0)))
     periods = padded.reshape(num_periods, PERIOD, -1)[:, :, 1:]  # the end mark is the same for every key
     sums = np.concatenate((np.zeros_like(periods[:1], np.float64), np.cumsum(periods, axis=0, dtype=np.float64)))
+    of_keys = np.array(symbols, np.int64).reshape(-1, NUM_SYMBOLS)
     found: list[Hit] = []
     lengths = sorted({min(length, num_periods) for length in WINDOW_PERIODS if num_periods})
     for length in lengths:
@@ -41,15 +42,14 @@ def hits(readings: Floats, phase: int, symbols: Sequence[Indices], log_limit: fl
         heard = np.where(np.ptp(votes, axis=2) > 0, votes.argmax(axis=2), -1)
         for shift in range(PERIOD):
             places = (shift + np.arange(NUM_SYMBOLS)) % PERIOD
-            for key, expected in enumerate(symbols):
-                agreeing = (heard[:, places] == expected).sum(axis=1)
-                candidates = np.flatnonzero(agreeing >= _LEAST_AGREEMENTS)
-                if not len(candidates):
-                    continue
-                chances = log_chances(votes[candidates][:, places], expected)
-                found += [
-                    Hit(first * PERIOD, min((first + length) * PERIOD, len(readings)), phase, shift, key, float(chance))
-                    for first, chance in zip(candidates.tolist(), chances, strict=True)
-                    if chance <= log_limit
-                ]
+            agreeing = (heard[:, places][:, None] == of_keys).sum(axis=2)  # (windows, keys)
+            firsts, keys = np.nonzero(agreeing >= _LEAST_AGREEMENTS)
+            if not len(firsts):
+                continue
+            chances = log_chances(votes[firsts][:, places], of_keys[keys])  # of all keys at once: calls take the time
+            found += [
+                Hit(first * PERIOD, min((first + length) * PERIOD, len(readings)), phase, shift, key, chance)
+                for first, key, chance in zip(firsts.tolist(), keys.tolist(), chances.tolist(), strict=True)
+                if chance <= log_limit
+            ]
     return found

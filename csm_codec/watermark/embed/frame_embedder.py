@@ -22,7 +22,7 @@ from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
 class FrameEmbedder:
     """Marks frames row by row. The caller numbers the rows. A frame's mark comes out up to `lag` steps after it."""
 
-    def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype) -> None:
         """dtype: of the networks' convolutions."""
         hparams = silentcipher.hparams
         self._network = FrameNetwork(silentcipher, dtype)

@@ -63,7 +63,7 @@ def open_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
     return read_keyring(path, allow_public_key=allow_public_key)
 
 
-def read_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
+def read_keyring(path: Path, *, allow_public_key: bool) -> Keyring:
     """Reads the file. Raises KeyringError as `open_keyring`, and when it is not there."""
 
     def check(key_id: str, payload: bytes) -> None:

@@ -16,10 +16,9 @@ from csm_codec.watermark.stream.coverage import Coverage, CoverageMeter
 from csm_codec.watermark.stream.framing import Framer
 from csm_codec.watermark.stream.level import Level, LevelEstimate
 from csm_codec.watermark.stream.look_ahead import LookAhead
-from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, MarkPoint, WrongPointError
+from csm_codec.watermark.stream.progress import ClipProgress, Grid, MarkPoint, WrongPointError
 
 FRAMES_TOGETHER = 2  # the networks on a CPU compute outputs in pairs (cpu/winograd.py), counted from the first frame
-FROM_THE_START = Grid(first_frame=0, lead=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class MarkedStream:
         level: LevelEstimate,
         look_ahead: LookAhead,
         lag: int,
-        grid: Grid = FROM_THE_START,
-        before: ClipProgress = START,
-        point: MarkPoint | None = None,
+        grid: Grid,
+        before: ClipProgress,
+        point: MarkPoint | None,
     ) -> None:
         """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: progress of
         the clip after the earlier streams, which grid and level continue too. point: of an earlier stream with the same

@@ -1,7 +1,7 @@
 """Watermark detection: in a recording in one message, or in a stream of up to an hour while it comes in.
 
 Streams share the thread of the recording worker, in pieces of one second of audio, so that they do not hold up
-encoding.
+encoding. The end of a search is one piece: it takes seconds after an hour.
 """
 
 from __future__ import annotations

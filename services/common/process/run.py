@@ -11,7 +11,7 @@ import asyncio
 import logging
 import resource
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from csm_bundle.errors import CsmError
 from services.common.process.garbage import freeze_present_objects
@@ -40,8 +40,11 @@ class Stage(Protocol):
         """Drains the server and frees what the stage holds."""
 
 
-def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
-    """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
+def run_stage(start: Callable[[], Awaitable[Stage]]) -> NoReturn:
+    """Runs the stage that `start` makes until it ends, and then ends the process with its exit code.
+
+    The interpreter is not taken down: a thread that was left behind in native code would crash on it.
+    """
     raise_file_limit()
 
     async def start_all() -> Stage:
@@ -49,7 +52,7 @@ def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
         freeze_present_objects()
         return stage
 
-    return asyncio.run(serve_until_stopped(start_all))
+    end_at_once(asyncio.run(serve_until_stopped(start_all)))
 
 
 def raise_file_limit() -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT when a stage cannot drain: while it imports and loads, and for a second signal.
+"""SIGTERM and SIGINT when a stage cannot drain: while it imports and loads, and for a second signal. Ends the process.
 
 The kernel ignores these signals for process 1 of a container unless the program handles them. So every program installs
 the handlers before its slow imports. It knows no stage, and imports nothing slow itself.

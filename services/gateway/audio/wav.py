@@ -83,11 +83,12 @@ def read_wav_header(file: ReadableFile) -> WavHeader:
             if layout is None:
                 raise WavError("has no 'fmt ' chunk before its samples.")
             return _header(*layout, data_size=size)
+        left = size + size % 2  # chunks are padded to even sizes
         if name == b"fmt ":
             content = read_whole(file, min(size, _MOST_FORMAT_BYTES))
             layout = _read_layout(content)
-            size -= len(content)
-        skip(file, size + size % 2)  # chunks are padded to even sizes
+            left -= len(content)
+        skip(file, left)
     raise WavError(f"holds more than {MAX_CHUNKS} chunks before its samples.")
 
 

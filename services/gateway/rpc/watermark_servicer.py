@@ -11,6 +11,7 @@ import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -123,7 +124,7 @@ class WatermarkServicer:
         deadline: Deadline,
     ) -> codec_pb2.DetectWatermarkResponse:
         """field: path of the recording; "" in a stream"""
-        pieces = limited(open_pieces(audio_format, file), longest_s)
+        pieces = open_pieces(audio_format, file)
         try:
             first = await self._next_piece(pieces)
             if first is None:
@@ -135,7 +136,8 @@ class WatermarkServicer:
                 sample_rate_hertz=first.sample_rate_hz,
                 key_ids=dict.fromkeys(key_ids),  # each once: every extra key costs certainty and time
             )
-            return await self._codec.detect(config, self._samples(first, pieces), deadline.remaining_s)
+            samples = self._samples(limited(chain((first,), pieces), longest_s))
+            return await self._codec.detect(config, samples, deadline.remaining_s)
         except UnreadableAudioError as error:
             violation = unreadable(field, error)
             raise wrong_field(_content(field), violation.description, violation.reason) from None
@@ -165,11 +167,9 @@ class WatermarkServicer:
             raise
         pipe.end()
 
-    async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncGenerator[bytes, None]:
-        piece: Recording | None = first
-        while piece is not None:
+    async def _samples(self, pieces: Iterator[Recording]) -> AsyncGenerator[bytes, None]:
+        while (piece := await self._next_piece(pieces)) is not None:
             yield piece.samples
-            piece = await self._next_piece(pieces)
 
     async def _next_piece(self, pieces: Iterator[Recording]) -> Recording | None:
         """Decodes in a thread, because reading a recording that is still arriving may block."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from csm_bundle.errors import BundleError
@@ -27,12 +28,13 @@ class VoiceFolder:
         self._looked_at_s = time.monotonic()
         self._files = FollowedFiles(lambda: _files(path), lambda: _by_name(path), on_reload=on_reload)
         self._voices = self._files.get()
+        self._thread = ThreadPoolExecutor(1, "voices")  # of its own: those of the loop decode recordings, for seconds
 
     async def voices(self) -> Mapping[str, FolderVoice]:
         """The voices, at most half a second old."""
         if time.monotonic() - self._looked_at_s > LOOK_AGAIN_S:
             self._looked_at_s = time.monotonic()
-            self._voices = await asyncio.to_thread(self._files.get)
+            self._voices = await asyncio.get_running_loop().run_in_executor(self._thread, self._files.get)
         return self._voices
 
 

@@ -7,6 +7,7 @@ to its end even if its caller is cancelled.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -96,7 +97,8 @@ class VoiceStore:
 
     async def usable_by(self, caller: str) -> list[KeptVoice]:
         """By name."""
-        may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience != Audience.OWNER.value)
+        named = sa.cast(VOICES.c.callers, sa.Text).contains(json.dumps(caller), autoescape=True)  # no row in vain
+        may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience == Audience.EVERYONE.value, named)
         rows = await self._read(sa.select(*_FIELDS).where(may).order_by(VOICES.c.name))
         return [voice for voice in map(_voice, rows) if voice.may_be_used_by(caller)]
 
@@ -188,7 +190,7 @@ class VoiceStore:
             async with _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 try:
                     await self._migrate()
-                except DBAPIError:  # another process may have just done the same
+                except DBAPIError:  # of SQLite, while another process makes the same new file a WAL database
                     await self._migrate()
             self._is_ready = True
 

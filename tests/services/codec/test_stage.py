@@ -131,6 +131,14 @@ async def test_a_bundle_that_misstates_its_codec_is_refused(
         await start_codec(settings.model_copy(update={"bundle": str(lying)}))
 
 
+async def test_the_threads_are_stopped_at_once(settings: CodecSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If both hang, the stage waits for them once."""
+    stage, both = await start_codec(settings), threading.Barrier(2, timeout=20)
+    for worker in (stage.async_codec.thread.worker, stage._recordings._worker):
+        monkeypatch.setattr(worker, "stop", lambda stop=worker.stop: (both.wait(), stop()))
+    await stage.stop()
+
+
 @pytest.mark.parametrize("field", [field.name for field in fields(CodecIdentity)])
 def test_every_field_of_the_codec_must_be_as_the_bundle_says(field: str) -> None:
     found = CodecIdentity("mimi", "sha256:1", 4, 64, 1920, 24_000)

@@ -61,6 +61,28 @@ async def start():
     return Stage()
 sys.exit(run_stage(start))
 """
+# A worker that does not come back from its step, as from one of a broken device.
+LEFT_BEHIND = """
+import asyncio, atexit, sys, time
+from csm_bundle.runtime import worker_thread
+from services.common.process.run import run_stage
+class Stage:
+    @property
+    def server(self):
+        return self
+    async def wait_failed(self):
+        print("serving", flush=True)
+        await asyncio.Event().wait()
+    async def stop(self):
+        worker.stop()
+atexit.register(print, "the interpreter is taken down")
+worker_thread.STOP_S = 0.01
+worker = worker_thread.WorkerThread("worker", print, lambda: time.sleep(60), lambda: 0.0)
+worker.start()
+async def start():
+    return Stage()
+sys.exit(run_stage(start))
+"""
 
 
 def can_unshare() -> bool:
@@ -154,3 +176,12 @@ def test_a_second_signal_ends_a_drain_at_once(number: signal.Signals, prefix: Se
         program.send(number)
         assert program.process.wait(20) == 128 + number
         assert told(program.process) == ""
+
+
+def test_a_program_ends_with_zero_around_a_thread_that_hangs(prefix: Sequence[str]) -> None:
+    """Without the end of the interpreter, on which a thread in native code crashes."""
+    with running(LEFT_BEHIND, prefix) as program:
+        program.says("serving")
+        program.send(signal.SIGTERM)
+        assert program.process.wait(20) == 0
+        assert program.process.stdout is not None and program.process.stdout.read() == ""

@@ -56,6 +56,10 @@ def test_other_chunks_and_odd_sizes_are_skipped() -> None:
     assert read_wav(wav(fmt(), b"abcd", chunk(b"LIST", b"odd"))).samples == b"abcd"
 
 
+def test_the_padding_of_an_odd_format_chunk_is_skipped() -> None:
+    assert read_wav(wav(fmt() + b"\0", b"abcd")).samples == b"abcd"
+
+
 def test_stream_of_unknown_length_is_read_to_its_end() -> None:
     assert read_wav(wav_header(24_000, None) + b"abcdef").samples == b"abcdef"
 

@@ -105,6 +105,7 @@ async def test_wrong_streams_are_refused_with_the_field(deployment: FakeDeployme
         ([*good, watermark_pb2.StreamDetectWatermarkRequest(audio_content=b"1")], "audio_content"),
         (list(messages(b"RIFFabcd", WAV)), "audio_content"),
         (list(messages(wav_header(7999, None) + bytes(100), WAV)), "config.audio_format.sample_rate_hertz"),
+        (list(messages(wav_header(0, None) + bytes(100), WAV)), "config.audio_format.sample_rate_hertz"),
         (list(messages(SAMPLES, PCM)), "config.audio_format.sample_rate_hertz"),
         (list(messages(SAMPLES, 99)), "config.audio_format.audio_encoding"),
     ):

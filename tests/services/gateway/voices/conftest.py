@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.gateway.voices.store import VoiceStore
 from tests.services.gateway.voices.throwaway_postgres import MISSING, running_postgres, server_programs
 
 
@@ -28,6 +29,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "voices.sqlite")
     url: str = request.getfixturevalue("postgres")
     return emptied(url)
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[VoiceStore]:
+    opened = VoiceStore(database)
+    yield opened
+    await opened.close()
 
 
 def emptied(url: str) -> str:
