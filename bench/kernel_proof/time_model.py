@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bench.kernel_proof.operations import DEPTH_FRAME, OTHER, PRODUCT, Operations
 from bench.kernel_proof.prefetch_model import saved_us
@@ -137,6 +136,8 @@ def _fitted(points: list[Point]) -> Cost:
     weight = np.sqrt([point.launches for point in points])
     batch = np.array([float(point.batch) for point in points])
     slope = batch if len(set(batch)) > 1 else np.zeros_like(batch)  # one batch shows none
+    from scipy.optimize import nnls  # takes a second
+
     (fixed, row), _ = nnls(np.stack([weight, slope * weight], axis=1), rest * weight)
     return Cost(float(fixed), float(row), reads)
 
