@@ -61,9 +61,7 @@ def _run(
     return np.concatenate([output.pcm for output in audio]), checkpoints, complete
 
 
-@pytest.mark.parametrize(
-    "before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"]
-)
+@pytest.mark.parametrize("before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"])
 def test_samples_are_the_same_bit_for_bit(codec: Codec, before: ClipProgress) -> None:
     codes = _codes(0)
     whole, checkpoints, end = _run(codec, codes, before)

@@ -174,7 +174,10 @@ def expected_frames(oracle: CsmForConditionalGeneration, tokenizer: TextTokenize
     ("layout", "step"),
     [
         *((layout, "packed") for layout in LAYOUTS),
-        *(pytest.param(layout, "reference", marks=pytest.mark.slow if layout != "original" else ()) for layout in LAYOUTS),
+        *(
+            pytest.param(layout, "reference", marks=pytest.mark.slow if layout != "original" else ())
+            for layout in LAYOUTS
+        ),
     ],
 )
 def test_greedy_frames_are_identical(

@@ -69,9 +69,7 @@ def _run(
     ],
     ids=["full", "adaptive", "adaptive-lane", "short"],
 )
-@pytest.mark.parametrize(
-    "before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"]
-)
+@pytest.mark.parametrize("before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"])
 def test_continues_bit_for_bit(
     network: SilentCipher, pcm: np.ndarray, look_ahead: LookAhead, lane_width: int, before: ClipProgress
 ) -> None:
