@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -47,7 +48,7 @@ def tiny_hparams(
     }
 
 
-def write_tiny_silentcipher(folder: Path, seed: int, *, data_parallel: bool = True, **sizes: int) -> None:
+def write_tiny_silentcipher(folder: Path, seed: int, *, data_parallel: bool = True, **sizes: Any) -> None:
     """Writes hparams.yaml and the three checkpoints. data_parallel: with the `module.` prefix of the published files.
 
     sizes: arguments of `tiny_hparams`.
