@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.protocol import State
 
 HEADER_BYTES = 64 * 1024  # limit of a request's headers
 UNREAD_BODY_S = 5.0  # how long a body may still come after its request was answered
@@ -130,6 +131,8 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A WebSocket connection with limits of pongs and fragments."""
 
+    unsent_pong: bytes = b""  # the newest one, while the client reads more slowly than the door writes
+
     def data_received(self, data: bytes) -> None:
         """Refuses headers that h11 has accepted and `websockets` does not: too long or too many."""
         super().data_received(data)
@@ -148,10 +151,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
     def handle_ping(self) -> None:
-        if not self.writable.is_set():  # the client reads nothing, not even pongs
-            self.transport.abort()
-            return
-        super().handle_ping()
+        """Answers only the newest ping while the client does not read, so that pongs do not fill the memory."""
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        elif pongs := self.conn.data_to_send():
+            self.unsent_pong = pongs[-1]
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self.unsent_pong = self.unsent_pong, b""
+        if self.conn.state is State.OPEN:
+            self.transport.write(pong)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MOST_FRAGMENTS:

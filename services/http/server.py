@@ -26,6 +26,9 @@ log = logging.getLogger("csm.http")
 
 LAST_SECONDS = 5  # for answers that are still being written when the server stops
 _BACKLOG = 2048
+# Of each connection, in the kernel. By default it grows to megabytes, which is a minute of speech: pongs and the answer
+# to a cancel would come that late, and the kernel takes more only when a third is free, which looks like no reading.
+SEND_BUFFER_BYTES = 128 * 1024
 
 
 class HttpServer:
@@ -70,6 +73,9 @@ class HttpServer:
             server_header=False,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
+            # A client that reads as it plays has the pings behind its audio, and answers late. Others that answer none
+            # are closed by the timeouts of writes and of idle sessions.
+            ws_ping_timeout=None,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=LAST_SECONDS,
             h11_max_incomplete_event_size=HEADER_BYTES,
@@ -168,6 +174,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listening.bind((host, port))
         listening.listen(_BACKLOG)
         listening.setblocking(False)
