@@ -22,6 +22,7 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
 
@@ -135,7 +136,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Refuses headers that h11 has accepted and `websockets` does not: too long or too many."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except InvalidState:  # uvicorn refuses a text that is no UTF-8, but the client has closed behind it
+            self.transport.close()
         if not self.handshake_initiated:
             refusal = self.conn.reject(431, "Failed to open a WebSocket connection: its headers cannot be read.\n")
             self.transport.write(refusal.serialize())

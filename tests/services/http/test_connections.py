@@ -207,6 +207,17 @@ async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool)
         await eventually(lambda: not bodies.held)
 
 
+async def test_a_close_behind_a_text_that_is_no_utf_8_ends_the_connection_without_a_logged_error(
+    door: FakeDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
+        close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)  # 1000
+        client.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True) + close)
+        await asyncio.wait_for(client.wait_closed(), 20)
+    await no_connection(door)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_message_in_some_fragments_is_read(door: FakeDoor) -> None:
     async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
         await client.send(iter(['{"type": ', '"session', '.config"}']))
