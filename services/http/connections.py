@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,9 @@ SPARE_CONNECTIONS = 64  # above --max-connections, each for one answer 503; furt
 SPARE = "csm.spare"  # scope key of such a connection
 TRAILERS = "csm.trailers"  # scope key, if the client accepts trailers: the list of them
 MOST_FRAGMENTS = 1024  # of one WebSocket message
+# Of a WebSocket, in the kernel. By default it may grow to megabytes, which is a minute of speech: a client that reads
+# as it plays would get pongs, and the answer to a cancel, that late.
+SEND_BUFFER_BYTES = 128 * 1024
 MESSAGE_COST_BYTES = 300  # memory of a message in addition to its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
@@ -130,9 +134,14 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket connection with limits of pongs and fragments."""
+    """A WebSocket connection with limits of pongs, fragments and unread bytes."""
 
     unsent_pong: bytes = b""  # the newest one, while the client reads more slowly than the door writes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        with suppress(OSError):  # on macOS the client has already closed
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Refuses headers that h11 has accepted and `websockets` does not: too long or too many."""

@@ -26,9 +26,6 @@ log = logging.getLogger("csm.http")
 
 LAST_SECONDS = 5  # for answers that are still being written when the server stops
 _BACKLOG = 2048
-# Of each connection, in the kernel. By default it grows to megabytes, which is a minute of speech: pongs and the answer
-# to a cancel would come that late, and the kernel takes more only when a third is free, which looks like no reading.
-SEND_BUFFER_BYTES = 128 * 1024
 
 
 class HttpServer:
@@ -174,7 +171,6 @@ def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listening.bind((host, port))
         listening.listen(_BACKLOG)
         listening.setblocking(False)
