@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,9 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame
+from websockets.protocol import State
 
 HEADER_BYTES = 64 * 1024  # limit of a request's headers
 UNREAD_BODY_S = 5.0  # how long a body may still come after its request was answered
@@ -31,6 +34,9 @@ SPARE_CONNECTIONS = 64  # above --max-connections, each for one answer 503; furt
 SPARE = "csm.spare"  # scope key of such a connection
 TRAILERS = "csm.trailers"  # scope key, if the client accepts trailers: the list of them
 MOST_FRAGMENTS = 1024  # of one WebSocket message
+# Of a WebSocket, in the kernel. By default it may grow to megabytes, which is a minute of speech: a client that reads
+# as it plays would get pongs, and the answer to a cancel, that late.
+SEND_BUFFER_BYTES = 128 * 1024
 MESSAGE_COST_BYTES = 300  # memory of a message in addition to its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
@@ -128,11 +134,21 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket connection with limits of pongs and fragments."""
+    """A WebSocket connection with limits of pongs, fragments and unread bytes."""
+
+    unsent_pong: bytes = b""  # the newest one, while the client reads more slowly than the door writes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        with suppress(OSError):  # on macOS the client has already closed
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Refuses headers that h11 has accepted and `websockets` does not: too long or too many."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except InvalidState:  # uvicorn refuses a text that is no UTF-8, but the client has closed behind it
+            self.transport.close()
         if not self.handshake_initiated:
             refusal = self.conn.reject(431, "Failed to open a WebSocket connection: its headers cannot be read.\n")
             self.transport.write(refusal.serialize())
@@ -148,10 +164,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
     def handle_ping(self) -> None:
-        if not self.writable.is_set():  # the client reads nothing, not even pongs
-            self.transport.abort()
-            return
-        super().handle_ping()
+        """Answers only the newest ping while the client does not read, so that pongs do not fill the memory."""
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        elif pongs := self.conn.data_to_send():
+            self.unsent_pong = pongs[-1]
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self.unsent_pong = self.unsent_pong, b""
+        if self.conn.state is State.OPEN:
+            self.transport.write(pong)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MOST_FRAGMENTS:

@@ -70,6 +70,9 @@ class HttpServer:
             server_header=False,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
+            # A client that reads as it plays has the pings behind its audio, and answers late. Others that answer none
+            # are closed by the timeouts of writes and of idle sessions.
+            ws_ping_timeout=None,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=LAST_SECONDS,
             h11_max_incomplete_event_size=HEADER_BYTES,

@@ -102,6 +102,9 @@ class ApiError(Exception):
         }
 
 
+TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
+
+
 def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid_value") -> ApiError:
     """why: what was given and what is allowed"""
     return ApiError(status, f"{field}: {why}", param=field, code=code)

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from services.common.telemetry import logs
 from services.http.api.disconnect import until_disconnect
-from services.http.api.errors import ApiError, from_client_error
+from services.http.api.errors import TOO_SLOW, from_client_error
 from services.http.api.formats import CONTENT_TYPES
 from services.http.api.front import BROKEN
 from services.http.connections import TRAILERS
@@ -96,14 +96,11 @@ class AudioResponse(Response):
 
     async def _break(self, error: Exception, scope: Scope, send: Send) -> None:
         """Sends the reason if the format is SSE, and leaves the response incomplete."""
-        reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
+        reason = from_client_error(error) if isinstance(error, CsmClientError) else TOO_SLOW
         scope[BROKEN] = reason.code
-        if self._is_sse and reason is not _TOO_SLOW:
+        if self._is_sse and reason is not TOO_SLOW:
             with suppress(TimeoutError):
                 await self._write(send, sse.error(reason))
-
-
-_TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
 
 
 def describe(header: tts_pb2.SynthesisHeader | None, ignored: list[str]) -> dict[str, str]:

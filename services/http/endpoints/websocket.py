@@ -13,7 +13,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
-from services.http.api.errors import ApiError, failed, from_client_error
+from services.http.api.errors import TOO_SLOW, ApiError, failed, from_client_error
 from services.http.api.front import BROKEN, REASON
 from services.http.api.upstream import Caller
 from services.http.door import Door
@@ -77,7 +77,7 @@ class _Session:
         try:
             await asyncio.wait({first, draining}, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
-                await self._websocket.close(RESTART, STOPS)
+                await self._close(RESTART, STOPS)
                 return
             await self._configure(first.result())
             await self._send_json(await self._created())
@@ -89,7 +89,7 @@ class _Session:
                 idle_s = None if self._speaking else self._door.settings.websocket_idle_seconds
                 done, _ = await asyncio.wait(tasks, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
-                    await self._websocket.close(GOING_AWAY, "idle")
+                    await self._close(GOING_AWAY, "idle")
                     return
                 if self._speaking in done:
                     self._end_utterance()
@@ -97,10 +97,12 @@ class _Session:
                     await self._handle(receiving.result())
                     receiving = asyncio.create_task(self._receive())
                 elif draining.done() and not self._speaking:
-                    await self._websocket.close(RESTART, STOPS)
+                    await self._close(RESTART, STOPS)
                     return
-        except (WebSocketDisconnect, TimeoutError):
+        except WebSocketDisconnect:
             pass
+        except TimeoutError:  # of a write
+            self._websocket.scope[REASON] = TOO_SLOW.code
         except ApiError as error:
             await self._fail(error)
         except CsmClientError as error:
@@ -237,12 +239,16 @@ class _Session:
         async with asyncio.timeout(self._door.settings.write_timeout_seconds):
             await self._websocket.send_bytes(content)
 
+    async def _close(self, code: int, reason: str) -> None:
+        async with asyncio.timeout(self._door.settings.write_timeout_seconds):
+            await self._websocket.close(code, reason)
+
     async def _fail(self, error: ApiError) -> None:
         """Reports the error to the client and closes."""
         code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
         self._websocket.scope[BROKEN if error.status >= 500 else REASON] = error.code
         try:
             await self._send_json({"type": "error", **error.body})
-            await self._websocket.close(code, error.code)
+            await self._close(code, error.code)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # it has left
