@@ -81,7 +81,8 @@ class AllInOneSettings(BundleSettings):
         if self.watermark_keyring is not None:
             values["code_sealing_keyring"] = self.watermark_keyring.with_name("code_sealing_keys.json")
             values["voices_database"] = str(self.watermark_keyring.with_name("voices.sqlite"))
-        return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
+        own = {"default_deadline_seconds": DEADLINE_S, "max_full_replicas": 0}  # there is one engine, and one codec
+        return GatewaySettings(**(values | targets | plaintext | own))
 
     def http(self, **targets: str) -> HttpSettings:
         """targets: gateway_target and gateway_health_target"""

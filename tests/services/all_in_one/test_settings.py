@@ -45,6 +45,10 @@ def test_unset_options_are_read_from_the_stages_own_variables(monkeypatch: pytes
     assert AllInOneSettings(bundle="unused").codec().cache_dir == Path("/elsewhere")
 
 
+def test_a_call_that_the_only_engine_refuses_is_not_sent_to_it_again() -> None:
+    assert AllInOneSettings(bundle="unused").gateway().max_full_replicas == 0
+
+
 def test_all_stages_send_traces_to_one_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_ENGINE_TRACE_ENDPOINT", "http://elsewhere:4317")
     traced = AllInOneSettings(bundle="unused", trace_endpoint="http://collector:4317", trace_sample_share=0.25)
