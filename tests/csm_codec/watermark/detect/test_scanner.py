@@ -21,6 +21,7 @@ from csm_codec.watermark.detect.evidence import (
     tries_per_hour,
 )
 from csm_codec.watermark.detect.loudest import LoudestPiece, loudest
+from csm_codec.watermark.detect.pieces import result_of
 from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
 from csm_codec.watermark.detect.windows import hits
 from csm_codec.watermark.keys.keyring import WatermarkKey
@@ -209,7 +210,7 @@ def test_random_keys_pass_the_windows_no_more_often_than_bound() -> None:
     keys = [random.integers(0, 4, NUM_SYMBOLS) for _ in range(2000)]
     limit = 1e-4
     windows = sum(max(0, 4 - length + 1) for length in WINDOW_PERIODS if length <= 4)
-    found = hits(readings, 0, keys, float(np.log(limit)))
+    found = result_of(hits(readings, 0, keys, float(np.log(limit))))
     assert len(found) <= 2 * limit * windows * PERIOD * len(keys)
 
 
