@@ -56,11 +56,15 @@ class Scanner:
         self._num_waiting, self._least_samples = 0, sample_rate_hz // 2
 
     def push(self, pcm: Pcm) -> None:
-        """The next samples, -1 to 1, at the recording's rate. Pieces may be of any length."""
+        """The next samples, -1 to 1, at the recording's rate. They may be of any number."""
+        result_of(self.push_in_pieces(pcm))
+
+    def push_in_pieces(self, pcm: Pcm) -> Pieces[None]:
+        """The same, in pieces like those of `finish_in_pieces` if the samples are few. All pieces must be run."""
         self._waiting.append(pcm)
         self._num_waiting += len(pcm)
         if self._num_waiting >= self._least_samples:
-            result_of(self._push(self._resampler.push(self._take_waiting())))
+            yield from self._push(self._resampler.push(self._take_waiting()))
 
     def finish(self) -> Scan:
         """Once, after the last samples."""
