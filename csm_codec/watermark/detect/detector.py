@@ -20,6 +20,7 @@ import torch
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect.false_alarm import needed_agreements
 from csm_codec.watermark.detect.loudest import loudest
+from csm_codec.watermark.detect.pieces import Pieces, result_of
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD, frame_symbols
 from csm_codec.watermark.networks.silentcipher import MESSAGE_DIM, SilentCipher
@@ -50,20 +51,23 @@ def detect(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, s
     """Looks for any of `keys` in a mono recording of any length and rate."""
     rate_hz = silentcipher.hparams.sample_rate_hz
     native = resample(pcm, sample_rate_hz, rate_hz)
-    return detect_piece(silentcipher, keys, native[loudest(native, round(READ_SECONDS * rate_hz))])
+    reading = native[loudest(native, round(READ_SECONDS * rate_hz))]
+    return result_of(detect_in_pieces(silentcipher, keys, reading))
 
 
-def detect_piece(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], reading: Pcm) -> Detection:
-    """Looks for the keys in the whole of a short piece at the networks' rate."""
+def detect_in_pieces(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], reading: Pcm) -> Pieces[Detection]:
+    """Looks for the keys in the whole of a short recording at the networks' rate, in as many pieces as readings."""
     power = float(np.mean(np.square(reading, dtype=np.float64))) if len(reading) else 0.0
     if not keys or power == 0:
         return Detection(False, 0.0, "")
     reading = reading * np.float32((NOMINAL_POWER / power) ** 0.5)
     needed = needed_agreements((1 + COARSE_PHASES + 2 * FINE_PHASES) * PERIOD * len(keys))
     expected = np.array([frame_symbols(key.payload) for key in keys])
+    yield
     agreements = most_agreements(read_votes(silentcipher, reading), expected)
     if agreements.max() < needed:
-        phase = _best_phase(silentcipher, reading, expected)
+        phase = yield from _best_phase(silentcipher, reading, expected)
+        yield
         agreements = np.maximum(agreements, most_agreements(read_votes(silentcipher, reading[phase:]), expected))
     best = int(agreements.argmax())
     detected = bool(agreements[best] >= needed)
@@ -89,19 +93,23 @@ def most_agreements(votes: Votes, expected: npt.NDArray[np.int64]) -> npt.NDArra
     return np.asarray(agreeing.sum(axis=2).max(axis=1))
 
 
-def _best_phase(silentcipher: SilentCipher, pcm: Pcm, expected: npt.NDArray[np.int64]) -> int:
+def _best_phase(silentcipher: SilentCipher, pcm: Pcm, expected: npt.NDArray[np.int64]) -> Pieces[int]:
     """Samples to leave out at the beginning of `pcm` so that frames fall where the embedder's did."""
     hop = silentcipher.hparams.hop
     where = loudest(pcm, (SEARCH_PERIODS * PERIOD + 2) * hop)
     piece = pcm[where]
 
-    def score(phase: int) -> int:
-        return int(most_agreements(read_votes(silentcipher, piece[phase % hop :]), expected).max())
+    def best_of(phases: Sequence[int]) -> Pieces[int]:
+        agreements = []
+        for phase in phases:
+            yield
+            agreements.append(int(most_agreements(read_votes(silentcipher, piece[phase % hop :]), expected).max()))
+        return phases[int(np.argmax(agreements))]
 
     coarse = hop // COARSE_PHASES
-    best = max(range(0, hop, coarse), key=score)
+    best = yield from best_of(range(0, hop, coarse))
     fine = max(1, coarse // (FINE_PHASES + 1))
-    best = max((best + step * fine for step in range(-FINE_PHASES, FINE_PHASES + 1)), key=score)
+    best = yield from best_of([best + step * fine for step in range(-FINE_PHASES, FINE_PHASES + 1)])
     return (where.start + best) % hop
 
 

@@ -24,8 +24,10 @@ WINDOW_PERIODS = (2, 4, 8, 16)  # lengths of the windows, in messages; one of ea
 PHASES = 4  # of the frame grid on which symbols are read
 
 _SLOPES = np.geomspace(0.02, 40, 48)  # values of t; more of them make the bound no larger and hardly smaller
+_ROUNDING = 1e-6  # more than the error of a bound. Bounds are convex in t: one that rises by more rises from there on
 
 Floats = npt.NDArray[np.float32]
+Readings = npt.NDArray[np.float16 | np.float32]  # log-probabilities; half the bits are enough, and all sums have more
 Indices = npt.NDArray[np.int64]
 
 
@@ -53,9 +55,17 @@ def log_chances(votes: Floats, symbols: Indices) -> Floats:
     """
     taken = votes.astype(np.float64)
     taken -= taken.max(axis=2, keepdims=True)  # the bound does not change; exponentials cannot overflow
-    score = taken[np.arange(len(votes))[:, None], np.arange(NUM_SYMBOLS), symbols].sum(axis=1)
+    scores = taken[np.arange(len(votes))[:, None], np.arange(NUM_SYMBOLS), symbols].sum(axis=1)
+    of_symbols = np.ascontiguousarray(np.moveaxis(taken, 2, 0))  # (4, windows, NUM_SYMBOLS)
+    lowest = np.log((taken == 0).sum(axis=2) / 4).sum(axis=1)  # moments at which exponentials of the rest have vanished
     best = np.zeros(len(votes))
+    falling = np.arange(len(votes))  # windows whose bound may be lower at the next value of t
     for slope in _SLOPES:
-        moments = np.log(np.exp(slope * taken).mean(axis=2)).sum(axis=1)
-        best = np.minimum(best, moments - slope * score)
+        first, second, third, fourth = np.exp(slope * of_symbols)
+        moments = np.log((first + second + third + fourth) / 4).sum(axis=1)
+        bounds = moments - slope * scores
+        best[falling] = np.minimum(best[falling], bounds)
+        falls = (bounds <= best[falling] + _ROUNDING) & (moments > lowest)
+        if 4 * np.count_nonzero(falls) < 3 * len(falling):
+            falling, scores, lowest, of_symbols = falling[falls], scores[falls], lowest[falls], of_symbols[:, falls]
     return best.astype(np.float32)

@@ -10,22 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from csm_codec.resample import Pcm, StreamResampler
-from csm_codec.watermark.detect.detector import READ_SECONDS, Detection, detect_piece
-from csm_codec.watermark.detect.evidence import PHASES, Indices, log_threshold, most_keys
+from csm_codec.watermark.detect.detector import READ_SECONDS, Detection, detect_in_pieces
+from csm_codec.watermark.detect.evidence import PHASES, Indices, Readings, log_threshold, most_keys
 from csm_codec.watermark.detect.loudest import LoudestPiece
+from csm_codec.watermark.detect.pieces import Pieces, result_of
 from csm_codec.watermark.detect.stretches import GridStretch, Stretch, join
 from csm_codec.watermark.detect.symbol_grid import Block, SymbolGrid
-from csm_codec.watermark.detect.windows import hits
+from csm_codec.watermark.detect.windows import Hits, hits
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD, frame_symbols
 from csm_codec.watermark.networks.silentcipher import MESSAGE_DIM, SilentCipher
 
 _SUSPICIOUS = float(np.log(1e-6))  # chance of a window at which the phases between are read as well
-
-_Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,58 +50,66 @@ class Scanner:
         ]
         period_s = PERIOD * self._hop / self._rate_hz
         self._log_limit = log_threshold(period_s, min(max(1, len(keys)), most_keys(period_s)))
-        self._readings: list[_Halves] = []  # (PHASES, frames, MESSAGE_DIM) of each block
+        self._readings: list[Readings] = []  # (PHASES, frames, MESSAGE_DIM) of each block
         self._num_samples = 0  # at the network's rate
         self._waiting: list[Pcm] = []  # samples that are not worth the work yet
         self._num_waiting, self._least_samples = 0, sample_rate_hz // 2
 
     def push(self, pcm: Pcm) -> None:
-        """The next samples, -1 to 1, at the recording's rate. Pieces may be of any length."""
+        """The next samples, -1 to 1, at the recording's rate. They may be of any number."""
+        result_of(self.push_in_pieces(pcm))
+
+    def push_in_pieces(self, pcm: Pcm) -> Pieces[None]:
+        """The same, in pieces like those of `finish_in_pieces` if the samples are few. All pieces must be run."""
         self._waiting.append(pcm)
         self._num_waiting += len(pcm)
         if self._num_waiting >= self._least_samples:
-            self._push(self._resampler.push(self._take_waiting()))
+            yield from self._push(self._resampler.push(self._take_waiting()))
 
     def finish(self) -> Scan:
         """Once, after the last samples."""
-        self._push(self._resampler.push(self._take_waiting(), last=True))
-        self._read(self._grid.finish())
-        whole = detect_piece(self._networks, self._keys, self._loudest.get())
+        return result_of(self.finish_in_pieces())
+
+    def finish_in_pieces(self) -> Pieces[Scan]:
+        """The same, in pieces: none takes longer than to read one block of audio at two phases."""
+        yield from self._push(self._resampler.push(self._take_waiting(), last=True))
+        yield from self._read(self._grid.finish())
+        whole = yield from detect_in_pieces(self._networks, self._keys, self._loudest.get())
         if not self._readings or not self._keys:
             return Scan(whole, ())
-        readings = np.concatenate(self._readings, axis=1).astype(np.float32)
+        yield
+        readings = np.concatenate(self._readings, axis=1)
         self._readings.clear()
-        found = [hit for phase in range(PHASES) for hit in hits(readings[phase], phase, self._symbols, self._log_limit)]
-        return Scan(whole, tuple(map(self._in_seconds, join(found, readings, self._symbols))))
+        found: list[Hits] = []
+        for phase in range(PHASES):
+            found.append((yield from hits(readings[phase], phase, self._symbols, self._log_limit)))
+        stretches = yield from join(np.concatenate(found), readings, self._symbols)
+        return Scan(whole, tuple(map(self._in_seconds, stretches)))
 
     def _take_waiting(self) -> Pcm:
         pcm = np.concatenate((*self._waiting, np.zeros(0, np.float32)))
         self._waiting, self._num_waiting = [], 0
         return pcm
 
-    def _push(self, native: Pcm) -> None:
+    def _push(self, native: Pcm) -> Pieces[None]:
         self._num_samples += len(native)
         self._loudest.push(native)
-        self._read(self._grid.push(native))
+        yield from self._read(self._grid.push(native))
 
-    def _read(self, blocks: Sequence[Block]) -> None:
+    def _read(self, blocks: Sequence[Block]) -> Pieces[None]:
         for block in blocks:
+            yield
             readings = np.zeros((PHASES, block.num_frames, MESSAGE_DIM), np.float16)
             readings[0::2] = block.read(between=False)
             if self._is_doubtful(readings):
+                yield
                 readings[1::2] = block.read(between=True)
             self._readings.append(readings)
 
-    def _is_doubtful(self, readings: _Halves) -> bool:
+    def _is_doubtful(self, readings: Readings) -> bool:
         """Whether a mark is likely and not certain yet. A cut may have put it between the phases that were read."""
-        best = min(
-            (
-                hit.log_chance
-                for phase in range(0, PHASES, 2)
-                for hit in hits(readings[phase].astype(np.float32), phase, self._symbols, _SUSPICIOUS)
-            ),
-            default=0.0,
-        )
+        found = [result_of(hits(readings[phase], phase, self._symbols, _SUSPICIOUS)) for phase in range(0, PHASES, 2)]
+        best = float(np.concatenate(found)["log_chance"].min(initial=0.0))
         return self._log_limit < best <= _SUSPICIOUS
 
     def _in_seconds(self, stretch: GridStretch) -> Stretch:

@@ -1,7 +1,7 @@
 """Watermark detection: in a recording in one message, or in a stream of up to an hour while it comes in.
 
-Streams share the thread of the recording worker, in pieces of one second of audio, so that they do not hold up
-encoding. The end of a search is one piece: it takes seconds after an hour.
+Streams share the thread of the recording worker, in pieces, so that they do not hold up encoding: at most one second of
+audio, or one reading of the decoder. The end of a search, which takes seconds after an hour, is in such pieces too.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class WatermarkSearch:
             await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
             scanner = Scanner(self._loaded.silentcipher, keys, config.sample_rate_hertz)
             await self._push_all(requests, config, scanner)
-            found = await self._recordings.run_admitted(scanner.finish)
+            found = await self._recordings.run_pieces(scanner.finish_in_pieces())
         finally:
             self._slots.leave()
         await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self._response(found)))
@@ -78,7 +78,7 @@ class WatermarkSearch:
                 raise InvalidRequestError("samples", "hold numbers that are not finite")
             for start in range(0, len(pcm), piece):
                 part = pcm[start : start + piece]
-                await self._recordings.run_admitted(lambda part=part: scanner.push(part))  # type: ignore[misc]
+                await self._recordings.run_pieces(scanner.push_in_pieces(part))
 
     def _response(self, found: Scan) -> codec_pb2.DetectWatermarkResponse:
         self._metrics.observe_detection(found.whole)

@@ -6,7 +6,7 @@ It knows no RPC. A limited number of calls may wait; further ones are refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -61,6 +61,25 @@ class RecordingWorker:
     async def run_admitted(self, work: Callable[[], T]) -> T:
         """Runs one piece of work of a call inside `admitted`. Raises CodecStoppedError, and what `work` raises."""
         return await asyncio.wrap_future(self._worker.call(work, CodecStoppedError("The codec has stopped.")))
+
+    async def run_pieces(self, pieces: Generator[None, None, T]) -> T:
+        """Runs work of a call inside `admitted` that yields between its pieces, and returns what it returns.
+
+        Work that waits comes between. A cancelled call, or one at a stop, ends before the next piece. Raises as
+        `run_admitted` does.
+        """
+
+        def run_piece() -> tuple[T] | None:
+            """The result after the last piece, else None."""
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return (end.value,)
+            return None
+
+        while (result := await self.run_admitted(run_piece)) is None:
+            pass
+        return result[0]
 
     async def stop(self) -> None:
         """Waits for the running work, as WorkerThread does. Calls that wait get CodecStoppedError."""

@@ -1,11 +1,11 @@
-"""The worker for whole recordings: what its stop does to running work and to waiting calls."""
+"""The worker for whole recordings: what its stop does to running work and waiting calls; what comes between pieces."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -78,6 +78,77 @@ async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch:
         await worker.stop()
     assert not running.done() and not work.may_end.is_set()
     running.cancel()
+
+
+def in_pieces(pieces: list[Work], done: list[str]) -> Generator[None, None, str]:
+    for number, piece in enumerate(pieces):
+        if number:
+            yield
+        piece()
+        done.append(f"piece {number}")
+    return "result"
+
+
+@pytest.fixture
+async def pieces() -> AsyncIterator[list[Work]]:
+    pieces = [Work() for _ in range(3)]
+    yield pieces
+    for piece in pieces:
+        piece.may_end.set()
+
+
+async def test_work_that_comes_while_a_piece_runs_is_done_before_the_next_piece(pieces: list[Work]) -> None:
+    worker, done = RecordingWorker(max_waiting=1), list[str]()
+    in_parts = asyncio.create_task(worker.run_pieces(in_pieces(pieces, done)))
+    for number, piece in enumerate(pieces):
+        await asyncio.to_thread(piece.begun.wait, 20)
+        other = asyncio.create_task(worker.run(lambda number=number: done.append(f"other {number}")))  # type: ignore[misc]
+        await asyncio.sleep(0)  # it is in the queue now
+        piece.may_end.set()
+        await other
+    assert await in_parts == "result"
+    assert done[:5] == ["piece 0", "other 0", "piece 1", "other 1", "piece 2"]
+    await worker.stop()
+
+
+async def test_a_cancelled_call_ends_before_its_next_piece(pieces: list[Work]) -> None:
+    worker, done = RecordingWorker(max_waiting=1), list[str]()
+    in_parts = asyncio.create_task(worker.run_pieces(in_pieces(pieces, done)))
+    await asyncio.to_thread(pieces[0].begun.wait, 20)
+    in_parts.cancel()
+    await asyncio.wait({in_parts})
+    pieces[0].may_end.set()
+    assert in_parts.cancelled() and await worker.run(lambda: "next") == "next"
+    assert done == ["piece 0"] and not pieces[1].begun.is_set()
+    await worker.stop()
+
+
+async def test_a_stop_ends_a_call_before_its_next_piece(pieces: list[Work]) -> None:
+    worker: Any = RecordingWorker(max_waiting=1)
+    in_parts = asyncio.create_task(worker.run_pieces(in_pieces(pieces, [])))
+    await asyncio.to_thread(pieces[0].begun.wait, 20)
+    stopping = asyncio.create_task(worker.stop())
+    async with asyncio.timeout(20):
+        while not worker._worker._stopped:
+            await asyncio.sleep(0)
+        pieces[0].may_end.set()
+        with pytest.raises(CodecStoppedError):
+            await in_parts
+        await stopping
+    assert not pieces[1].begun.is_set()
+
+
+async def test_an_error_of_a_later_piece_is_the_callers(pieces: list[Work]) -> None:
+    worker = RecordingWorker(max_waiting=1)
+
+    def failing() -> Generator[None, None, str]:
+        yield
+        raise OSError("of a piece")
+
+    with pytest.raises(OSError, match="of a piece"):
+        await worker.run_pieces(failing())
+    assert await worker.run(lambda: "next") == "next"
+    await worker.stop()
 
 
 async def test_a_failing_thread_is_reported_once() -> None:

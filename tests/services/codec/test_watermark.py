@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from csm.codec.v1 import codec_pb2
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.watermark.detect.detector import Detection
 from csm_codec.watermark.detect.evidence import most_keys
-from csm_codec.watermark.detect.scanner import Scan
+from csm_codec.watermark.detect.scanner import Scan, Scanner
 from csm_codec.watermark.keys.payload import PERIOD
 from services.codec.recordings import detection
 from services.codec.settings import CodecSettings
+from services.codec.stage import CodecStage
 from services.common.rpc.status import from_rpc_error
 from tests.support.codec_stage import (
     F32,
@@ -143,6 +146,34 @@ async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
     for size in (4001, 100_000):  # each search takes a second or two
         started, answer = await answers(stub, detect_messages(samples, size))
         assert started.WhichOneof("event") == "started" and answer.complete == whole
+
+
+async def test_a_recording_that_comes_during_the_end_of_a_search_is_encoded_before_the_search_is_over(
+    stage: CodecStage, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end's first piece waits until the recording is in the queue, and its second one until the codes have come."""
+    worker: Any = stage._recordings._worker
+    begun, queued, encoded = threading.Event(), threading.Event(), threading.Event()
+    finish_in_pieces = Scanner.finish_in_pieces
+
+    def held(scanner: Scanner) -> Generator[None, None, Scan]:
+        begun.set()
+        assert queued.wait(20)
+        yield
+        assert encoded.wait(20)
+        return (yield from finish_in_pieces(scanner))
+
+    monkeypatch.setattr(Scanner, "finish_in_pieces", held)
+    search = asyncio.create_task(answers(stub, detect_messages(bytes(400), 400)))
+    await asyncio.to_thread(begun.wait, 20)
+    recording = codec_pb2.EncodeRequest(samples=bytes(400), sample_format=F32, sample_rate_hertz=24000)
+    encoding = asyncio.ensure_future(stub.Encode(recording))
+    await eventually(lambda: len(worker._commands) == 1)
+    queued.set()
+    assert (await encoding).codes.frame_count == 1
+    encoded.set()
+    _, answer = await search
+    assert answer.WhichOneof("event") == "complete"
 
 
 async def test_a_search_for_an_unknown_key_is_refused(stub: Any) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import chain, product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from csm_codec.resample import Pcm, resample
+from csm_codec.watermark.detect import detector
 from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.detect.evidence import (
     MAX_FALSE_ALARMS_PER_HOUR,
@@ -21,7 +23,9 @@ from csm_codec.watermark.detect.evidence import (
     tries_per_hour,
 )
 from csm_codec.watermark.detect.loudest import LoudestPiece, loudest
+from csm_codec.watermark.detect.pieces import result_of
 from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
+from csm_codec.watermark.detect.symbol_grid import SymbolGrid
 from csm_codec.watermark.detect.windows import hits
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD, frame_symbols
@@ -110,6 +114,31 @@ def test_intermediate_phases_are_read_in_blocks_with_a_likely_mark(
     readings = np.zeros((PHASES, 12 * PERIOD, 5), np.float16)
     readings[0, : 2 * PERIOD] = np.tile(message, (2, 1))
     assert Scanner(tone_scheme, [OURS], RATE_HZ)._is_doubtful(readings) is doubtful
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_each_reading_of_the_decoder_is_a_piece_of_its_own(
+    tone_scheme: SilentCipher, monkeypatch: pytest.MonkeyPatch, doubtful: bool
+) -> None:
+    """While the recording comes, at its end, and for the verdict on the whole, which takes up to 19."""
+    monkeypatch.setattr(Scanner, "_is_doubtful", lambda *_: doubtful)
+    readings, read, read_frames = [0], SymbolGrid.read, detector.read_frames
+
+    def counted(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any) -> Any:
+            readings[0] += 1
+            return inner(*args)
+
+        return count
+
+    monkeypatch.setattr(SymbolGrid, "read", counted(read))
+    monkeypatch.setattr(detector, "read_frames", counted(read_frames))
+    scanner, total = Scanner(tone_scheme, [OTHER], RATE_HZ), 0
+    for pieces in (scanner.push_in_pieces(noise(4.0)), scanner.finish_in_pieces()):
+        for _ in chain(pieces, [None]):
+            assert readings[0] <= 1
+            total, readings[0] = total + readings[0], 0
+    assert total == 3 * (1 + doubtful) + 19
 
 
 def test_chunking_of_a_recording_changes_nothing(tone_scheme: SilentCipher) -> None:
@@ -209,7 +238,7 @@ def test_random_keys_pass_the_windows_no_more_often_than_bound() -> None:
     keys = [random.integers(0, 4, NUM_SYMBOLS) for _ in range(2000)]
     limit = 1e-4
     windows = sum(max(0, 4 - length + 1) for length in WINDOW_PERIODS if length <= 4)
-    found = hits(readings, 0, keys, float(np.log(limit)))
+    found = result_of(hits(readings, 0, keys, float(np.log(limit))))
     assert len(found) <= 2 * limit * windows * PERIOD * len(keys)
 
 
