@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+from typing import NoReturn
 
 from services.common.process.openmp import let_waiting_threads_sleep
 from services.common.process.stop import end_at_signals
@@ -12,7 +12,7 @@ from services.common.process.stop import end_at_signals
 log = logging.getLogger("csm.all_in_one")
 
 
-def main() -> int:
+def main() -> NoReturn:
     end_at_signals()  # before the imports: they take seconds
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
     let_waiting_threads_sleep()
@@ -32,8 +32,8 @@ def main() -> int:
         show(usage(settings.host, stage.server.port, stage.server.health_port, url))
         return stage
 
-    return run_stage(start)
+    run_stage(start)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

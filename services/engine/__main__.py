@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from typing import NoReturn
 
 from services.common.process.openmp import let_waiting_threads_sleep
 from services.common.process.stop import end_at_signals
 
 
-def main() -> int:
+def main() -> NoReturn:
     end_at_signals()  # before the imports: they take seconds
     let_waiting_threads_sleep()
     from services.common.process.run import run_stage
@@ -20,8 +20,8 @@ def main() -> int:
     configure_logging(settings.log_format, settings.log_level)  # before the imports: libraries log in theirs
     from services.engine.stage import start_engine  # after the settings: a wrong flag must not wait for torch
 
-    return run_stage(lambda: start_engine(settings))
+    run_stage(lambda: start_engine(settings))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

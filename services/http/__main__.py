@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from typing import NoReturn
 
 from services.common.process.memory import return_large_blocks
 from services.common.process.stop import end_at_signals
 
 
-def main() -> int:
+def main() -> NoReturn:
     end_at_signals()  # before the imports: they take seconds
     return_large_blocks()
     from services.common.process.run import run_stage
@@ -19,8 +19,8 @@ def main() -> int:
 
     settings = load_settings(HttpSettings)
     configure_logging(settings.log_format, settings.log_level)
-    return run_stage(lambda: start_http(settings))
+    run_stage(lambda: start_http(settings))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

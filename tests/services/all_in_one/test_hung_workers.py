@@ -78,7 +78,7 @@ async def test_a_hung_worker_costs_its_stream_no_sample_and_is_not_live(bundle: 
                 await wait_until_liveness(hang.stage, NOT_SERVING)
                 resumed = _failovers(deployment, kind)
                 assert resumed >= 1
-                for _ in range(2):  # in turn, so one would go to it
+                for _ in range(2):  # calls alternate between the two engines
                     assert await collect(deployment.stub.StreamSynthesize(request()), {}) == undisturbed
                 assert _failovers(deployment, kind) == resumed, "new calls went to it"
         finally:

@@ -151,8 +151,9 @@ async def test_a_client_that_accepts_trailers_gets_the_error_in_a_trailer(
     assert told[1] == plain[1] == whole[1][: len(told[1])] and len(told[1]) == 3 * 3840
 
     def logged() -> list[str]:
+        """Of requests for speech: clients of other tests may still know the port."""
         ended = [each.__dict__["fields"] for each in caplog.records if each.msg == "request ended"]
-        return [fields["finish_reason"] for fields in ended if fields["route"] == SPEECH]  # others find this port too
+        return [fields["finish_reason"] for fields in ended if fields["route"] == SPEECH]
 
     await eventually(lambda: logged() == ["max_audio_seconds", "max_audio_seconds", "end_of_speech"])
 

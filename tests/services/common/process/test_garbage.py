@@ -38,7 +38,7 @@ async def start():
     return Stage()
 
 loaded = []
-raise SystemExit(run_stage(start))
+run_stage(start)
 """
 
 

@@ -34,38 +34,22 @@ sys.exit(main())
 """
 # A thread that loads and does not end, as the compiler of kernels does not when it is asked.
 LOADING = """
-import asyncio, sys, time
+import asyncio, time
 from services.common.process.run import run_stage
 from services.common.process.stop import end_at_signals
 def load():
     print("loading", flush=True)
     time.sleep(60)
 end_at_signals()
-sys.exit(run_stage(lambda: asyncio.to_thread(load)))
+run_stage(lambda: asyncio.to_thread(load))
 """
-# A drain that does not end.
-DRAINING = """
-import asyncio, sys
-from services.common.process.run import run_stage
-class Stage:
-    @property
-    def server(self):
-        return self
-    async def wait_failed(self):
-        print("serving", flush=True)
-        await asyncio.Event().wait()
-    async def stop(self):
-        print("draining", flush=True)
-        await asyncio.Event().wait()
-async def start():
-    return Stage()
-sys.exit(run_stage(start))
-"""
-# A worker that does not come back from its step, as from one of a broken device.
-LEFT_BEHIND = """
-import asyncio, atexit, sys, time
+# A stage, up to what it does at its end.
+STAGE = """
+import asyncio, atexit, time
 from csm_bundle.runtime import worker_thread
 from services.common.process.run import run_stage
+async def start():
+    return Stage()
 class Stage:
     @property
     def server(self):
@@ -74,14 +58,21 @@ class Stage:
         print("serving", flush=True)
         await asyncio.Event().wait()
     async def stop(self):
+"""
+# A drain that does not end.
+DRAINING = f"""{STAGE}
+        print("draining", flush=True)
+        await asyncio.Event().wait()
+run_stage(start)
+"""
+# A worker that does not come back from its step, as from one of a broken device.
+LEFT_BEHIND = f"""{STAGE}
         worker.stop()
 atexit.register(print, "the interpreter is taken down")
 worker_thread.STOP_S = 0.01
 worker = worker_thread.WorkerThread("worker", print, lambda: time.sleep(60), lambda: 0.0)
 worker.start()
-async def start():
-    return Stage()
-sys.exit(run_stage(start))
+run_stage(start)
 """
 
 
