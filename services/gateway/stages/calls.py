@@ -85,6 +85,7 @@ async def calling(stage: StageName, channel: ReloadingChannel[Stub], replicas: K
             yield stub
         except grpc.aio.AioRpcError as error:
             failure = from_stage(stage, error)
-            failure.replica = replicas.note(error.trailing_metadata())
+            trailers: Any = error.trailing_metadata()  # the stubs name the type of the synchronous API
+            failure.replica = replicas.note(trailers)
             failure.known_replicas = replicas.ids()
             raise failure from None
