@@ -149,13 +149,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
-        voices = await self._voices.usable_by(caller_name.get(), request.language_code, catalog)
-        first, size = requested_page(request)
-        page = voices[first : first + size]
-        more = first + size < len(voices)
+        start, size = requested_page(request)
+        page, following = await self._voices.page(caller_name.get(), request.language_code, catalog, start, size)
         return tts_pb2.ListVoicesResponse(
             voices=[convert.listed_voice(voice, catalog) for voice in page],
-            next_page_token=str(first + size) if more else "",
+            next_page_token="" if following is None else following.token,
         )
 
     async def GetServerInfo(
