@@ -85,6 +85,12 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._prompts = VoicePrompts(settings, codec, catalogs, seal, budget)
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
+    async def stop(self) -> None:
+        """Closes the database, and stops making prompts."""
+        self._voices.close()
+        if self._store_or_none is not None:
+            await self._store_or_none.close()
+
     async def count(self) -> None:
         """Updates the metric of stored voices. If the database cannot be reached, that is only logged."""
         if self._store_or_none is not None:

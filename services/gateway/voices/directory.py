@@ -34,7 +34,8 @@ from services.gateway.voices.listing import (
     page_of,
 )
 from services.gateway.voices.place import Place
-from services.gateway.voices.prompts import BrokenPromptError, Decode, PromptCache, broken, checked, encoded
+from services.gateway.voices.prompt_cache import MAKING_S, PromptCache
+from services.gateway.voices.prompts import BrokenPromptError, Decode, broken, checked, encoded
 from services.gateway.voices.voice import ChosenVoice, KeptVoice, Prompt, check_codec, not_found
 
 log = logging.getLogger("csm.voices")
@@ -64,6 +65,10 @@ class VoiceDirectory:
         self._decode = decode
         self._prompts = PromptCache()
 
+    def close(self) -> None:
+        """Stops making prompts."""
+        self._prompts.close()
+
     async def choose(
         self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
     ) -> ChosenVoice:
@@ -72,7 +77,7 @@ class VoiceDirectory:
         Raises StatusError: NOT_FOUND, FAILED_PRECONDITION for a voice of another codec, UNAVAILABLE.
         """
         async with _within(timeout_s):
-            return await self._choose(selection, speaker, catalog, caller, timeout_s)
+            return await self._choose(selection, speaker, catalog, caller)
 
     async def exists(self, name: str, catalog: Catalog) -> bool:
         """Whether the model or the folder has a voice of that name, for any caller."""
@@ -99,14 +104,14 @@ class VoiceDirectory:
         return await page_of(folder, self._store, caller, language_code, catalog, start, size)
 
     async def _choose(
-        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
+        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str
     ) -> ChosenVoice:
         name, language_code = selection.name, selection.language_code
         source, chosen = "model", None
         if name and not any(voice.name == name for voice in catalog.model.voices):
             in_folder = (await self._in_folder()).get(name)
             if in_folder is not None:  # which hides a kept voice from every caller
-                source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller, timeout_s)
+                source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller)
             elif self._store is not None:
                 source, chosen = "kept", await self._from_store(self._store, name, language_code, catalog, caller)
             if chosen is not None and speaker is not None:
@@ -120,7 +125,7 @@ class VoiceDirectory:
                 raise
             voice = next((voice for voice in catalog.model.voices if voice.name == chosen.name), None)
             if voice is not None and voice.prompt_digest:
-                prompt, prompt_id = await self._from_engine(voice, catalog, timeout_s)
+                prompt, prompt_id = await self._from_engine(voice, catalog)
                 chosen = replace(chosen, prompt=prompt, prompt_id=prompt_id)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
@@ -129,7 +134,7 @@ class VoiceDirectory:
         return {} if self._folder is None else await self._folder.voices()
 
     async def _from_folder(
-        self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str, timeout_s: float
+        self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str
     ) -> ChosenVoice | None:
         if not may_use(voice, caller) or not fits(voice.language_codes, language_code):
             return None
@@ -137,7 +142,7 @@ class VoiceDirectory:
         if voice.digest:
             if voice.codec is not None:
                 check_codec(voice.name, asdict(voice.codec), catalog)
-            made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
+            made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog))
             prompt = await self._usable(voice.name, made)
         return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes), voice.digest)
 
@@ -164,34 +169,34 @@ class VoiceDirectory:
                 log.error("the voice '%s' cannot be used: %s", name, error)
             raise broken(name, str(error)) from None
 
-    async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> tuple[Prompt, str]:
+    async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog) -> tuple[Prompt, str]:
         """The prompt and its digest. During a rollout another engine may answer than the one that listed the voice;
         then it is the prompt of the engine that answers.
         """
         digest = voice.prompt_digest
         try:
-            made = self._prompts.get(digest, catalog, lambda: self._of_engine(voice, catalog, timeout_s))
+            made = self._prompts.get(digest, catalog, lambda: self._of_engine(voice, catalog))
             return await self._usable(voice.name, made), digest
         except _OtherPromptError as other:
             digest, answer = other.answer.prompt_digest, other.answer
-            made = self._prompts.get(digest, catalog, lambda: self._of_answer(answer, catalog, timeout_s))
+            made = self._prompts.get(digest, catalog, lambda: self._of_answer(answer, catalog))
             return await self._usable(voice.name, made), digest
 
-    async def _of_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_engine(self, voice: engine_pb2.Voice, catalog: Catalog) -> Prompt:
         """Raises _OtherPromptError."""
-        answer = await self._engine.voice_prompt(voice.name, timeout_s)
+        answer = await self._engine.voice_prompt(voice.name, MAKING_S)
         if answer.prompt_digest not in ("", voice.prompt_digest):
             raise _OtherPromptError(answer)
-        return await self._of_answer(answer, catalog, timeout_s)
+        return await self._of_answer(answer, catalog)
 
-    async def _of_answer(self, answer: engine_pb2.GetVoicePromptResponse, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_answer(self, answer: engine_pb2.GetVoicePromptResponse, catalog: Catalog) -> Prompt:
         if answer.WhichOneof("audio") == "codes":
             return checked(answer.text, answer.codes, catalog)
-        return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, timeout_s)
+        return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, MAKING_S)
 
-    async def _of_files(self, voice: FolderVoice, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_files(self, voice: FolderVoice, catalog: Catalog) -> Prompt:
         if not voice.codes:
-            return await encoded(voice.text, voice.recording, catalog, self._decode, self._codec, timeout_s)
+            return await encoded(voice.text, voice.recording, catalog, self._decode, self._codec, MAKING_S)
         try:
             codes = rvq_pb2.CodeFrames.FromString(voice.codes)
         except DecodeError:
