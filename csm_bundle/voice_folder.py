@@ -30,6 +30,8 @@ FORMAT = 1
 MANIFEST = "voice.json"
 MAX_MANIFEST_BYTES = 1_000_000
 MAX_PROMPT_BYTES = 3_500_000  # fits one gRPC message; 72 s of 16-bit samples at 24 kHz
+MAX_FOLDER_BYTES = 128 * 2**20  # of all voices, which are held in memory, twice while a changed folder is read
+VOICE_BYTES = 2000  # by which a voice counts besides its files
 VOICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -101,8 +103,17 @@ def voice_files(folder: Path) -> list[Path]:
 
 def read_voices(folder: Path) -> list[FolderVoice]:
     """Every voice of the folder, in the order of their names. Raises BundleError."""
+    voices, left = list[FolderVoice](), MAX_FOLDER_BYTES
     try:
-        return [_read(path) for path in voice_files(folder)]
+        for path in voice_files(folder):
+            voices.append(voice := _read(path))
+            left -= VOICE_BYTES + path.stat().st_size + len(voice.recording) + len(voice.codes)
+            if left < 0:
+                raise BundleError(
+                    f"{folder} has more than {MAX_FOLDER_BYTES // 2**20} MiB of voices, which is the most allowed;"
+                    " prompts that are codes, Opus, MP3, AAC or FLAC take less."
+                )
+        return voices
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {error}.") from error
 

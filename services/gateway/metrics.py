@@ -43,11 +43,18 @@ class GatewayMetrics:
         self.running_requests = Gauge("tts_running_requests", "Syntheses in progress.", registry=registry)
         self.cancelled = Counter(
             "tts_cancelled",
-            "Syntheses that ended because the caller left or its deadline passed, by where they were.",
+            "Syntheses that ended because the caller left or its deadline passed, by where they were: request (before"
+            " it was read and checked), context, queue, generate and others.",
             ["stage"],
             registry=registry,
         )
-        self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)
+        self.failed = Counter(
+            "tts_failed",
+            "Syntheses that failed, by reason; also those of wrong requests, and those that were refused before they"
+            " began. Not those in tts_refused_calls.",
+            ["reason"],
+            registry=registry,
+        )
         self.finished = Counter(
             "tts_finished",
             "Syntheses that came to their end, by finish reason: end_of_speech; max_audio_duration and context_window"

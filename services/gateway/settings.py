@@ -275,7 +275,8 @@ class GatewaySettings(StageSettings):
         default=7,
         ge=0,
         le=100,
-        description="How often a call that a full replica refused is sent to another one at once; 0 is never.",
+        description="How often a call that a full replica refused is sent to another one at once; 0 is never. It is not"
+        " sent again when all known replicas have refused it.",
     )
     full_wait_seconds: float = Field(
         default=30.0,

@@ -118,15 +118,15 @@ class GatewayStage:
         quotas = _quotas(settings, tokens, gateway_metrics)
         seal = _seal(settings, metrics)
         folder = _voice_folder(settings, metrics)
-        self._store = _store(settings)
+        store = _store(settings)
         budget = RecordingBudget(settings, gateway_metrics)
-        voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics, budget.decode_prompt)
+        voices = VoiceDirectory(engine, codec, folder, store, gateway_metrics, budget.decode_prompt)
         planner = Planner(settings, codec, self._catalogs, voices, gateway_metrics, seal, budget)
         speech = TextToSpeechServicer(
             settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, planner, seal
         )
         self._kept = VoiceServicer(
-            settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal, budget
+            settings, codec, self._catalogs, voices, store, gateway_metrics, quotas, seal, budget
         )
         self._watermark = WatermarkServicer(settings, codec, quotas)
 
@@ -168,8 +168,7 @@ class GatewayStage:
         """Drains, then closes the channels to the other stages."""
         await self.server.drain()
         await self._watermark.stop()
-        if self._store is not None:
-            await self._store.close()
+        await self._kept.stop()
         tasks = [*self._watching, *([self._checking] if self._checking is not None else [])]
         for task in tasks:
             task.cancel()

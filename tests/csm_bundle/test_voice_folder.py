@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from csm_bundle import voice_folder
 from csm_bundle.bundle import open_bundle
 from csm_bundle.errors import BundleError
 from csm_bundle.voice_folder import MAX_MANIFEST_BYTES, MAX_PROMPT_BYTES, read_voices
@@ -68,6 +69,19 @@ def test_large_files_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "carol" / "voice.json").open("ab") as file:
         file.truncate(2**40)
     with pytest.raises(BundleError, match=f"voice.json has {2**40} bytes; 1 to {MAX_MANIFEST_BYTES} are allowed"):
+        read_voices(tmp_path)
+
+
+def test_size_of_all_voices_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are held in memory."""
+    write_voice(tmp_path, "ada", bytes(1000))
+    write_voice(tmp_path, "carol", bytes(2000))
+    manifest_bytes = len(json.dumps(CONTENT))
+    monkeypatch.setattr(voice_folder, "MAX_FOLDER_BYTES", 2 * (voice_folder.VOICE_BYTES + manifest_bytes) + 3000)
+    assert len(read_voices(tmp_path)) == 2
+    (tmp_path / "carol" / "prompt.wav").write_bytes(bytes(2001))
+    write_voice(tmp_path, "dan", b"")  # is not even read
+    with pytest.raises(BundleError, match="of voices, which is the most allowed; prompts that are codes"):
         read_voices(tmp_path)
 
 

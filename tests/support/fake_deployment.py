@@ -138,7 +138,7 @@ async def serve_stand_in(
     """Serves a fake and reports it as ready. stage: "engine" or "codec"; ports: of the API and of its health, next."""
     settings = StageSettings(host="127.0.0.1", port=next(ports), health_port=next(ports), **traces)
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
-    server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
+    server = StageServer(settings, [service], tracer=open_tracer(settings, stage), for_gateways=True)
     await server.start()
     server.set_serving()
     return server

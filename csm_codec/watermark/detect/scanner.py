@@ -123,8 +123,15 @@ class Scanner:
 
 def scan(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, sample_rate_hz: int) -> Scan:
     """The same for a whole recording."""
+    return result_of(scan_in_pieces(silentcipher, keys, pcm, sample_rate_hz))
+
+
+def scan_in_pieces(
+    silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, sample_rate_hz: int
+) -> Pieces[Scan]:
+    """The same, in pieces: at most one second of audio, or those of `finish_in_pieces`."""
     scanner = Scanner(silentcipher, keys, sample_rate_hz)
-    piece = 10 * sample_rate_hz
-    for start in range(0, len(pcm), piece):
-        scanner.push(pcm[start : start + piece])
-    return scanner.finish()
+    for start in range(0, len(pcm), sample_rate_hz):
+        yield from scanner.push_in_pieces(pcm[start : start + sample_rate_hz])
+        yield
+    return (yield from scanner.finish_in_pieces())

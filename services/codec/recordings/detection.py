@@ -1,11 +1,12 @@
 """Watermark detection: in a recording in one message, or in a stream of up to an hour while it comes in.
 
-Streams share the thread of the recording worker, in pieces, so that they do not hold up encoding: at most one second of
-audio, or one reading of the decoder. The end of a search, which takes seconds after an hour, is in such pieces too.
+Searches share the thread of the recording worker, in pieces, so that they do not hold up encoding: at most one second
+of audio, or one reading of the decoder. The end of a search, which takes seconds after an hour, is in such pieces too.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from csm.codec.v1 import codec_pb2
 from csm_bundle.errors import InvalidRequestError, KeyringError
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.evidence import most_keys
-from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
+from csm_codec.watermark.detect.scanner import Scan, Scanner, scan_in_pieces
 from csm_codec.watermark.keys.keyring import FindsKey, WatermarkKey
 from csm_codec.watermark.keys.payload import PERIOD
 from services.codec import convert
@@ -45,11 +46,15 @@ class WatermarkSearch:
         """slots: limit streams; max_seconds: longest stream"""
         self._loaded, self._recordings, self._slots, self._metrics = loaded, recordings, slots, metrics
         self._max_seconds = max_seconds
+        self._whole = asyncio.Lock()  # whole recordings are searched one at a time, so that the first end first
 
     async def search(self, pcm: Pcm, sample_rate_hz: int, key_ids: Iterable[str]) -> codec_pb2.DetectWatermarkResponse:
         """A whole recording, which has been checked."""
         networks, keys = self._loaded.silentcipher, self._keys(key_ids)
-        return self._response(await self._recordings.run(lambda: scan(networks, keys, pcm, sample_rate_hz)))
+        with self._recordings.admitted():
+            async with self._whole:
+                pieces = scan_in_pieces(networks, keys, pcm, sample_rate_hz)
+                return self._response(await self._recordings.run_pieces(pieces))
 
     async def stream(self, requests: Requests, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Raises InvalidRequestError, CodecBusyError, StatusError WATERMARK_KEY_NOT_FOUND, AUDIO_TOO_LONG or

@@ -20,7 +20,7 @@ import grpc
 from grpc_health.v1 import health
 
 from csm_bundle.errors import CsmError
-from services.common.rpc import status
+from services.common.rpc import replica_id, status
 from services.common.rpc.lingering import is_caller_gone, lingering
 from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.messages import checked, tolerant
@@ -51,11 +51,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         tracer: Tracer | None = None,
         *,
         guard: MemoryGuard,
+        replica: str = "",
     ) -> None:
         """metrics: None neither counts nor logs well-formed calls, for probes; admit: authenticates a call before any
-        of its messages is read; None admits all; guard: for client-streaming calls
+        of its messages is read; None admits all; guard: for client-streaming calls; replica: id that the caller of
+        each counted call gets; "" sends none
         """
-        self._guard = guard
+        self._guard, self._replica = guard, replica
         self._metrics = metrics
         self._tracer = tracer
         self._admit = admit
@@ -116,7 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         async def watched(request: Any, context: Context) -> Any:
             assert metrics is not None
-            call = _Call(metrics, (kind, service, name), context, self._begin_span(service, name, context))
+            span = self._begin_span(service, name, context)
+            call = _Call(metrics, (kind, service, name), context, span, self._replica)
             caller_name.set(caller)
             if caller:
                 logs.annotate(caller=caller)
@@ -137,8 +140,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 class _Call:
     """One RPC: runs the handler, turns failures into statuses, and reports the outcome."""
 
-    def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan) -> None:
-        self._metrics = metrics
+    def __init__(
+        self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan, replica: str
+    ) -> None:
+        self._metrics, self._replica = metrics, replica
         self._labels = labels
         self._context = context
         self._started_s = time.monotonic()
@@ -176,15 +181,21 @@ class _Call:
             log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(status.internal())
         else:
+            self._name_replica()
             self._end(self._context.code() or grpc.StatusCode.OK, "")
             return response
 
     async def _fail(self, error: status.StatusError) -> NoReturn:
         self._end(error.code, error.reason)
+        self._name_replica()
         try:
             await status.abort(self._context, error)
         except grpc.aio.InternalError:  # the caller is gone
             raise asyncio.CancelledError from None
+
+    def _name_replica(self) -> None:
+        if self._replica:
+            replica_id.add(self._context, self._replica)
 
     def _caller_gone(self) -> None:
         remaining_s = self._context.time_remaining()

@@ -1,4 +1,5 @@
-"""Deserialization with INVALID_ARGUMENT for malformed messages and for too many values. It knows no service.
+"""Deserialization with INVALID_ARGUMENT for malformed messages and for too many values, and UNAVAILABLE where memory is
+short. It knows no service.
 
 When a deserializer raises, gRPC logs a traceback and passes None to the handler, or ends the call as UNKNOWN. So the
 deserializers here never raise. `checked` raises the status where the request is read.
@@ -23,6 +24,7 @@ REASON = "MESSAGE_MALFORMED"
 TOO_MANY = "TOO_MANY_VALUES"
 MOST_VALUES = 20_000
 _MIN_VALUE_BYTES = 2
+_NO_MEMORY = "Arena alloc failed"  # how protobuf ends the message of a DecodeError when it gets no memory
 
 _VARINT, _LENGTH = 0, 2  # wire types
 _FIXED_BYTES = {1: 8, 5: 4}  # by wire type
@@ -34,11 +36,14 @@ MessageType = Any  # a Descriptor, whose class depends on how protobuf was built
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """message: None if it is malformed or has too many values. num_bytes: its serialized size, as received."""
+    """message: None if it is malformed or has too many values, or if memory is short. num_bytes: its serialized size,
+    as received.
+    """
 
     message: Any
     num_bytes: int
     has_too_many_values: bool = False
+    is_memory_short: bool = False
 
 
 def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
@@ -52,8 +57,10 @@ def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
             if message_type is not None and has_too_many_values(content, message_type):
                 return Received(None, len(content), has_too_many_values=True)
             return Received(deserialize(content), len(content))
-        except (DecodeError, ValueError, RecursionError):
-            return Received(None, len(content))
+        except MemoryError:
+            return Received(None, len(content), is_memory_short=True)
+        except (DecodeError, ValueError, RecursionError) as error:
+            return Received(None, len(content), is_memory_short=str(error).endswith(_NO_MEMORY))
 
     return read
 
@@ -69,7 +76,7 @@ def _message_type(deserialize: Deserialize) -> MessageType | None:
 def checked(request: Any) -> Any:
     """The message of a Received; anything else, such as an iterator, is returned as it is.
 
-    Raises StatusError INVALID_ARGUMENT.
+    Raises StatusError INVALID_ARGUMENT, or UNAVAILABLE where memory is short.
     """
     if not isinstance(request, Received):
         return request
@@ -78,6 +85,13 @@ def checked(request: Any) -> Any:
             grpc.StatusCode.INVALID_ARGUMENT,
             TOO_MANY,
             f"The request has more than {MOST_VALUES} values, those of its parts included; no request needs as many.",
+        )
+    if request.is_memory_short:
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "MEMORY_SHORT",
+            f"The server is short of memory, and could not read the request of {request.num_bytes} bytes.",
+            retry_delay_s=1.0,
         )
     if request.message is None:
         raise StatusError(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from services.common.rpc import replica_id
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.health import HealthServicer
 from services.common.rpc.lingering import DRAIN_QUIET_S
@@ -106,7 +107,7 @@ class StageServer:
     ) -> None:
         """admit: authenticates calls of the API port, None admits all; tracer: stopped at the end of the drain
 
-        for_gateways: the callers are gateways, which watch the health on the API port
+        for_gateways: the callers are gateways, which watch the health on the API port and tell replicas apart
         private_address: a second address of the API, without TLS, such as "unix:/run/private/socket"
         streams_per_connection: concurrent calls of one connection; 0 is no limit. Engine and codec have none: a gateway
         would take a call that waits for room on its connection for one to a frozen stage.
@@ -120,7 +121,8 @@ class StageServer:
         self._services = services
         self._health = HealthServicer()
         self._api_server: grpc.aio.Server | None = None
-        self._calls = CallInterceptor(self.metrics, admit, tracer, guard=guard)  # of the API port
+        replica = replica_id.new() if for_gateways else ""
+        self._calls = CallInterceptor(self.metrics, admit, tracer, guard=guard, replica=replica)  # of the API port
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

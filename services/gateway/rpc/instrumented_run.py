@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from csm.v1 import tts_pb2
 
@@ -65,10 +65,19 @@ async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Calla
 
     phase: the label of cancellations
     """
+    with counted(metrics, phase), metrics.running_requests.track_inprogress():
+        async with deadline.kept():
+            yield
+
+
+@contextmanager
+def counted(metrics: GatewayMetrics, phase: Callable[[], str]) -> Iterator[None]:
+    """Counts failures and cancellations of the block. Each failure of a call passes through one such block.
+
+    phase: the label of cancellations
+    """
     try:
-        with metrics.running_requests.track_inprogress():
-            async with deadline.kept():
-                yield
+        yield
     except StatusError as error:
         counter = metrics.cancelled.labels(phase()) if error.reason == PASSED else metrics.failed.labels(error.reason)
         counter.inc()

@@ -30,7 +30,7 @@ from services.gateway.requests.recordings import encoding_of_file, most_decoded_
 from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.requests.violations import Violations
 from services.gateway.rpc.arrivals import BUSY, Arrivals, one
-from services.gateway.rpc.instrumented_run import instrumented
+from services.gateway.rpc.instrumented_run import counted, instrumented
 from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Encodes
@@ -139,9 +139,10 @@ class Planner:
         arrived_at_s = time.monotonic()
         with self._catalogs.forgotten_if_wrong():
             async with AsyncExitStack() as budget:
-                async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
-                    plan, catalog = await self._decoded(request, deadline, budget, words_follow=words_follow)
-                    del request  # frees the recordings as they were sent
+                with counted(self._metrics, lambda: "request"):
+                    async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
+                        plan, catalog = await self._decoded(request, deadline, budget, words_follow=words_follow)
+                        del request  # frees the recordings as they were sent
                 plan = replace(plan, arrived_at_s=arrived_at_s)
                 turns = list(plan.turns)
                 if any(each.recording is not None for each in turns):

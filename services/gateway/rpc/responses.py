@@ -12,7 +12,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.segments import answer_codes, dropped_turns
-from services.gateway.voices.directory import ListedVoice
+from services.gateway.voices.listing import ListedVoice
 
 _FINISH_REASONS = {
     engine_pb2.FINISH_REASON_END_OF_SPEECH: tts_pb2.FINISH_REASON_END_OF_SPEECH,

@@ -23,7 +23,7 @@ from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints.texts import ResumedText, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import ResumedUtterance, UtteranceCheckpoints
 from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
-from services.gateway.rpc.instrumented_run import Finish, instrumented_run
+from services.gateway.rpc.instrumented_run import Finish, counted, instrumented_run
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.syntheses import Syntheses
@@ -88,9 +88,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            plan, synthesis, deliver, finish = (self._whole_text if plan.is_text else self._utterance)(
-                plan, catalog, context
-            )
+            with counted(self._metrics, lambda: "request"):
+                plan, synthesis, deliver, finish = (self._whole_text if plan.is_text else self._utterance)(
+                    plan, catalog, context
+                )
             await self._run(synthesis, plan, catalog, deadline, deliver, finish)
 
     def _utterance(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
@@ -140,7 +141,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             checkpoints, resumed = None, _NEW_TEXT
             if seal := self._seal_for(plan):
                 checkpoints = TextCheckpoints(seal, plan, catalog, self._settings.max_remembered_sentences)
-                resumed = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
+                with counted(self._metrics, lambda: "request"):
+                    resumed = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
             self._report_resumed(plan, "text", resumed)
             plan = plan.without_checkpoints
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, resumed)
@@ -149,13 +151,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
-        voices = await self._voices.usable_by(caller_name.get(), request.language_code, catalog)
-        first, size = requested_page(request)
-        page = voices[first : first + size]
-        more = first + size < len(voices)
+        start, size = requested_page(request)
+        page, following = await self._voices.page(caller_name.get(), request.language_code, catalog, start, size)
         return tts_pb2.ListVoicesResponse(
             voices=[convert.listed_voice(voice, catalog) for voice in page],
-            next_page_token=str(first + size) if more else "",
+            next_page_token="" if following is None else following.token,
         )
 
     async def GetServerInfo(

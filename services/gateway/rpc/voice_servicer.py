@@ -33,7 +33,8 @@ from services.gateway.rpc.voice_prompts import PromptCodec, VoicePrompts
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.voices.directory import ListedVoice, VoiceDirectory, listed_kept
+from services.gateway.voices.directory import VoiceDirectory
+from services.gateway.voices.listing import ListedVoice, listed_kept
 from services.gateway.voices.voice import (
     Audience,
     KeptVoice,
@@ -83,6 +84,12 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._store_or_none, self._metrics, self._quotas = store, metrics, quotas
         self._prompts = VoicePrompts(settings, codec, catalogs, seal, budget)
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
+
+    async def stop(self) -> None:
+        """Closes the database, and stops making prompts."""
+        self._voices.close()
+        if self._store_or_none is not None:
+            await self._store_or_none.close()
 
     async def count(self) -> None:
         """Updates the metric of stored voices. If the database cannot be reached, that is only logged."""
@@ -141,9 +148,9 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         deadline = Deadline.of(context, self._settings)
         catalog = await self._catalogs.get(deadline.remaining_s)
         if await self._voices.exists(request.name, catalog):
-            for listed in await self._voices.usable_by(caller, "", catalog, with_kept=False):
-                if listed.name == request.name:
-                    return voices_pb2.GetVoiceResponse(voice=_seen_by_all(listed, catalog))
+            listed = await self._voices.not_kept(request.name, caller, catalog)
+            if listed is not None:
+                return voices_pb2.GetVoiceResponse(voice=_seen_by_all(listed, catalog))
         elif self._store_or_none is not None:
             voice = await self._store_or_none.get(request.name)
             if voice is not None and voice.may_be_used_by(caller):

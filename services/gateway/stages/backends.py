@@ -23,6 +23,7 @@ from services.gateway.stages.balancing import conversation_metadata
 from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages
 from services.gateway.stages.errors import FULL, StageError, broken, checked, is_loss
 from services.gateway.stages.full_replicas import FullReplicas
+from services.gateway.stages.known_replicas import KnownReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
 END_S = 1.0  # longest wait for a codec's status after its answer
@@ -85,6 +86,7 @@ class GrpcEngine:
         """
         self._channel, self._by_conversation, self._silence_s = channel, by_conversation, silence_s
         self._max_full, self._metrics = max_full, metrics
+        self._replicas = KnownReplicas()
 
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, tries_one: bool = False
@@ -113,7 +115,7 @@ class GrpcEngine:
                         yield response
                 return
             except StageError as error:
-                if error.reason != FULL or not full.moves_on():
+                if error.reason != FULL or not full.moves_on(error):
                     raise
 
     def _attempt(
@@ -124,7 +126,7 @@ class GrpcEngine:
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
             return stub.Generate(request, timeout=max(0.0, until_s - time.monotonic()), metadata=metadata)
 
-        return messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
+        return messages("ENGINE", self._channel_for(conversation), self._replicas, call, self._silence_s)
 
     def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
         """The channel by load without a conversation, and for a while after a replica was silent.
@@ -152,7 +154,9 @@ class GrpcEngine:
             return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
         channel = self._channel_for(conversation)
-        answer: engine_pb2.GetModelInfoResponse = await ask("ENGINE", channel, call, timeout_s, self._silence_s)
+        answer: engine_pb2.GetModelInfoResponse = await ask(
+            "ENGINE", channel, self._replicas, call, timeout_s, self._silence_s
+        )
         return answer
 
     async def voice_prompt(self, name: str, timeout_s: float) -> engine_pb2.GetVoicePromptResponse:
@@ -160,7 +164,9 @@ class GrpcEngine:
             request = engine_pb2.GetVoicePromptRequest(name=name)
             return stub.GetVoicePrompt(request, timeout=timeout_s, metadata=call_metadata())
 
-        answer: engine_pb2.GetVoicePromptResponse = await ask("ENGINE", self._channel, call, timeout_s, self._silence_s)
+        answer: engine_pb2.GetVoicePromptResponse = await ask(
+            "ENGINE", self._channel, self._replicas, call, timeout_s, self._silence_s
+        )
         return answer
 
 
@@ -180,6 +186,7 @@ class GrpcCodec:
         """
         self._channel, self._silence_s = channel, silence_s
         self._max_full, self._metrics = max_full, metrics
+        self._replicas = KnownReplicas()
 
     def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
@@ -193,7 +200,7 @@ class GrpcCodec:
         def call(stub: codec_pb2_grpc.CodecServiceStub) -> Any:
             return stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
 
-        return messages("CODEC", self._channel, call, self._silence_s)
+        return messages("CODEC", self._channel, self._replicas, call, self._silence_s)
 
     async def encode(
         self, config: codec_pb2.StreamEncodeConfig, samples: Samples, timeout_s: float
@@ -224,14 +231,14 @@ class GrpcCodec:
             while True:
                 started = asyncio.Event()
                 try:
-                    async with calling("CODEC", self._channel) as stub:
+                    async with calling("CODEC", self._channel, self._replicas) as stub:
                         call = method(stub)(timeout=max(0.0, until_s - time.monotonic()), metadata=call_metadata())
                         return await _sent(call, message, config, samples, started)
                 except StageError as error:
                     if started.is_set():
                         raise
                     if error.reason == FULL:
-                        if not full.moves_on():
+                        if not full.moves_on(error):
                             raise
                     elif losses >= MOST_LOSSES or not is_loss(error):
                         raise
@@ -247,7 +254,9 @@ class GrpcCodec:
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
 
-        answer: codec_pb2.GetCodecInfoResponse = await ask("CODEC", self._channel, call, timeout_s, self._silence_s)
+        answer: codec_pb2.GetCodecInfoResponse = await ask(
+            "CODEC", self._channel, self._replicas, call, timeout_s, self._silence_s
+        )
         return answer
 
 

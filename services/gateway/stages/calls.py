@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from services.gateway.stages.errors import StageError, StageName, checked, from_stage, is_loss, unreachable
+from services.gateway.stages.known_replicas import KnownReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
 from services.gateway.stages.silence import SilenceWatch
 
@@ -21,16 +22,21 @@ MOST_LOSSES = 2  # after which a call is still retried
 
 
 async def messages(
-    stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
+    stage: StageName,
+    channel: ReloadingChannel[Stub],
+    replicas: KnownReplicas,
+    open_call: Callable[[Stub], Any],
+    silence_s: float,
 ) -> AsyncGenerator[Any, None]:
     """The messages of a stream, without progress. A silent replica counts as lost, and later calls avoid it."""
-    async with calling(stage, channel) as stub:
+    async with calling(stage, channel, replicas) as stub:
         call = open_call(stub)
         watch = SilenceWatch(call, silence_s)
         try:
             async for message in watch:
                 if checked(stage, message).WhichOneof("event") != "progress":
                     yield message
+            await replicas.note_end(call)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -47,6 +53,7 @@ async def messages(
 async def ask(
     stage: StageName,
     channel: ReloadingChannel[Stub],
+    replicas: KnownReplicas,
     open_call: Callable[[Stub, float], Any],
     timeout_s: float,
     silence_s: float,
@@ -56,8 +63,11 @@ async def ask(
     while True:
         left_s = max(0.0, until_s - time.monotonic())
         try:
-            async with calling(stage, channel) as stub:
-                return checked(stage, await open_call(stub, min(left_s, silence_s or left_s)))
+            async with calling(stage, channel, replicas) as stub:
+                call = open_call(stub, min(left_s, silence_s or left_s))
+                answer = checked(stage, await call)
+                await replicas.note_end(call)
+                return answer
         except StageError as error:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and 0 < silence_s < left_s:
                 channel.renew(stub)
@@ -68,10 +78,14 @@ async def ask(
 
 
 @asynccontextmanager
-async def calling(stage: StageName, channel: ReloadingChannel[Stub]) -> AsyncIterator[Stub]:
+async def calling(stage: StageName, channel: ReloadingChannel[Stub], replicas: KnownReplicas) -> AsyncIterator[Stub]:
     """The stub for one call. Its failures are raised as StageError."""
     async with channel.call() as stub:
         try:
             yield stub
         except grpc.aio.AioRpcError as error:
-            raise from_stage(stage, error) from None
+            failure = from_stage(stage, error)
+            trailers: Any = error.trailing_metadata()  # the stubs name the type of the synchronous API
+            failure.replica = replicas.note(trailers)
+            failure.known_replicas = replicas.ids()
+            raise failure from None

@@ -52,6 +52,8 @@ class StageError(StatusError):
         super().__init__(code, reason, message)
         self.stage = stage
         self.why = ""  # why no other replica took over: a sentence, also part of the message
+        self.replica = ""  # id of the replica that answered, when it sent one
+        self.known_replicas: frozenset[str] = frozenset()  # ids of the stage's replicas that have answered lately
 
 
 def unreachable(stage: StageName) -> StageError:

@@ -134,7 +134,7 @@ class Failovers:
 
     async def _wait_for_room(self, error: StageError) -> None:
         # GrpcEngine itself tries other engines, because it knows the conversation's key.
-        if error.stage == "CODEC" and self._full_codecs.moves_on():
+        if error.stage == "CODEC" and self._full_codecs.moves_on(error):
             return
         outage = self._outage(error)
         if self.has_listener:

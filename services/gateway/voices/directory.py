@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import grpc
@@ -22,34 +22,30 @@ from csm_bundle.voice_folder import FolderVoice
 from services.common.rpc.status import StatusError
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.backends import DescribesVoices, Encodes
-from services.gateway.stages.catalog import Catalog, speaks
+from services.gateway.stages.catalog import Catalog
 from services.gateway.voices.folder import VoiceFolder
-from services.gateway.voices.prompts import BrokenPromptError, Decode, PromptCache, broken, checked, encoded
-from services.gateway.voices.voice import Audience, ChosenVoice, KeptVoice, Prompt, check_codec, not_found
+from services.gateway.voices.listing import (
+    ListedVoice,
+    ListsVoices,
+    fits,
+    listed_folder,
+    listed_model,
+    may_use,
+    page_of,
+)
+from services.gateway.voices.place import Place
+from services.gateway.voices.prompt_cache import MAKING_S, PromptCache
+from services.gateway.voices.prompts import BrokenPromptError, Decode, broken, checked, encoded
+from services.gateway.voices.voice import ChosenVoice, KeptVoice, Prompt, check_codec, not_found
 
 log = logging.getLogger("csm.voices")
 
 
-class Store(Protocol):
+class Store(ListsVoices, Protocol):
     """The methods of the database that a lookup calls."""
 
     async def get(self, name: str) -> KeptVoice | None: ...
     async def codes(self, uid: str) -> bytes | None: ...
-    async def usable_by(self, caller: str) -> list[KeptVoice]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ListedVoice:
-    """A voice as ListVoices shows it."""
-
-    name: str
-    speaker: int
-    language_codes: tuple[str, ...]
-    description: str
-    seed: int | None
-    has_prompt: bool
-    owner: str = ""  # of a kept voice
-    audience: Audience = Audience.EVERYONE
 
 
 class VoiceDirectory:
@@ -69,6 +65,10 @@ class VoiceDirectory:
         self._decode = decode
         self._prompts = PromptCache()
 
+    def close(self) -> None:
+        """Stops making prompts."""
+        self._prompts.close()
+
     async def choose(
         self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
     ) -> ChosenVoice:
@@ -77,38 +77,41 @@ class VoiceDirectory:
         Raises StatusError: NOT_FOUND, FAILED_PRECONDITION for a voice of another codec, UNAVAILABLE.
         """
         async with _within(timeout_s):
-            return await self._choose(selection, speaker, catalog, caller, timeout_s)
+            return await self._choose(selection, speaker, catalog, caller)
 
     async def exists(self, name: str, catalog: Catalog) -> bool:
         """Whether the model or the folder has a voice of that name, for any caller."""
         return any(voice.name == name for voice in catalog.model.voices) or name in await self._in_folder()
 
-    async def usable_by(
-        self, caller: str, language_code: str, catalog: Catalog, *, with_kept: bool = True
-    ) -> list[ListedVoice]:
-        """The model's voices in the bundle's order, then the operator's and the kept ones by name; each name once."""
-        listed = [_listed_model(voice) for voice in catalog.model.voices]
+    async def not_kept(self, name: str, caller: str, catalog: Catalog) -> ListedVoice | None:
+        """The voice of that name of the model or the folder; None if there is none that the caller may use."""
+        for of_the_model in catalog.model.voices:
+            if of_the_model.name == name:
+                return listed_model(of_the_model)
+        voice = (await self._in_folder()).get(name)
+        return None if voice is None or not may_use(voice, caller) else listed_folder(voice)
+
+    async def page(
+        self, caller: str, language_code: str, catalog: Catalog, start: Place, size: int
+    ) -> tuple[list[ListedVoice], Place | None]:
+        """At most `size` voices that the caller may use, from `start` on, and where the next page starts.
+
+        The model's voices in the bundle's order, then the operator's and the kept ones by name; each name once.
+        """
         folder = await self._in_folder()
-        others = [_listed_folder(voice) for voice in folder.values() if _may_use(voice, caller)]
-        if self._store is not None and with_kept:
-            kept = await self._store.usable_by(caller)
-            others += [listed_kept(voice) for voice in kept if voice.name not in folder]
-        taken = {voice.name for voice in listed}
-        others = sorted((voice for voice in others if voice.name not in taken), key=lambda voice: voice.name)
         for source, count in (("model", len(catalog.model.voices)), ("folder", len(folder))):
             self._metrics.voices.labels(source).set(count)
-        listed = [voice for voice in listed if speaks(voice.language_codes, language_code)]
-        return listed + [voice for voice in others if _fits(voice.language_codes, language_code)]
+        return await page_of(folder, self._store, caller, language_code, catalog, start, size)
 
     async def _choose(
-        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
+        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str
     ) -> ChosenVoice:
         name, language_code = selection.name, selection.language_code
         source, chosen = "model", None
         if name and not any(voice.name == name for voice in catalog.model.voices):
             in_folder = (await self._in_folder()).get(name)
             if in_folder is not None:  # which hides a kept voice from every caller
-                source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller, timeout_s)
+                source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller)
             elif self._store is not None:
                 source, chosen = "kept", await self._from_store(self._store, name, language_code, catalog, caller)
             if chosen is not None and speaker is not None:
@@ -122,7 +125,7 @@ class VoiceDirectory:
                 raise
             voice = next((voice for voice in catalog.model.voices if voice.name == chosen.name), None)
             if voice is not None and voice.prompt_digest:
-                prompt, prompt_id = await self._from_engine(voice, catalog, timeout_s)
+                prompt, prompt_id = await self._from_engine(voice, catalog)
                 chosen = replace(chosen, prompt=prompt, prompt_id=prompt_id)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
@@ -131,15 +134,15 @@ class VoiceDirectory:
         return {} if self._folder is None else await self._folder.voices()
 
     async def _from_folder(
-        self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str, timeout_s: float
+        self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str
     ) -> ChosenVoice | None:
-        if not _may_use(voice, caller) or not _fits(voice.language_codes, language_code):
+        if not may_use(voice, caller) or not fits(voice.language_codes, language_code):
             return None
         prompt = None
         if voice.digest:
             if voice.codec is not None:
                 check_codec(voice.name, asdict(voice.codec), catalog)
-            made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
+            made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog))
             prompt = await self._usable(voice.name, made)
         return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes), voice.digest)
 
@@ -147,7 +150,7 @@ class VoiceDirectory:
         self, store: Store, name: str, language_code: str, catalog: Catalog, caller: str
     ) -> ChosenVoice | None:
         voice = await store.get(name)
-        if voice is None or not voice.may_be_used_by(caller) or not _fits(voice.language_codes, language_code):
+        if voice is None or not voice.may_be_used_by(caller) or not fits(voice.language_codes, language_code):
             return None
         prompt = None
         if voice.prompt_frames:
@@ -166,34 +169,34 @@ class VoiceDirectory:
                 log.error("the voice '%s' cannot be used: %s", name, error)
             raise broken(name, str(error)) from None
 
-    async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> tuple[Prompt, str]:
+    async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog) -> tuple[Prompt, str]:
         """The prompt and its digest. During a rollout another engine may answer than the one that listed the voice;
         then it is the prompt of the engine that answers.
         """
         digest = voice.prompt_digest
         try:
-            made = self._prompts.get(digest, catalog, lambda: self._of_engine(voice, catalog, timeout_s))
+            made = self._prompts.get(digest, catalog, lambda: self._of_engine(voice, catalog))
             return await self._usable(voice.name, made), digest
         except _OtherPromptError as other:
             digest, answer = other.answer.prompt_digest, other.answer
-            made = self._prompts.get(digest, catalog, lambda: self._of_answer(answer, catalog, timeout_s))
+            made = self._prompts.get(digest, catalog, lambda: self._of_answer(answer, catalog))
             return await self._usable(voice.name, made), digest
 
-    async def _of_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_engine(self, voice: engine_pb2.Voice, catalog: Catalog) -> Prompt:
         """Raises _OtherPromptError."""
-        answer = await self._engine.voice_prompt(voice.name, timeout_s)
+        answer = await self._engine.voice_prompt(voice.name, MAKING_S)
         if answer.prompt_digest not in ("", voice.prompt_digest):
             raise _OtherPromptError(answer)
-        return await self._of_answer(answer, catalog, timeout_s)
+        return await self._of_answer(answer, catalog)
 
-    async def _of_answer(self, answer: engine_pb2.GetVoicePromptResponse, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_answer(self, answer: engine_pb2.GetVoicePromptResponse, catalog: Catalog) -> Prompt:
         if answer.WhichOneof("audio") == "codes":
             return checked(answer.text, answer.codes, catalog)
-        return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, timeout_s)
+        return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, MAKING_S)
 
-    async def _of_files(self, voice: FolderVoice, catalog: Catalog, timeout_s: float) -> Prompt:
+    async def _of_files(self, voice: FolderVoice, catalog: Catalog) -> Prompt:
         if not voice.codes:
-            return await encoded(voice.text, voice.recording, catalog, self._decode, self._codec, timeout_s)
+            return await encoded(voice.text, voice.recording, catalog, self._decode, self._codec, MAKING_S)
         try:
             codes = rvq_pb2.CodeFrames.FromString(voice.codes)
         except DecodeError:
@@ -226,46 +229,6 @@ def of_model(catalog: Catalog, selection: tts_pb2.VoiceSelection, speaker: int |
         return ChosenVoice("", number)
     seed = voice.seed if voice.HasField("seed") else None
     return ChosenVoice(voice.name, number, None, seed, _first(voice.language_codes))
-
-
-def _listed_model(voice: engine_pb2.Voice) -> ListedVoice:
-    seed = voice.seed if voice.HasField("seed") else None
-    languages = tuple(voice.language_codes)
-    return ListedVoice(voice.name, voice.speaker_id, languages, voice.description, seed, bool(voice.prompt_digest))
-
-
-def _listed_folder(voice: FolderVoice) -> ListedVoice:
-    return ListedVoice(
-        voice.name,
-        voice.speaker,
-        voice.language_codes,
-        voice.description,
-        voice.seed,
-        bool(voice.digest),
-        audience=Audience.EVERYONE if voice.callers is None else Audience.CALLERS,
-    )
-
-
-def listed_kept(voice: KeptVoice) -> ListedVoice:
-    return ListedVoice(
-        voice.name,
-        voice.speaker,
-        voice.language_codes,
-        voice.description,
-        voice.seed,
-        voice.prompt_frames > 0,
-        voice.owner,
-        voice.audience,
-    )
-
-
-def _may_use(voice: FolderVoice, caller: str) -> bool:
-    return voice.callers is None or caller in voice.callers
-
-
-def _fits(language_codes: tuple[str, ...], language_code: str) -> bool:
-    """A voice that names no language may speak any."""
-    return not language_codes or speaks(language_codes, language_code)
 
 
 def _first(language_codes: Sequence[str]) -> str:

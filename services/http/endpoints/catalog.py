@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from csm.v1 import tts_pb2
 from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
 
 from services.http.api.errors import unknown_model
 from services.http.door import Door
@@ -17,21 +20,13 @@ OWNER = "csm"
 def catalog_router(door: Door) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/v1/audio/voices", summary="The voices that the caller may use")
-    async def list_voices(request: Request, language: str = "") -> dict[str, Any]:
+    @router.get("/v1/audio/voices", summary="The voices that the caller may use", response_model=dict[str, Any])
+    async def list_voices(request: Request, language: str = "") -> JSONResponse:
         caller, began_s = door.upstream.caller(request.headers), time.monotonic()
         voices = await door.upstream.client(caller).list_voices(language)
-        names = [voice.name for voice in voices]
         default = (await door.upstream.client(caller.since(began_s)).server_info()).default_voice
-        found = [
-            described(voice)
-            | {
-                "sample_rate": voice.natural_sample_rate_hertz,
-                "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
-            }
-            for voice in voices
-        ]
-        return {"object": "list", "data": found, "voices": names}
+        # In a thread, and not by FastAPI: thousands of voices would stop every stream for a moment.
+        return await asyncio.to_thread(lambda: JSONResponse(_listed(voices, door.names.voices, default)))
 
     async def model_ids(request: Request) -> list[str]:
         return list(
@@ -66,6 +61,18 @@ def described(voice: tts_pb2.Voice) -> dict[str, Any]:
         "seed": voice.seed if voice.HasField("seed") else None,
         "has_prompt": voice.has_prompt,
     }
+
+
+def _listed(voices: Sequence[tts_pb2.Voice], aliases: Mapping[str, str], default: str) -> dict[str, Any]:
+    found = [
+        described(voice)
+        | {
+            "sample_rate": voice.natural_sample_rate_hertz,
+            "aliases": [alias for alias, meant in aliases.items() if (meant or default) == voice.name],
+        }
+        for voice in voices
+    ]
+    return {"object": "list", "data": found, "voices": [voice.name for voice in voices]}
 
 
 def _model(name: str) -> dict[str, Any]:

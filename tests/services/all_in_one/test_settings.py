@@ -1,15 +1,24 @@
-"""What the all-in-one server tells its stages: TLS for the gateway alone, whose port is open; traces for all."""
+"""What the all-in-one server tells its stages: TLS for the gateway alone, whose port is open; traces for all;
+no second call to a full engine."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from csm_bundle.errors import EngineBusyError
 from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.stage import start_all_in_one
 from services.all_in_one.usage import usage
+from services.engine.async_engine import AsyncEngine, SequenceStream
+from tests.services.all_in_one.conftest import small_settings
+from tests.support.fake_deployment import failure
 
 
 def test_only_the_gateway_takes_the_certificate() -> None:
@@ -45,8 +54,29 @@ def test_unset_options_are_read_from_the_stages_own_variables(monkeypatch: pytes
     assert AllInOneSettings(bundle="unused").codec().cache_dir == Path("/elsewhere")
 
 
-def test_a_call_that_the_only_engine_refuses_is_not_sent_to_it_again() -> None:
-    assert AllInOneSettings(bundle="unused").gateway().max_full_replicas == 0
+async def test_a_call_that_the_only_engine_refuses_reaches_it_once(
+    bundle: Path, keyring: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is a plain one, for the project's clients retry."""
+    asked: list[Any] = []
+
+    async def refuse(self: AsyncEngine, *request: Any) -> SequenceStream:
+        asked.append(request)
+        raise EngineBusyError("The queue is full.")
+
+    stage = await start_all_in_one(small_settings(bundle, keyring), lambda line: None)
+    monkeypatch.setattr(AsyncEngine, "open", refuse)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+            request = tts_pb2.StreamSynthesizeRequest(
+                input=tts_pb2.SynthesisInput(text="Hello."),
+                audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+            )
+            error = await failure(stub.StreamSynthesize(request, timeout=100))
+        assert (error.reason, len(asked)) == ("QUEUE_FULL", 1)
+    finally:
+        await stage.stop()
 
 
 def test_all_stages_send_traces_to_one_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:

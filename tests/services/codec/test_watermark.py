@@ -115,11 +115,12 @@ async def test_untrained_networks_detect_nothing(stub: Any) -> None:
 async def test_a_key_named_more_than_once_is_looked_for_once(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[list[str]] = []
 
-    def scan(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Scan:
+    def scan(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Generator[None, None, Scan]:
         searched.append(sorted(key.id for key in keys))
+        yield
         return Scan(Detection(False, 0.0, ""), ())
 
-    monkeypatch.setattr(detection, "scan", scan)
+    monkeypatch.setattr(detection, "scan_in_pieces", scan)
     for key_ids in (["new"] * 1000, ["", "new"], ["old", "", "old"], []):
         await stub.DetectWatermark(
             codec_pb2.DetectWatermarkRequest(
@@ -148,8 +149,9 @@ async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
         assert started.WhichOneof("event") == "started" and answer.complete == whole
 
 
+@pytest.mark.parametrize("method", ["DetectWatermark", "StreamDetectWatermark"])
 async def test_a_recording_that_comes_during_the_end_of_a_search_is_encoded_before_the_search_is_over(
-    stage: CodecStage, stub: Any, monkeypatch: pytest.MonkeyPatch
+    stage: CodecStage, stub: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """The end's first piece waits until the recording is in the queue, and its second one until the codes have come."""
     worker: Any = stage._recordings._worker
@@ -164,7 +166,11 @@ async def test_a_recording_that_comes_during_the_end_of_a_search_is_encoded_befo
         return (yield from finish_in_pieces(scanner))
 
     monkeypatch.setattr(Scanner, "finish_in_pieces", held)
-    search = asyncio.create_task(answers(stub, detect_messages(bytes(400), 400)))
+    whole = codec_pb2.DetectWatermarkRequest(samples=bytes(400), sample_format=F32, sample_rate_hertz=24000)
+    if method == "DetectWatermark":
+        search: asyncio.Future[Any] = asyncio.ensure_future(stub.DetectWatermark(whole))
+    else:
+        search = asyncio.create_task(answers(stub, detect_messages(bytes(400), 400)))
     await asyncio.to_thread(begun.wait, 20)
     recording = codec_pb2.EncodeRequest(samples=bytes(400), sample_format=F32, sample_rate_hertz=24000)
     encoding = asyncio.ensure_future(stub.Encode(recording))
@@ -172,8 +178,32 @@ async def test_a_recording_that_comes_during_the_end_of_a_search_is_encoded_befo
     queued.set()
     assert (await encoding).codes.frame_count == 1
     encoded.set()
-    _, answer = await search
-    assert answer.WhichOneof("event") == "complete"
+    assert await search
+
+
+async def test_whole_recordings_are_searched_one_at_a_time(
+    stage: CodecStage, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In turns, all would end as late as the last."""
+    steps, both_wait = list[str](), threading.Event()
+
+    def scan(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Generator[None, None, Scan]:
+        assert both_wait.wait(20)
+        for step in ("begin", "end"):
+            steps.append(f"{step} {len(pcm)}")
+            yield
+        return Scan(Detection(False, 0.0, ""), ())
+
+    monkeypatch.setattr(detection, "scan_in_pieces", scan)
+    requests = [
+        codec_pb2.DetectWatermarkRequest(samples=bytes(4 * size), sample_format=F32, sample_rate_hertz=24000)
+        for size in (1, 2)
+    ]
+    searches = [asyncio.ensure_future(stub.DetectWatermark(request)) for request in requests]
+    await eventually(lambda: stage._recordings._accepted == 2)
+    both_wait.set()
+    await asyncio.gather(*searches)
+    assert sorted(steps[:2]) == ["begin 1", "end 1"] or sorted(steps[:2]) == ["begin 2", "end 2"]
 
 
 async def test_a_search_for_an_unknown_key_is_refused(stub: Any) -> None:

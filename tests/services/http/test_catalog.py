@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.routing import APIRoute
 from google.protobuf import duration_pb2
 
 from services.http.app import routers
+from services.http.endpoints import catalog
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 from tests.support.wav import wav_of
 
@@ -28,6 +30,19 @@ async def test_voices_have_their_aliases() -> None:
         for alias, voice in (("nova", "bo"), ("anchor", "bo"), ("echo", "ada")):
             body = {"input": "Hello.", "voice": alias, "response_format": "pcm"}
             assert (await door.client.post(SPEECH, json=body)).headers["x-voice"] == voice
+
+
+async def test_the_list_of_voices_is_written_in_another_thread(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of voices would stop every stream for a moment."""
+    threads, describe = set[int](), catalog.described
+
+    def described(voice: Any) -> dict[str, Any]:
+        threads.add(threading.get_ident())
+        return describe(voice)
+
+    monkeypatch.setattr(catalog, "described", described)
+    assert (await door.client.get("/v1/audio/voices")).json()["voices"] == ["ada", "bo"]
+    assert len(threads) == 1 and threading.get_ident() not in threads
 
 
 async def test_the_model_is_listed_under_each_of_its_names(door: FakeDoor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.common.rpc import status
-from services.common.rpc.messages import MOST_VALUES
+from services.common.rpc.messages import MOST_VALUES, checked, tolerant
 from services.common.telemetry.logs import GRPC_LOGGER, GrpcFilter
 
 NO_MESSAGE = b"\xff\xff\xff\xff"
@@ -59,6 +60,40 @@ async def test_a_message_of_a_stream_is_refused(stage: Any, caplog: pytest.LogCa
 
     error = await refusal(stage.channel.stream_stream(CODEC + "StreamDecode")(requests()))
     assert_malformed(error, caplog)
+
+
+NO_MEMORY = """
+import resource
+from pathlib import Path
+from csm.codec.v1 import codec_pb2
+from services.common.rpc.messages import checked, tolerant
+from services.common.rpc.status import StatusError
+
+content = codec_pb2.EncodeRequest(samples=bytes(60 * 2**20)).SerializeToString()
+used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 20 * 2**20,) * 2)
+try:
+    checked(tolerant(codec_pb2.EncodeRequest.FromString)(content))
+except StatusError as error:
+    print(error.code.name, error.reason)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_a_message_that_cannot_be_read_for_want_of_memory_is_not_called_malformed() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "UNAVAILABLE MEMORY_SHORT\n", done.stderr
+
+
+def test_pythons_own_want_of_memory_is_not_raised_to_grpc() -> None:
+    def read(content: bytes) -> Any:
+        raise MemoryError
+
+    deserialize = tolerant(read)
+    assert deserialize is not None
+    with pytest.raises(status.StatusError) as refused:
+        checked(deserialize(b"1"))
+    assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
 
 
 @pytest.mark.parametrize("before", [0, 2])

@@ -13,7 +13,7 @@ from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from services.common.rpc.status import StatusError
+from services.common.rpc.status import StatusError, from_rpc_error
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.errors import lost_after, other_model
@@ -49,6 +49,44 @@ async def test_a_deadline_that_a_stage_sees_first_is_a_passed_deadline_and_no_fa
     assert error.reason == "DEADLINE_EXCEEDED" and "set a longer one" in error.message
     assert value("tts_cancelled_total", {"stage": "generate"}) == 1
     assert value("tts_failed_total", {"reason": "DEADLINE_EXCEEDED"}) is None
+
+
+async def failure_of(tts: Any, method: str, request: Request) -> StatusError:
+    if method == "Synthesize":
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await tts.Synthesize(tts_pb2.SynthesizeRequest(input=request.input, audio_config=request.audio_config))
+        return from_rpc_error(failed.value)
+    if method == "StreamSynthesize":
+        return await failure(tts.StreamSynthesize(request))
+    request.ClearField("input")
+    return await failure(tts.StreamSynthesizeText(messages_of(request)))
+
+
+METHODS = ("Synthesize", "StreamSynthesize", "StreamSynthesizeText")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_call_that_is_refused_while_the_gateway_is_not_ready_is_counted(
+    deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value, method: str
+) -> None:
+    await deployment.engine_server.drain(0)
+    deployment.gateway._catalogs.forget()
+    assert (await failure_of(tts, method, stream_request)).reason == "ENGINE_UNREACHABLE"
+    assert value("tts_failed_total", {"reason": "ENGINE_UNREACHABLE"}) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_wrong_request_is_counted(tts: Any, stream_request: Request, value: Value, method: str) -> None:
+    stream_request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_UNSPECIFIED
+    assert (await failure_of(tts, method, stream_request)).reason == "UNSUPPORTED_ENCODING"
+    assert value("tts_failed_total", {"reason": "UNSUPPORTED_ENCODING"}) == 1
+
+
+async def test_a_caller_that_leaves_before_its_request_is_read_is_counted_there(tts: Any, value: Value) -> None:
+    call = tts.StreamSynthesizeText()
+    await call.wait_for_connection()
+    call.cancel()
+    await eventually(lambda: value("tts_cancelled_total", {"stage": "request"}) == 1)
 
 
 @pytest.mark.parametrize("is_text", [False, True])

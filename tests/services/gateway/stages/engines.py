@@ -1,4 +1,4 @@
-"""Calls to a gateway in front of several engines, and which engine serves them."""
+"""Calls to a gateway in front of several engines or codecs, and which engine serves them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from csm.v1 import tts_pb2
 
+from csm_bundle.errors import CodecBusyError
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FakeEngine, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, numbered_audio
 
 REPLICAS = 3
 Request = tts_pb2.StreamSynthesizeRequest
@@ -41,3 +42,14 @@ async def engine_of(tts: Any, deployment: FakeDeployment, request: Request) -> i
 
 def metric(deployment: FakeDeployment, name: str, **labels: str) -> float:
     return deployment.gateway.server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def fill(codec: FakeCodec) -> None:
+    """The codec refuses all streams and recordings."""
+    full = CodecBusyError("The queue is full.")
+    codec.refusal, codec.refusals = full, [full] * 1000
+
+
+def recording() -> tts_pb2.AudioRecording:
+    pcm = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000, channel_count=1)
+    return tts_pb2.AudioRecording(audio_content=bytes(2 * FRAME_SAMPLES * 3), audio_format=pcm)

@@ -10,20 +10,14 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
-from csm_bundle.errors import CodecBusyError
 from services.common.rpc import load_report
 from services.common.rpc.status import from_rpc_error
-from tests.services.gateway.stages.engines import Request, metric, say
+from tests.services.gateway.stages.engines import Request, fill, metric, recording, say
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, numbered_audio
+from tests.support.fake_stages import FakeCodec, numbered_audio
 from tests.support.waits import eventually
 
-FULL = CodecBusyError("The queue is full.")
 WHOLE = numbered_audio(range(10))
-
-
-def fill(codec: FakeCodec) -> None:
-    codec.refusal, codec.refusals = FULL, [FULL] * 1000
 
 
 async def test_full_codecs_are_skipped(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
@@ -87,11 +81,6 @@ async def test_a_recording_that_all_codecs_refuse_is_sent_a_bounded_number_of_ti
     assert from_rpc_error(refused.value).reason == "QUEUE_FULL"
     assert metric(deployment, "tts_full_replicas_total", stage="codec", by="load", outcome="moved") == 3
     assert metric(deployment, "tts_full_replicas_total", stage="codec", by="load", outcome="refused") == 1
-
-
-def recording() -> tts_pb2.AudioRecording:
-    pcm = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000, channel_count=1)
-    return tts_pb2.AudioRecording(audio_content=bytes(2 * FRAME_SAMPLES * 3), audio_format=pcm)
 
 
 async def test_a_busier_codec_gets_fewer_streams(stream_request: Request, monkeypatch: pytest.MonkeyPatch) -> None:

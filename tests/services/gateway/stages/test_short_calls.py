@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,6 +30,22 @@ SILENT = failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 REFUSED = failure(grpc.StatusCode.FAILED_PRECONDITION, "no")
 
 
+class Call:
+    """A call that ends with an answer or an error."""
+
+    def __init__(self, end: Any) -> None:
+        self._end = end
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield
+        if isinstance(self._end, Exception):
+            raise self._end
+        return self._end
+
+    async def trailing_metadata(self) -> Metadata:
+        return Metadata()
+
+
 class Channel:
     """A channel whose calls end as listed, one after the other; further calls end like the last one."""
 
@@ -46,12 +62,10 @@ class Channel:
     def renew(self, stub: Channel) -> None:
         self.num_renewals += 1
 
-    async def GetModelInfo(self, request: Any, **options: Any) -> Any:
+    def GetModelInfo(self, request: Any, **options: Any) -> Call:
         end = self._ends[min(self.num_calls, len(self._ends) - 1)]
         self.num_calls += 1
-        if isinstance(end, Exception):
-            raise end
-        return end
+        return Call(end)
 
     GetVoicePrompt = GetModelInfo
 

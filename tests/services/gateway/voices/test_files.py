@@ -18,7 +18,7 @@ from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.requests.recordings import read_recording
 from services.gateway.rpc import planning
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
-from services.gateway.voices.prompts import BROKEN_S
+from services.gateway.voices.prompt_cache import BROKEN_S
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.audio.speech_like import speech_like
 from tests.services.gateway.audio.test_packets import made
@@ -27,6 +27,7 @@ from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
 from tests.support.text_streams import fake_answer
+from tests.support.waits import eventually
 
 NO_FORMAT = "its recording is no WAV, Ogg Opus, MP3, AAC or FLAC file."
 CODES = fake_frames(0, 5)
@@ -70,6 +71,29 @@ async def test_recording_of_the_folder_is_encoded_once(deployment: FakeDeploymen
     assert deployment.codec.encoded[0].sample_rate_hertz == 8000
     for call in deployment.engine.calls:
         assert call.request.segments[0].codes == fake_frames(0, 3)
+
+
+async def test_recording_is_encoded_though_no_call_has_waited_for_it(
+    deployment: FakeDeployment, callers: list[Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a voice could not be used if all deadlines are shorter than the encoding takes."""
+    encode, begun, may = deployment.codec.encode, list[Any](), asyncio.Event()
+
+    async def slow(recording: Any) -> Any:
+        begun.append(recording)
+        await may.wait()
+        return await encode(recording)
+
+    monkeypatch.setattr(deployment.codec, "encode", slow)
+    for _ in range(2):
+        call = callers[0].say("carol")
+        reading = asyncio.ensure_future(read(call))
+        await eventually(lambda: begun)
+        call.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    may.set()
+    await read(callers[0].say("carol"))
+    assert len(begun) == len(deployment.codec.encoded) == 1
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ async def test_metrics_count_lookups_and_voices(deployment: FakeDeployment, call
 async def test_voice_that_is_kept_is_no_failure_when_only_the_count_fails(
     deployment: FakeDeployment, callers: list[Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = deployment.gateway._store
+    store = deployment.gateway._kept._store_or_none
     assert store is not None
     of_owner = store.count
 

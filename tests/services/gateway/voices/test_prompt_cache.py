@@ -1,4 +1,4 @@
-"""A prompt that several calls need is made once, and the others wait for it, whichever call is cancelled."""
+"""A prompt that several calls need is made once, whichever of them end before it is made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
 from services.gateway.stages.catalog import Catalog
-from services.gateway.voices import prompts
-from services.gateway.voices.prompts import PromptCache
+from services.gateway.voices import prompt_cache
+from services.gateway.voices.prompt_cache import MAX_LEFT, PromptCache
+from services.gateway.voices.prompts import BrokenPromptError
 from services.gateway.voices.voice import Prompt
 from tests.support.fake_stages import fake_frames, fake_identity
 from tests.support.waits import settle
@@ -42,9 +43,9 @@ class Callers:
     def __init__(self) -> None:
         self.cache, self.maker = PromptCache(), Maker()
 
-    async def come(self) -> asyncio.Task[Prompt]:
+    async def come(self, digest: str = "digest") -> asyncio.Task[Prompt]:
         """Starts another call, and returns when it waits."""
-        call = asyncio.create_task(self.cache.get("digest", CATALOG, self.maker.make))
+        call = asyncio.create_task(self.cache.get(digest, CATALOG, self.maker.make))
         await settle()
         return call
 
@@ -64,7 +65,7 @@ async def test_a_prompt_is_made_once_although_a_waiter_was_cancelled(callers: Ca
     assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
 
 
-async def test_a_prompt_whose_maker_was_cancelled_is_made_by_a_waiter(callers: Callers) -> None:
+async def test_a_prompt_goes_on_being_made_when_the_first_call_for_it_ends(callers: Callers) -> None:
     first, second = await callers.come(), await callers.come()
     first.cancel()
     await settle()
@@ -74,8 +75,69 @@ async def test_a_prompt_whose_maker_was_cancelled_is_made_by_a_waiter(callers: C
     assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
 
 
+async def test_a_prompt_that_takes_longer_than_every_deadline_is_made_once(callers: Callers) -> None:
+    for _ in range(3):
+        (await callers.come()).cancel()
+        await settle()
+    callers.maker.may.set()
+    await settle()
+    assert (await (await callers.come())).text == "Hello."
+    assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
+
+
+async def test_few_prompts_are_made_while_no_call_waits_for_them(callers: Callers) -> None:
+    waiting = await callers.come("waited for")
+    for number in range(MAX_LEFT + 3):
+        (await callers.come(str(number))).cancel()
+        await settle()
+    assert callers.maker.making == 1 + MAX_LEFT
+    again = await callers.come(str(MAX_LEFT + 1))  # one that was given up
+    assert callers.maker.making == 2 + MAX_LEFT
+    callers.maker.may.set()
+    assert (await waiting, await again) and callers.maker.made == 2 + MAX_LEFT
+
+
+async def test_a_failure_is_that_of_the_call_that_began_and_the_others_try_themselves(callers: Callers) -> None:
+    failing = [RuntimeError("of the first"), RuntimeError("of the second")]
+
+    async def make() -> Prompt:
+        await callers.maker.may.wait()
+        if failing:
+            raise failing.pop(0)
+        return Prompt("Hello.", fake_frames(0, 1))
+
+    calls = [asyncio.create_task(callers.cache.get("digest", CATALOG, make)) for _ in range(3)]
+    await settle()
+    callers.maker.may.set()
+    first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+    assert (str(first), str(second)) == ("of the first", "of the second") and isinstance(third, Prompt)
+
+
+async def test_a_prompt_that_breaks_while_no_call_waits_is_reported_to_the_next_one_as_new(callers: Callers) -> None:
+    async def broken() -> Prompt:
+        await callers.maker.may.wait()
+        raise BrokenPromptError("it is noise.")
+
+    leaving = asyncio.create_task(callers.cache.get("digest", CATALOG, broken))
+    await settle()
+    leaving.cancel()
+    callers.maker.may.set()
+    await settle()
+    for is_new in (True, False):
+        with pytest.raises(BrokenPromptError, match="it is noise") as refused:
+            await callers.cache.get("digest", CATALOG, callers.maker.make)
+        assert refused.value.is_new == is_new
+
+
+async def test_a_closed_cache_makes_no_prompt(callers: Callers) -> None:
+    call = await callers.come()
+    callers.cache.close()
+    await settle()
+    assert callers.maker.making == 0 and call.cancelled()
+
+
 async def test_the_cache_holds_the_most_recently_used_prompts_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "MAX_HELD", 2)
+    monkeypatch.setattr(prompt_cache, "MAX_HELD", 2)
     cache, made = PromptCache(), []
 
     async def use(digest: str) -> None:

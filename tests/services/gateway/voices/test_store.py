@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -42,6 +42,10 @@ VOICE = KeptVoice(
     model_version="fake/1",
     created_at=1_800_000_000,
 )
+
+
+async def _usable_by(store: VoiceStore, caller: str, after: str = "") -> list[str]:
+    return [voice.name async for voice in store.usable_by(caller, after)]
 
 
 async def test_voice_is_returned_as_it_was_added(store: VoiceStore) -> None:
@@ -94,7 +98,7 @@ async def test_write_is_answered_after_a_call_that_was_cancelled_at_any_statemen
         "an added voice": lambda number: store.add(replace(VOICE, name=f"b{number}", uid=f"{number:032}"), b"", 99),
         "a taken name": lambda number: store.add(replace(VOICE, uid=f"{number:032}"), b"", 99),
         "a deleted voice": lambda number: store.delete("ada", "shop"),
-        "a list": lambda number: store.usable_by("shop"),
+        "a list": lambda number: _usable_by(store, "shop"),
     }
     await store.add(VOICE, b"", 99)
     kept: list[object] = []  # a caller may keep the error, with its traceback
@@ -156,7 +160,7 @@ async def test_callers_see_the_voices_that_they_may_use(store: VoiceStore) -> No
             replace(VOICE, name=name, uid=f"{name:>032}", owner=owner, audience=audience, callers=callers), b"", 9
         )
     for caller, wanted in (("shop", ["all", "none", "some"]), ("radio", ["all", "some"]), ("tv", ["all"])):
-        assert [voice.name for voice in await store.usable_by(caller)] == wanted
+        assert await _usable_by(store, caller) == wanted
 
 
 async def test_voices_of_other_callers_are_not_read(store: VoiceStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +176,28 @@ async def test_voices_of_other_callers_are_not_read(store: VoiceStore, monkeypat
     for name, callers in (("mine", ("tv", "a_b@c.d")), ("theirs", ("axb@c.d", "b@c.d")), ("others", ("radio",))):
         await store.add(replace(shared, name=name, uid=f"{name:>032}", callers=callers), b"", 9)
     await store.add(replace(VOICE, name="hidden", uid=f"{1:>032}"), b"", 9)
-    assert [voice.name for voice in await store.usable_by("a_b@c.d")] == read == ["mine"]
+    assert await _usable_by(store, "a_b@c.d") == read == ["mine"]
+
+
+async def test_a_list_reads_a_few_rows_at_a_time(store: VoiceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of them would stop every stream of the gateway for a moment."""
+    monkeypatch.setattr(store_module, "ROWS_AT_ONCE", 3)
+    names, sizes, read = ["0", "A", "B-2", "B.1", "_".join("ab"), "b"], list[int](), store._read
+    for number, name in enumerate(names):
+        await store.add(replace(VOICE, name=name, uid=f"{number:032}"), b"", 9)
+
+    async def counting(query: sa.Select[Any]) -> list[sa.Row[Any]]:
+        rows = await read(query)
+        sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store, "_read", counting)
+    assert await _usable_by(store, "shop") == names and sizes == [3, 3, 0]
+    sizes.clear()
+    assert await _usable_by(store, "shop", "B.1") == names[4:] and sizes == [2]
+    sizes.clear()
+    async with aclosing(store.usable_by("shop")) as voices:
+        assert (await anext(voices)).name == "0" and sizes == [3]
 
 
 async def test_lost_server_is_unavailable_and_its_password_is_not_shown(

@@ -63,6 +63,12 @@ async def refusal(call: Any) -> tuple[str, str]:
     return violation.field, violation.reason
 
 
+def failures(deployment: FakeDeployment, reason: str) -> float | None:
+    """As counted by the gateway."""
+    registry = deployment.gateway.server.metrics.registry
+    return registry.get_sample_value("tts_failed_total", {"reason": reason})
+
+
 def broken_chains(states: list[bytes], other_call: list[bytes]) -> list[tuple[list[bytes], int, str]]:
     """Lists of states that no call can go on with: (states to send, index of the wrong one, reason of the refusal).
 

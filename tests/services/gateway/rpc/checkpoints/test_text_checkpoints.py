@@ -16,6 +16,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
     broken_chains,
     change_model,
+    failures,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -179,6 +180,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
     other_call = (await receive(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
         assert await refused(tts, asked, given) == (f"config.stream_config.checkpoints[{index}]", reason)
+    assert failures(deployment, "CHECKPOINT_OUT_OF_ORDER") == 4
     for change in OTHER_REQUESTS:
         other = Config()
         other.CopyFrom(asked)

@@ -17,6 +17,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
     broken_chains,
     change_model,
+    failures,
     refusal,
     resumed_streams,
     sealing_gateway,
@@ -261,6 +262,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     for given, index, reason in broken_chains(states, other_call):
         found = await refusal(tts.StreamSynthesize(with_states(asked, given)))
         assert found == (f"stream_config.checkpoints[{index}]", reason)
+    assert failures(deployment, "CHECKPOINT_OUT_OF_ORDER") == 4
     for change in OTHER_REQUESTS:
         other = with_states(asked, states[:1])
         other.MergeFrom(change)

@@ -1,0 +1,36 @@
+"""The replicas of one stage that have answered lately. gRPC hides how many there are.
+
+A replica that has answered nothing for `KNOWN_S` is forgotten: it may be gone. It knows no stage.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from services.common.rpc import replica_id
+
+KNOWN_S = 600.0
+
+
+class KnownReplicas:
+    """Their ids, and when each has answered last."""
+
+    def __init__(self) -> None:
+        self._answered_at_s: dict[str, float] = {}
+
+    async def note_end(self, call: Any) -> None:
+        """Notes the replica of a call of grpc.aio that has ended well."""
+        self.note(await call.trailing_metadata())
+
+    def note(self, trailers: replica_id.Trailers | None) -> str:
+        """Notes the replica that has sent these trailers. Returns its id; "" when it has none."""
+        if replica := replica_id.of(trailers):
+            self._answered_at_s[replica] = time.monotonic()
+        return replica
+
+    def ids(self) -> frozenset[str]:
+        oldest_s = time.monotonic() - KNOWN_S
+        for replica in [replica for replica, at_s in self._answered_at_s.items() if at_s < oldest_s]:
+            del self._answered_at_s[replica]
+        return frozenset(self._answered_at_s)

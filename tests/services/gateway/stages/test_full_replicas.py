@@ -1,0 +1,93 @@
+"""How often a refused call is made again: what the gateway knows of the replicas bounds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+
+from csm_bundle.errors import CodecBusyError, EngineBusyError
+from services.common.rpc import replica_id
+from services.gateway.stages.errors import FULL, StageError
+from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
+from services.gateway.stages.known_replicas import KNOWN_S, KnownReplicas
+from tests.services.gateway.stages.engines import Request, fill, metric, named, recording
+from tests.support.clock import Clock
+from tests.support.fake_deployment import failure, fake_deployment
+
+
+def refusal(replica: str, known: str) -> StageError:
+    """known: letters, each the id of a replica"""
+    error = StageError("ENGINE", grpc.StatusCode.UNAVAILABLE, FULL, "The queue is full.")
+    error.replica, error.known_replicas = replica, frozenset(known)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("answers", "known", "num_calls"),
+    [
+        ("aaaaaaaa", "a", 2),
+        ("aaaaaaab", "ab", 8),  # the other one is looked for
+        ("abab", "ab", 3),
+        ("abcabc", "ab", 4),  # one that nobody knew is found
+        ("aabca", "abc", 4),
+        ("--------", "", 8),  # of versions that do not say who they are
+        ("a-a-a-a-", "a", 8),
+    ],
+)
+def test_a_call_is_made_again_until_all_known_replicas_have_refused_it_and_one_of_them_twice(
+    answers: str, known: str, num_calls: int
+) -> None:
+    reported: list[FullOutcome] = []
+    full = FullReplicas(7, reported.append)
+    for replica in answers:
+        if not full.moves_on(refusal(replica.strip("-"), known)):
+            break
+    assert len(reported) == num_calls
+    assert reported == ["moved"] * (num_calls - 1) + ["refused"]
+
+
+def test_a_replica_that_is_gone_is_forgotten(clock: Clock) -> None:
+    replicas = KnownReplicas()
+    replicas.note(grpc.aio.Metadata((replica_id.KEY, "gone")))
+    clock.put_forward(KNOWN_S / 2)
+    assert replicas.note(grpc.aio.Metadata((replica_id.KEY, "here"))) == "here"
+    assert replicas.note(grpc.aio.Metadata()) == replicas.note(None) == ""
+    assert replicas.ids() == {"gone", "here"}
+    clock.put_forward(KNOWN_S / 2 + 1)
+    assert replicas.ids() == {"here"}
+
+
+@pytest.mark.parametrize("name", ["full", ""], ids=["conversation", "load"])
+async def test_a_lone_full_engine_gets_a_refused_call_only_once_more(stream_request: Request, name: str) -> None:
+    async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
+        await running.gateway.wait_ready()
+        running.engine.refusal = EngineBusyError("The queue is full.")
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        error = await failure(stub.StreamSynthesize(named(stream_request, name), timeout=60))
+        assert (error.reason, len(running.engine.calls)) == ("QUEUE_FULL", 2)
+        by = "conversation" if name else "load"
+        assert metric(running, "tts_full_replicas_total", stage="engine", by=by, outcome="refused") == 1
+
+
+async def test_a_lone_full_codec_gets_a_refused_call_only_once_more(stream_request: Request) -> None:
+    async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
+        await running.gateway.wait_ready()
+        fill(running.codec)
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        error = await failure(stub.StreamSynthesize(stream_request, timeout=60))
+        assert (error.reason, len(running.codec.calls)) == ("QUEUE_FULL", 2)
+
+
+async def test_a_lone_full_codec_gets_a_refused_recording_only_once_more() -> None:
+    async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
+        await running.gateway.wait_ready()
+        running.codec.refusal = CodecBusyError("The queue is full.")
+        stub: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)
+        request = watermark_pb2.DetectWatermarkRequest(recording=recording())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.DetectWatermark(request, timeout=60)
+        for outcome in ("moved", "refused"):
+            assert metric(running, "tts_full_replicas_total", stage="codec", by="load", outcome=outcome) == 1
