@@ -270,7 +270,7 @@ class Engine:
 
 def _prompt_rows(chunk: PrefillChunk) -> PromptRows:
     sequence = chunk.sequence
-    slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows()
+    slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows
     assert slot is not None
     first_frame = None
     if chunk.is_last:

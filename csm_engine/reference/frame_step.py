@@ -51,9 +51,7 @@ class FrameStep:
                 )
 
     def _embed(self, rows: Rows) -> Tensor:
-        """rows: (T, K + 1), -1 where masked -> (T, D)."""
-        ids = torch.from_numpy(rows).to(self.device, torch.int64)
-        return self._model.embed_tokens(ids.clamp(min=0), ids >= 0)
+        return self._model.embed_rows(torch.from_numpy(rows).to(self.device))
 
     def __call__(self, slots: Tensor) -> Tensor:
         """Makes one frame of each row and advances the row's state; rows that have ended run as padding.

@@ -206,9 +206,9 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
     tokens = torch.randint(0, 64, (6, model.config.num_codebooks + 1), generator=generator)
     mask = torch.rand(tokens.shape, generator=generator) < 0.5
     packed = pack(model)
-    ids = tokens.masked_fill(~mask, -1).t()
-    ours = ops.embed(ids, packed.audio_embeddings, packed.text_embeddings, model.config.audio_vocab_size)
-    assert torch.allclose(ours, model.embed_tokens(tokens, mask))
+    rows = tokens.masked_fill(~mask, -1)
+    ours = ops.embed(rows.t(), packed.audio_embeddings, packed.text_embeddings, model.config.audio_vocab_size)
+    assert torch.allclose(ours, model.embed_rows(rows))
 
 
 @pytest.mark.parametrize("padding", [1, 3])

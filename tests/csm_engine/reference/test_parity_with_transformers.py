@@ -96,8 +96,8 @@ def prompt_of(tokenizer: TextTokenizer) -> Prompt:
 
 def oracle_embeddings(oracle: CsmForConditionalGeneration, prompt: Prompt) -> Tensor:
     """The prompt through the oracle's own embedding tables: (1, T, D)."""
-    tokens = torch.from_numpy(prompt.tokens)
-    is_text = torch.from_numpy(prompt.tokens_mask[:, -1])
+    tokens = torch.from_numpy(prompt.rows).clamp(min=0)
+    is_text = torch.from_numpy(prompt.rows[:, -1] >= 0)
     audio = oracle.backbone_model.embed_tokens(tokens[None, :, :-1])[0]
     text = oracle.embed_text_tokens(tokens[:, -1])
     return torch.where(is_text[:, None], text, audio).unsqueeze(0)
@@ -126,7 +126,7 @@ def test_teacher_forced_logits_agree(
     model = load_layout(layout, checkpoint, tmp_path)
     prompt = prompt_of(tokenizer)
     stages = FrameStep(model, num_slots=2)
-    embeddings = model.embed_tokens(torch.from_numpy(prompt.tokens), torch.from_numpy(prompt.tokens_mask))
+    embeddings = model.embed_rows(torch.from_numpy(prompt.rows))
     theirs = oracle.backbone_model(inputs_embeds=oracle_embeddings(oracle, prompt)).last_hidden_state[0]
     ours = stages.backbone.prefill(embeddings, slot=1, start=0)
     assert close(stages.backbone.codebook0_logits(ours), oracle.lm_head(theirs))
@@ -207,7 +207,7 @@ def test_wrong_rotary_order_would_be_noticed(
         layer.attn.q_proj.weight.copy_(permute_rotary(layer.attn.q_proj.weight, CONFIG.backbone.num_heads))
     prompt = prompt_of(tokenizer)
     stages = FrameStep(model, num_slots=1)
-    embeddings = model.embed_tokens(torch.from_numpy(prompt.tokens), torch.from_numpy(prompt.tokens_mask))
+    embeddings = model.embed_rows(torch.from_numpy(prompt.rows))
     theirs = oracle.backbone_model(inputs_embeds=oracle_embeddings(oracle, prompt)).last_hidden_state[0]
     ours = stages.backbone.prefill(embeddings, slot=0, start=0)
     assert not close(stages.backbone.codebook0_logits(ours), oracle.lm_head(theirs))
