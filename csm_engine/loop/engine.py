@@ -20,7 +20,7 @@ from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex, Page
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
-from csm_engine.loop.step import Step
+from csm_engine.loop.step import FrameStep
 from csm_engine.model.prompt import PromptBuilder, Read, as_written
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
@@ -52,7 +52,7 @@ class Engine:
 
     def __init__(
         self,
-        frame_step: Step,
+        frame_step: FrameStep,
         tokenizer: TextTokenizer,
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,

@@ -22,7 +22,7 @@ from csm_engine.reference.depth_decoder import DepthDecoder
 from csm_engine.reference.torchtune_stacks import with_torchtune
 
 
-class FrameStep:
+class ReferenceFrameStep:
     """Backbone and depth decoder over torchtune's modules. K: codebooks."""
 
     def __init__(self, model: CSM, num_slots: int) -> None:

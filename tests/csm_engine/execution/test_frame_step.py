@@ -20,12 +20,12 @@ from csm_engine.kv.offload_index import Page
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
 SLOTS = 5
-Step = FrameStep | PackedFrameStep | GraphRunner
+Step = ReferenceFrameStep | PackedFrameStep | GraphRunner
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,7 @@ def model(tiny_config: ModelConfig) -> CSM:
     return random_model(tiny_config, seed=4)
 
 
-def start(
-    step: FrameStep | PackedFrameStep | GraphRunner, prompt: torch.Tensor, slot: int, sampling: SamplingParams
-) -> None:
+def start(step: Step, prompt: torch.Tensor, slot: int, sampling: SamplingParams) -> None:
     step.backbone.prefill(prompt[:-1], slot, 0)
     step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
 
@@ -59,7 +57,7 @@ def frames_of(step: Step, model: CSM, slots: list[int], num_frames: int) -> np.n
 
 def test_same_codes_as_the_reference(model: CSM) -> None:
     slots = [3, 0, 4, 1, 2]
-    expected = frames_of(FrameStep(model, SLOTS), model, slots, 30)
+    expected = frames_of(ReferenceFrameStep(model, SLOTS), model, slots, 30)
     np.testing.assert_array_equal(frames_of(PackedFrameStep(pack(model), SLOTS), model, slots, 30), expected)
 
 
@@ -97,7 +95,7 @@ def test_many_rows_take_two_passes_and_give_the_same_codes(model: CSM, monkeypat
 
 @torch.inference_mode()
 def test_hidden_states_agree_to_rounding(model: CSM) -> None:
-    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
+    reference, packed = ReferenceFrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3)
     for step in (reference, packed):
         step.backbone.prefill(prompt[:9], 1, 0)
@@ -111,7 +109,7 @@ def test_hidden_states_agree_to_rounding(model: CSM) -> None:
 @torch.inference_mode()
 def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelConfig) -> None:
     model = random_model(tiny_config, seed=4, dtype=torch.bfloat16)
-    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
+    reference, packed = ReferenceFrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3).bfloat16()
     for step in (reference, packed):
         step.backbone.prefill(prompt[:-1], 1, 0)
