@@ -29,10 +29,11 @@ from services.common.watched_files import FollowedFiles
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
+from services.gateway.budgets.arrivals import announced_bytes
+from services.gateway.budgets.recording_budget import RecordingBudget
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
-from services.gateway.rpc.arrivals import announced_bytes
-from services.gateway.rpc.planning import Planner, RecordingBudget
+from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.servicer import TextToSpeechServicer
 from services.gateway.rpc.voice_servicer import VoiceServicer
 from services.gateway.rpc.watermark_servicer import WatermarkServicer
