@@ -19,7 +19,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
 from services.gateway.requests.pages import requested_page
 from services.gateway.requests.sampling import default_sampling
-from services.gateway.rpc import responses as convert
+from services.gateway.rpc import responses
 from services.gateway.rpc.checkpoints.texts import ResumedText, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import ResumedUtterance, UtteranceCheckpoints
 from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
@@ -154,7 +154,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         page = voices[first : first + size]
         more = first + size < len(voices)
         return tts_pb2.ListVoicesResponse(
-            voices=[convert.listed_voice(voice, catalog) for voice in page],
+            voices=[responses.listed_voice(voice, catalog) for voice in page],
             next_page_token=str(first + size) if more else "",
         )
 

@@ -28,7 +28,7 @@ from services.gateway.budgets.arrivals import announced_bytes
 from services.gateway.budgets.recording_budget import RecordingBudget
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.violations import Violations
-from services.gateway.rpc import responses as convert
+from services.gateway.rpc import responses
 from services.gateway.rpc.voice_prompts import PromptCodec, VoicePrompts
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
@@ -235,5 +235,5 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
 def _seen_by_all(voice: ListedVoice, catalog: Catalog) -> voices_pb2.KeptVoice:
     """The fields that every caller who may use the voice can see."""
     return voices_pb2.KeptVoice(
-        voice=convert.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
+        voice=responses.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
     )
