@@ -47,7 +47,7 @@ class AsyncEngine:
         self.engine = engine
         loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
+        # A token for each accepted request that is not in the engine's queue yet, by `has_listener`.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
         self._on_step = on_step
         self._on_failure = on_failure
@@ -68,18 +68,18 @@ class AsyncEngine:
         """Reads the request's texts in another thread, then queues it.
 
         read: the text front end, applied to each text before the tokenizer.
-        Nothing is read in vain: a full queue refuses a request before its texts are read, and of a context only what
-        fits into the window is read. A request that was let in keeps its place, whoever overtakes it meanwhile.
+        A full queue refuses a request before its texts are read. Of a context only what fits into the window is read.
+        An accepted request keeps its place in the queue, also while later ones are read before it.
 
         Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
         EngineBusyError; ReadingStalledError if the thread hangs at the texts; EngineStoppedError.
         """
         self.engine.check(request)
-        with self._pending_place(request) as uncount:
+        with self._pending_place(request) as give_up_place:
             sequence = await self._reader.read(request, lambda: self.engine.prepare(request, read))
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
-                await asyncio.wrap_future(self.thread.add(sequence, uncount))
+                await asyncio.wrap_future(self.thread.add(sequence, give_up_place))
             except BaseException:
                 stream.close()
                 raise
@@ -87,19 +87,19 @@ class AsyncEngine:
 
     @contextmanager
     def _pending_place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
-        """Counts the request as pending, which takes a place of the engine's queue, while its texts are read.
+        """Keeps a place in the engine's queue for the request while its texts are read.
 
-        Yields a function that ends this. Any thread may call it: the engine's thread does when it queues the request,
-        so that the request is not counted twice. Raises: EngineBusyError if there is no place.
+        Yields a function that gives the place up. Any thread may call it: the engine's thread does when it queues the
+        request, so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         pending, place = self._pending[request.has_listener], object()
         self.engine.check_room(len(pending), has_listener=request.has_listener)
         pending.add(place)
-        uncount = partial(pending.discard, place)
+        give_up_place = partial(pending.discard, place)
         try:
-            yield uncount
+            yield give_up_place
         finally:
-            uncount()
+            give_up_place()
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""
