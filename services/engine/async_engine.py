@@ -20,7 +20,7 @@ from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
 from services.common.outcomes import post
-from services.common.pulse import OnStall, Pulse, WatchedOutputs
+from services.common.watchdog import OnStall, Watchdog, WatchedOutputs
 from services.engine.text_reader import TextReader
 
 _RATE_WINDOW_S = 5.0
@@ -40,8 +40,8 @@ class AsyncEngine:
         reading_stall_s: float = 60.0,
         background: Background | None = None,
     ) -> None:
-        """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
-        the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
+        """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Watchdog. All
+        on the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
         """
         background = background or Background()
         self.engine = engine
@@ -58,8 +58,9 @@ class AsyncEngine:
             fail=lambda error: post(loop, self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = background.start("pulse of the engine", self.pulse.run)
+        self.watchdog = Watchdog(
+            self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s, background=background
+        )
         self._reader = TextReader(
             on_failure=self._fail, on_stall=on_stall, stall_s=reading_stall_s, background=background
         )
@@ -113,7 +114,7 @@ class AsyncEngine:
 
     async def stop(self) -> None:
         """Ends the threads; streams that are still open get EngineStoppedError."""
-        self._pulse_task.cancel()
+        self.watchdog.stop()
         await asyncio.gather(asyncio.to_thread(self.thread.stop), self._reader.stop())
         self._end_streams("the engine has stopped")
 
@@ -154,8 +155,8 @@ class SequenceStream:
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
         """The next outputs: `at_least` as many as are waited for, `at_most` as are taken of those that are there.
 
-        The last output of the sequence ends the wait. So do two beats of the pulse, which come only while the engine
-        thread goes round: the list is then shorter than `at_least`, and may be empty.
+        The last output of the sequence ends the wait. So do two beats of the watchdog, which come only while the
+        engine thread goes round: the list is then shorter than `at_least`, and may be empty.
 
         Raises: EngineStoppedError; outputs that were taken in the same wait are lost with it.
         """
