@@ -107,6 +107,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
+        """Sequences that hold a slot, those in prefill included."""
         return self._scheduler.num_admitted
 
     @property

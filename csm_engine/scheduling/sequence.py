@@ -37,9 +37,9 @@ class Sequence:
     num_frames: int = 0  # frames made so far, `resumed_frames` included
     resumed_frames: int = 0  # frames of an interrupted run of the request
     frames: list[Codes] = field(default_factory=list)  # frames made by this run, (K,) int16 each
+    steps_launched: int = 0  # frame steps, those in flight included
     steps_read: int = 0  # frame steps whose results the host has, also one that ended the speech without a frame
     finish_reason: FinishReason | None = None
-    steps_launched: int = 0  # these, and the steps in flight
     first_frame_at: float | None = None  # seconds by the engine's clock, when this run's first frame was read
     arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float = 0.0
