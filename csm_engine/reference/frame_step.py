@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from csm_engine.execution.prompt_rows import PromptRows
-from csm_engine.execution.sampler import FrameSampler, gumbel_noise
+from csm_engine.execution.sampling import gumbel_noise
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.model.csm import CSM
 from csm_engine.model.prompt import Rows
 from csm_engine.reference.backbone import Backbone
 from csm_engine.reference.depth_decoder import DepthDecoder
+from csm_engine.reference.sampler import FrameSampler
 from csm_engine.reference.torchtune_stacks import with_torchtune
 
 

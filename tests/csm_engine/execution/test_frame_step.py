@@ -12,8 +12,8 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Quantization, quantized
 from csm_engine.execution.ops import dispatch as ops
-from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise
+from csm_engine.execution.ops import torch_ops
+from csm_engine.execution.sampling import SamplingRows, gumbel_noise
 from csm_engine.execution.weights import pack
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import Page
@@ -21,6 +21,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.reference.frame_step import ReferenceFrameStep
+from csm_engine.reference.sampler import FrameSampler
 from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
@@ -244,7 +245,7 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     noise = gumbel_noise(seed, frame, 4, 64)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 64).sample(logits, 3)
-    draw = ops_torch.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
+    draw = torch_ops.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
@@ -257,7 +258,7 @@ def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
     noise = gumbel_noise(seed, frame, 4, 512)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 512).sample(logits, 3)
-    draw = ops_torch.FrameDraw(sampling, frame, 4, 512)
+    draw = torch_ops.FrameDraw(sampling, frame, 4, 512)
     assert torch.equal(draw.sample(logits, 3), expected)
 
 
