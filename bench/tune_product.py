@@ -25,7 +25,7 @@ from bench.command import integers, parser_of, words
 from csm_engine.execution.matrix import FLOAT8, Matrix
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.tile_shapes import BackboneShape, TileShape, row_block_of
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 
 BF16 = torch.bfloat16
 DTYPES = {"bf16": BF16, "float8": FLOAT8, "int8": torch.int8}

@@ -38,7 +38,7 @@ class WorkerThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
-        self.turns = 0  # iterations of the loop and commands, for Pulse
+        self.progress = 0  # iterations of the loop and commands, for a watchdog
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class WorkerThread:
                 logger.error("the %s does not come back from its step, and is left behind", self.name)
 
     def nudge(self) -> None:
-        """Wakes the loop without a step, so that `turns` grows unless the thread hangs in a step or a command."""
+        """Wakes the loop without a step, so that `progress` grows unless the thread hangs in a step or a command."""
         with self._wake:
             self._wake.notify()
 
@@ -112,17 +112,17 @@ class WorkerThread:
     def _wait_for_work(self) -> bool:
         """Runs the queued commands. Returns false when the loop must end."""
         with self._wake:
-            self.turns += 1
+            self.progress += 1
             while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
                 self._wake.wait(timeout=seconds)
-                self.turns += 1
+                self.progress += 1
         self._run_commands()
         return not self._stopped
 
     def _run_commands(self) -> None:
         while self._commands:
             self._commands.popleft()()
-            self.turns += 1  # a command is progress: the next one may have been queued meanwhile
+            self.progress += 1  # a command is progress: the next one may have been queued meanwhile
 
     def _run_remaining(self) -> None:
         """Runs the remaining commands after the end of the loop, so that every future is resolved."""

@@ -1,8 +1,8 @@
 """The fast frame step: one frame of each given slot, in few operations over static buffers.
 
-The same function runs inside and outside of a CUDA graph. It has the interface of the reference
-(`csm_engine.reference.frame_step.FrameStep`) and computes the same. What changes between steps is kept on the device,
-by slot; the host passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and depth decoder.
+The same function runs inside and outside of a CUDA graph. It computes the same as the reference
+(csm_engine/reference/frame_step.py). What changes between steps is kept on the device, by slot; the host passes only
+slots. Shapes: B rows; K codebooks; D, d widths of backbone and depth decoder.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class _CapturedPass:
 
 
 class GraphRunner:
-    """A Step that replays a PackedFrameStep's graphs: same state, same prefill, same call."""
+    """A FrameStep that replays a PackedFrameStep's graphs: same state, same prefill, same call."""
 
     def __init__(
         self, step: PackedFrameStep, max_rows: int, *, prefill_rows: int = 256, constant_shape: bool = False

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csm_bundle.sampling import LIMITS
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from csm_engine.execution.slot_state import NO_LIMIT
 from csm_engine.model.prompt import Rows
 from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from csm_engine.scheduling.outcome import Outcome
 from csm_engine.types import SamplingParams
 

@@ -20,7 +20,7 @@ from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex, Page
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
-from csm_engine.loop.step import Step
+from csm_engine.loop.step import FrameStep
 from csm_engine.model.prompt import PromptBuilder, Read, as_written
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
@@ -52,7 +52,7 @@ class Engine:
 
     def __init__(
         self,
-        frame_step: Step,
+        frame_step: FrameStep,
         tokenizer: TextTokenizer,
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
@@ -107,6 +107,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
+        """Sequences that hold a slot, those in prefill included."""
         return self._scheduler.num_admitted
 
     @property
@@ -270,7 +271,7 @@ class Engine:
 
 def _prompt_rows(chunk: PrefillChunk) -> PromptRows:
     sequence = chunk.sequence
-    slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows()
+    slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows
     assert slot is not None
     first_frame = None
     if chunk.is_last:

@@ -22,7 +22,7 @@ class Backbone(Protocol):
     def cache(self) -> SlotKVCache: ...
 
 
-class Step(Protocol):
+class FrameStep(Protocol):
     """Makes one frame of each of many slots. K: codebooks; D: width of the backbone."""
 
     @property

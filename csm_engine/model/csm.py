@@ -41,12 +41,13 @@ class CSM(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.audio_head.dtype
 
-    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
-        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D): the sum of the unmasked embeddings."""
-        audio = self.audio_embeddings(tokens[:, :-1] + self._codebook_offsets())
-        text = self.text_embeddings(tokens[:, -1:])
+    def embed_rows(self, rows: Tensor) -> Tensor:
+        """rows of a prompt: (T, K + 1) int, -1 where masked -> (T, D): the sum of the unmasked embeddings."""
+        ids = rows.clamp(min=0)
+        audio = self.audio_embeddings(ids[:, :-1] + self._codebook_offsets())
+        text = self.text_embeddings(ids[:, -1:])
         embeddings = torch.cat([audio, text], dim=1)  # (T, K + 1, D)
-        return (embeddings * tokens_mask.unsqueeze(-1)).sum(dim=1)
+        return (embeddings * (rows >= 0).unsqueeze(-1)).sum(dim=1)
 
     def embed_frame(self, codes: Tensor) -> Tensor:
         """codes: (B, K) int64 -> (B, D): the backbone's input for the next frame."""

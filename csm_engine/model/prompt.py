@@ -1,4 +1,4 @@
-"""Segments to prompt rows: 32 audio codes and one text token wide, with a mask. No torch.
+"""Segments to prompt rows: a row has a code of each codebook and a text token, -1 where masked. No torch.
 
 A text segment is rows of text tokens; audio is rows of codes, closed by the all-zero frame that the model makes to
 end its own speech. Source: github.com/SesameAILabs/csm generator.py (`_tokenize_segment`).
@@ -16,8 +16,7 @@ from csm_bundle.errors import InvalidRequestError, PromptTooLongError
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import Codes, Segment
 
-Rows = npt.NDArray[np.signedinteger]  # (positions, codebooks + 1)
-Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int32]  # (positions, codebooks + 1), -1 where masked
 Read = Callable[[Segment], str]  # the text front end: a segment's text as the tokenizer gets it
 
 
@@ -27,19 +26,14 @@ def as_written(segment: Segment) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The backbone's input. tokens: (T, K + 1) int64; tokens_mask: (T, K + 1) bool, true where a token counts."""
+    """The backbone's input. rows: (T, K + 1)."""
 
-    tokens: Rows
-    tokens_mask: Mask
+    rows: Rows
     text_token_count: int  # of the segment to be spoken
     dropped_segments: int = 0
 
     def __len__(self) -> int:
-        return len(self.tokens)
-
-    def rows(self) -> Rows:
-        """(T, K + 1) int32: the tokens, -1 where masked."""
-        return np.where(self.tokens_mask, self.tokens, -1).astype(np.int32)
+        return len(self.rows)
 
 
 class PromptBuilder:
@@ -92,7 +86,7 @@ class PromptBuilder:
         *before, last = segments
         spoken = self._segment(last, read)
         # The last resumed frame may be at the window's last position: the step that reads it still makes a frame.
-        needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
+        needed = len(spoken) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
             raise PromptTooLongError(
                 f"segments[{len(segments) - 1}].text",
@@ -100,11 +94,11 @@ class PromptBuilder:
                 " at least one frame",
             )
         # A resumed run keeps the context that the first run kept: its frames use the room reserved for them.
-        room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
+        room = self._max_seq_len - len(spoken) - min(max(max_frames, 1), self._reserved_frames)
         room = min(room, self._max_seq_len - needed - 1)
         pinned = [self._segment(segment, read) for segment in before[:num_pinned]]
         context = before[num_pinned:]
-        room -= (num_pinned_rows := sum(len(tokens) for tokens, _ in pinned))
+        room -= (num_pinned_rows := sum(map(len, pinned)))
         if pinned and room < 0:
             raise PromptTooLongError(
                 f"segments[{num_pinned - 1}]",
@@ -112,32 +106,21 @@ class PromptBuilder:
                 f" {self._max_seq_len} leaves beside the text and its frames",
             )
         kept = _newest_that_fit((self._segment(segment, read) for segment in reversed(context)), room)
-        rows = [*pinned, *kept, spoken, *([] if resume is None else [self._audio(resume)])]
-        return Prompt(
-            tokens=np.concatenate([tokens for tokens, _ in rows]),
-            tokens_mask=np.concatenate([mask for _, mask in rows]),
-            text_token_count=len(spoken[0]),
-            dropped_segments=len(context) - len(kept),
-        )
+        parts = [*pinned, *kept, spoken, *([] if resume is None else [audio_rows(resume)])]
+        return Prompt(np.concatenate(parts), text_token_count=len(spoken), dropped_segments=len(context) - len(kept))
 
-    def _segment(self, segment: Segment, read: Read) -> tuple[Rows, Mask]:
-        tokens, mask = self._text(segment.speaker, read(segment))
+    def _segment(self, segment: Segment, read: Read) -> Rows:
+        text = self._text(segment.speaker, read(segment))
         if segment.codes is None:
-            return tokens, mask
-        audio_tokens, audio_mask = self._audio(segment.codes)
-        end_tokens, end_mask = self._audio(np.zeros((1, self._num_codebooks), np.int16))
-        return (
-            np.concatenate([tokens, audio_tokens, end_tokens]),
-            np.concatenate([mask, audio_mask, end_mask]),
-        )
+            return text
+        end = np.zeros((1, self._num_codebooks), np.int16)
+        return np.concatenate([text, audio_rows(segment.codes), audio_rows(end)])
 
-    def _text(self, speaker: int, text: str) -> tuple[Rows, Mask]:
+    def _text(self, speaker: int, text: str) -> Rows:
         ids = self._tokenizer.encode(speaker, text)
-        tokens = np.zeros((len(ids), self._num_codebooks + 1), dtype=np.int64)
-        tokens[:, -1] = ids
-        mask = np.zeros_like(tokens, dtype=np.bool_)
-        mask[:, -1] = True
-        return tokens, mask
+        rows = np.full((len(ids), self._num_codebooks + 1), -1, np.int32)
+        rows[:, -1] = ids
+        return rows
 
     def _check_codes(self, field: str, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != self._num_codebooks:
@@ -148,19 +131,19 @@ class PromptBuilder:
                 f"codes are {codes.min()}..{codes.max()}; 0..{self._codebook_size - 1} are allowed",
             )
 
-    def _audio(self, codes: Codes) -> tuple[Rows, Mask]:
-        tokens = np.zeros((len(codes), self._num_codebooks + 1), dtype=np.int64)
-        tokens[:, :-1] = codes
-        mask = np.ones_like(tokens, dtype=np.bool_)
-        mask[:, -1] = False
-        return tokens, mask
+
+def audio_rows(codes: Codes) -> Rows:
+    """codes: (T, K) -> (T, K + 1)"""
+    rows = np.full((codes.shape[0], codes.shape[1] + 1), -1, np.int32)
+    rows[:, :-1] = codes
+    return rows
 
 
-def _newest_that_fit(context: Iterator[tuple[Rows, Mask]], room: int) -> list[tuple[Rows, Mask]]:
+def _newest_that_fit(context: Iterator[Rows], room: int) -> list[Rows]:
     """The newest parts that fit, oldest first. context: newest first, read up to the first that does not fit."""
-    kept: list[tuple[Rows, Mask]] = []
+    kept: list[Rows] = []
     for part in context:
-        room -= len(part[0])
+        room -= len(part)
         if room < 0:
             break
         kept.append(part)

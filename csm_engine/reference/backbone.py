@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from csm_engine.kv.cache import Selection, SlotKVCache
+from csm_engine.kv.cache import SlotKVCache
 from csm_engine.model.csm import CSM
+from csm_engine.reference.slot_cache import Selection, SlotLayerCache
 from csm_engine.reference.torchtune_stacks import run_layers
 
 
@@ -21,7 +22,8 @@ class Backbone:
         self._stack = model.backbone
         self._head = model.codebook0_head
         self.cache = SlotKVCache(model.config.backbone, num_slots, device=model.device, dtype=model.dtype)
-        for layer, cache in zip(model.backbone.layers, self.cache.layers, strict=True):
+        self._layer_caches = [SlotLayerCache(layer) for layer in self.cache.layers]
+        for layer, cache in zip(model.backbone.layers, self._layer_caches, strict=True):
             layer.attn.kv_cache = cache
             layer.attn.cache_enabled = True
 
@@ -42,5 +44,6 @@ class Backbone:
         return self._head(hidden)
 
     def _run(self, embeddings: Tensor, selection: Selection) -> Tensor:
-        self.cache.select(selection)
+        for cache in self._layer_caches:
+            cache.selection = selection
         return run_layers(self._stack, embeddings, selection.mask(), selection.positions)

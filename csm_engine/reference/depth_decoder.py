@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from csm_engine.execution.sampler import FrameSampler
 from csm_engine.model.csm import CSM
+from csm_engine.reference.sampler import FrameSampler
 from csm_engine.reference.torchtune_stacks import run_layers
 
 

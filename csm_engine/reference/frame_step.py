@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from csm_engine.execution.prompt_rows import PromptRows
-from csm_engine.execution.sampler import FrameSampler, gumbel_noise
+from csm_engine.execution.sampling import gumbel_noise
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.model.csm import CSM
 from csm_engine.model.prompt import Rows
 from csm_engine.reference.backbone import Backbone
 from csm_engine.reference.depth_decoder import DepthDecoder
+from csm_engine.reference.sampler import FrameSampler
 from csm_engine.reference.torchtune_stacks import with_torchtune
 
 
-class FrameStep:
+class ReferenceFrameStep:
     """Backbone and depth decoder over torchtune's modules. K: codebooks."""
 
     def __init__(self, model: CSM, num_slots: int) -> None:
@@ -51,9 +52,7 @@ class FrameStep:
                 )
 
     def _embed(self, rows: Rows) -> Tensor:
-        """rows: (T, K + 1), -1 where masked -> (T, D)."""
-        ids = torch.from_numpy(rows).to(self.device, torch.int64)
-        return self._model.embed_tokens(ids.clamp(min=0), ids >= 0)
+        return self._model.embed_rows(torch.from_numpy(rows).to(self.device))
 
     def __call__(self, slots: Tensor) -> Tensor:
         """Makes one frame of each row and advances the row's state; rows that have ended run as padding.

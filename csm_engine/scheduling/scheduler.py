@@ -146,7 +146,7 @@ class Scheduler:
         if sequence.request.has_listener:
             self._reservations.claim()
         self.prefilling.append(sequence)
-        lease = self._pool.acquire(sequence.prompt.rows())
+        lease = self._pool.acquire(sequence.prompt.rows)
         sequence.slot = lease.slot
         sequence.prefilled = sequence.reused = lease.reused
         sequence.restored = 0 if lease.restore is None else lease.reused

@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from csm_engine.kv.prefix import Prefix
-from csm_engine.model.prompt import Prompt, Rows
+from csm_engine.model.prompt import Prompt, Rows, audio_rows
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 
@@ -37,9 +37,9 @@ class Sequence:
     num_frames: int = 0  # frames made so far, `resumed_frames` included
     resumed_frames: int = 0  # frames of an interrupted run of the request
     frames: list[Codes] = field(default_factory=list)  # frames made by this run, (K,) int16 each
+    steps_launched: int = 0  # frame steps, those in flight included
     steps_read: int = 0  # frame steps whose results the host has, also one that ended the speech without a frame
     finish_reason: FinishReason | None = None
-    steps_launched: int = 0  # these, and the steps in flight
     first_frame_at: float | None = None  # seconds by the engine's clock, when this run's first frame was read
     arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float = 0.0
@@ -53,7 +53,7 @@ class Sequence:
     def reusable(self) -> Prefix:
         """The rows that may be reused from the cache: all but the last, which the first frame step must run."""
         if self._reusable is None:
-            self._reusable = Prefix(self.prompt.rows()[:-1])
+            self._reusable = Prefix(self.prompt.rows[:-1])
         return self._reusable
 
     @property
@@ -84,15 +84,13 @@ class Sequence:
         The first frame step's input is the prompt's last row, that of a later one the frame before it. Steps in flight
         are not counted: they write to later positions.
         """
-        prompt = self.prompt.rows()
+        prompt = self.prompt.rows
         if not self.steps_read:
             return prompt[: self.prefilled]
         inputs = self.frames[: self.steps_read - 1]
         if not inputs:
             return prompt
-        rows = np.full((len(inputs), prompt.shape[1]), -1, dtype=np.int32)
-        rows[:, :-1] = inputs
-        return np.concatenate([prompt, rows])
+        return np.concatenate([prompt, audio_rows(np.stack(inputs))])
 
     def finish(self, reason: FinishReason) -> None:
         self.finish_reason = reason  # first: a thread that reads FINISHED then finds a reason

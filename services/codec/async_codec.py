@@ -17,7 +17,7 @@ from csm_codec.stream import DEFAULTS, Audio, Complete, DecodeOptions, DecodeStr
 from services.codec.admission import Admission
 from services.common.background import Background
 from services.common.outcomes import post
-from services.common.pulse import OnStall, Pulse, WatchedOutputs
+from services.common.watchdog import OnStall, Watchdog, WatchedOutputs
 
 MAX_AHEAD_FRAMES = 64  # frames of a stream whose output is not taken yet
 
@@ -37,7 +37,7 @@ class AsyncCodec:
         stall_s: float = 2.5,
         background: Background | None = None,
     ) -> None:
-        """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.
+        """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Watchdog.
 
         Callbacks, all on the event loop: on_step with each step's outputs and its seconds; on_end once for each stream,
         with its last output, or None if it is closed before; on_failure once if the codec fails.
@@ -53,8 +53,13 @@ class AsyncCodec:
             fail=lambda error: post(self._loop, self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = (background or Background()).start("pulse of the codec", self.pulse.run)
+        self.watchdog = Watchdog(
+            self.thread.worker,
+            on_beat=self._beat_streams,
+            on_stall=on_stall,
+            stall_s=stall_s,
+            background=background or Background(),
+        )
 
     async def open(self, options: DecodeOptions = DEFAULTS, *, has_listener: bool = False) -> StreamHandle:
         """Waits for a slot and takes it. has_listener: see Admission. Raises as `Codec.open`, and CodecStoppedError."""
@@ -84,7 +89,7 @@ class AsyncCodec:
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get CodecStoppedError."""
-        self._pulse_task.cancel()
+        self.watchdog.stop()
         await asyncio.to_thread(self.thread.stop)
         self._end_streams("The codec has stopped.")
 
@@ -150,7 +155,7 @@ class StreamHandle:
     async def take(self) -> list[Output]:
         """Waits for an output, and returns all that are there. Raises the stream's failure after its last output.
 
-        Empty when nothing has come for two beats although the codec thread is alive (pulse.py).
+        Empty when nothing has come for two beats although the codec thread is alive (watchdog.py).
         """
         outputs: list[Output] = []
         if self._failure is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from csm_bundle.errors import KeyringError
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey, open_keyring, read_keyring
-from services.common.watched_files import FollowedFiles
+from services.common.followed_files import FollowedFiles
 
 
 class FollowedKeyring:

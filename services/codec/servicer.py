@@ -23,11 +23,11 @@ from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
 from services.common.outcomes import close_opened
-from services.common.pulse import BEAT_S
 from services.common.rpc import load_report
 from services.common.rpc.lingering import set_caller_waits
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
+from services.common.watchdog import BEAT_S
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[codec_pb2.StreamDecodeRequest]
@@ -101,7 +101,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         opening = asyncio.create_task(waiting)
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
-                if self._async_codec.pulse.beats:
+                if self._async_codec.watchdog.worker_is_alive:
                     await context.write(_PROGRESS)
             return opening.result()
         except BaseException as error:

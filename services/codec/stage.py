@@ -88,8 +88,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     try:
         await server.start()
     except BaseException:
-        await async_codec.stop()
-        await recordings.stop()
+        await stage.stop()
         raise
     server.set_serving()
     log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)

@@ -20,7 +20,7 @@ from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
 from services.common.outcomes import post
-from services.common.pulse import OnStall, Pulse, WatchedOutputs
+from services.common.watchdog import OnStall, Watchdog, WatchedOutputs
 from services.engine.text_reader import TextReader
 
 _RATE_WINDOW_S = 5.0
@@ -40,14 +40,14 @@ class AsyncEngine:
         reading_stall_s: float = 60.0,
         background: Background | None = None,
     ) -> None:
-        """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
-        the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
+        """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Watchdog. All
+        on the loop. stall_s, reading_stall_s: of the engine's thread and of the one that reads texts
         """
         background = background or Background()
         self.engine = engine
         loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        # A token for each accepted request that is not in the engine's queue yet, by whether somebody listens to it.
+        # A token for each accepted request that is not in the engine's queue yet, by `has_listener`.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
         self._on_step = on_step
         self._on_failure = on_failure
@@ -58,8 +58,9 @@ class AsyncEngine:
             fail=lambda error: post(loop, self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = background.start("pulse of the engine", self.pulse.run)
+        self.watchdog = Watchdog(
+            self.thread.worker, on_beat=self._beat_streams, on_stall=on_stall, stall_s=stall_s, background=background
+        )
         self._reader = TextReader(
             on_failure=self._fail, on_stall=on_stall, stall_s=reading_stall_s, background=background
         )
@@ -68,18 +69,18 @@ class AsyncEngine:
         """Reads the request's texts in another thread, then queues it.
 
         read: the text front end, applied to each text before the tokenizer.
-        Nothing is read in vain: a full queue refuses a request before its texts are read, and of a context only what
-        fits into the window is read. A request that was let in keeps its place, whoever overtakes it meanwhile.
+        A full queue refuses a request before its texts are read. Of a context only what fits into the window is read.
+        An accepted request keeps its place in the queue, also while later ones are read before it.
 
         Raises: InvalidRequestError (before EngineBusyError, unless it depends on the length of the texts);
         EngineBusyError; ReadingStalledError if the thread hangs at the texts; EngineStoppedError.
         """
         self.engine.check(request)
-        with self._pending_place(request) as uncount:
+        with self._pending_place(request) as give_up_place:
             sequence = await self._reader.read(request, lambda: self.engine.prepare(request, read))
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
-                await asyncio.wrap_future(self.thread.add(sequence, uncount))
+                await asyncio.wrap_future(self.thread.add(sequence, give_up_place))
             except BaseException:
                 stream.close()
                 raise
@@ -87,19 +88,19 @@ class AsyncEngine:
 
     @contextmanager
     def _pending_place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
-        """Counts the request as pending, which takes a place of the engine's queue, while its texts are read.
+        """Keeps a place in the engine's queue for the request while its texts are read.
 
-        Yields a function that ends this. Any thread may call it: the engine's thread does when it queues the request,
-        so that the request is not counted twice. Raises: EngineBusyError if there is no place.
+        Yields a function that gives the place up. Any thread may call it: the engine's thread does when it queues the
+        request, so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         pending, place = self._pending[request.has_listener], object()
         self.engine.check_room(len(pending), has_listener=request.has_listener)
         pending.add(place)
-        uncount = partial(pending.discard, place)
+        give_up_place = partial(pending.discard, place)
         try:
-            yield uncount
+            yield give_up_place
         finally:
-            uncount()
+            give_up_place()
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""
@@ -113,7 +114,7 @@ class AsyncEngine:
 
     async def stop(self) -> None:
         """Ends the threads; streams that are still open get EngineStoppedError."""
-        self._pulse_task.cancel()
+        self.watchdog.stop()
         await asyncio.gather(asyncio.to_thread(self.thread.stop), self._reader.stop())
         self._end_streams("the engine has stopped")
 
@@ -154,8 +155,8 @@ class SequenceStream:
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
         """The next outputs: `at_least` as many as are waited for, `at_most` as are taken of those that are there.
 
-        The last output of the sequence ends the wait. So do two beats of the pulse, which come only while the engine
-        thread goes round: the list is then shorter than `at_least`, and may be empty.
+        The last output of the sequence ends the wait. So do two beats of the watchdog, which come only while the
+        engine thread goes round: the list is then shorter than `at_least`, and may be empty.
 
         Raises: EngineStoppedError; outputs that were taken in the same wait are lost with it.
         """

@@ -2,7 +2,7 @@
 
 Reading a word takes microseconds, but a word that the dictionary lacks takes milliseconds. So first come, first served
 would let one caller with long texts of such words delay everyone else. Here the earliest deadline goes first: a request
-is due after the time that it takes to say its texts, a minute at most, and at once if somebody already listens to it.
+is due after the time that it takes to say its texts, a minute at most, and at once if it has a listener.
 So short texts overtake long ones, and a long one is overtaken only by requests that arrive before it is due.
 """
 
@@ -33,7 +33,7 @@ class ReadingOrder:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap of (due, arrival, turn)
 
     async def acquire(self, request: GenerationRequest) -> None:
-        """Waits for the request's turn. Whoever gets it must call `release`.
+        """Waits for the request's turn. The caller must end it with `release`.
 
         Raises: EngineStoppedError after `end`, and between `pause` and `go_on`.
         """

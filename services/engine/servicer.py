@@ -81,7 +81,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         opening = asyncio.ensure_future(self._async_engine.open(request, self._spoken_text.of_a_request()))
         try:
             while not (await asyncio.wait({opening}, timeout=_PROGRESS_S))[0]:
-                if self._async_engine.pulse.beats:
+                if self._async_engine.watchdog.worker_is_alive:
                     await context.write(_PROGRESS)
         except BaseException:
             opening.add_done_callback(close_opened)

@@ -15,7 +15,7 @@ from csm_bundle.errors import BundleError
 from csm_engine.model.prompt import Read, as_written
 from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
 from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
-from services.common.watched_files import FollowedFiles
+from services.common.followed_files import FollowedFiles
 
 _Lexicons = Mapping[int | None, Lexicon]  # by speakers with own entries; None: for all other speakers
 

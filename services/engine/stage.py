@@ -70,14 +70,15 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics, tracer=tracer, for_gateways=True)
+    stage = EngineStage(server, async_engine)
     try:
         await server.start()
     except BaseException:
-        await async_engine.stop()
+        await stage.stop()
         raise
     server.set_serving()
     log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
-    return EngineStage(server, async_engine)
+    return stage
 
 
 def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.GetModelInfoResponse:

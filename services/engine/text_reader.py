@@ -16,7 +16,7 @@ from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
 from services.common.outcomes import post, retrieve_exception
-from services.common.pulse import OnStall, Pulse
+from services.common.watchdog import OnStall, Watchdog
 from services.engine.reading_order import ReadingOrder
 
 
@@ -31,8 +31,8 @@ class TextReader:
         stall_s: float,
         background: Background,
     ) -> None:
-        """on_failure: called once on the loop if the thread itself fails; on_stall, stall_s: see Pulse. The texts of a
-        request are read in one iteration of the thread's loop.
+        """on_failure: called once on the loop if the thread itself fails; on_stall, stall_s: see Watchdog. The texts of
+        a request are read in one iteration of the thread's loop.
         """
         loop = asyncio.get_running_loop()
         # One request is read at a time. Python runs one thread at a time, so more readers would finish no sooner, and
@@ -42,8 +42,7 @@ class TextReader:
         self._worker.start()
         self._report_stall, self._stall_s = on_stall, stall_s
         self._stalled = asyncio.Event()
-        pulse = Pulse(self._worker, on_stall=self._on_stall, stall_s=stall_s)
-        self._pulse_task = background.start("pulse of the text reader", pulse.run)
+        self._watchdog = Watchdog(self._worker, on_stall=self._on_stall, stall_s=stall_s, background=background)
 
     async def read(self, request: GenerationRequest, prepare: Callable[[], Sequence]) -> Sequence:
         """Runs `prepare` in the thread, when it is the request's turn.
@@ -73,7 +72,7 @@ class TextReader:
 
     async def stop(self) -> None:
         """Ends the thread. One that hangs is left behind, and does not keep the process alive."""
-        self._pulse_task.cancel()
+        self._watchdog.stop()
         await asyncio.to_thread(self._worker.stop)
 
     def _on_stall(self, thread: str, stalled: bool) -> None:

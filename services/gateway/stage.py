@@ -15,6 +15,7 @@ from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from grpc_health.v1 import health_pb2_grpc
 
+from services.common.followed_files import FollowedFiles
 from services.common.process.memory import return_free_pages
 from services.common.rpc.calls import Context
 from services.common.rpc.lingering import IncomingMessages
@@ -25,14 +26,14 @@ from services.common.rpc.status import StatusError
 from services.common.rpc.tls import Loaded, stage_credentials
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
-from services.common.watched_files import FollowedFiles
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
+from services.gateway.budgets.arrivals import announced_bytes
+from services.gateway.budgets.recording_budget import RecordingBudget
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
-from services.gateway.rpc.arrivals import announced_bytes
-from services.gateway.rpc.planning import Planner, RecordingBudget
+from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.servicer import TextToSpeechServicer
 from services.gateway.rpc.voice_servicer import VoiceServicer
 from services.gateway.rpc.watermark_servicer import WatermarkServicer

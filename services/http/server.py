@@ -14,10 +14,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.background import Background
+from services.common.followed_files import FollowedFiles
 from services.common.rpc.server import most_connections
 from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
-from services.common.watched_files import FollowedFiles
 from services.http.api.bodies import Bodies, Share
 from services.http.connections import HEADER_BYTES, SlowCloses, http_connection, websocket_connection
 from services.http.settings import HttpSettings

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import state_launches, torch_ops, triton_ops  # noqa: E402
 from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
-from csm_engine.execution.sampler import SamplingRows  # noqa: E402
+from csm_engine.execution.sampling import SamplingRows  # noqa: E402
 from csm_engine.execution.slot_state import SlotState  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402

@@ -14,7 +14,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from tests.support.tiny.csm import TINY
 from tests.support.tiny.tokenizer import byte_tokenizer
 
@@ -41,7 +41,7 @@ def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextToken
     def make(model: CSM = model, **settings: int) -> Engine:
         config = EngineConfig(pipeline_depth=int("later" in request.param), **settings)
         if request.param == "reference":
-            return Engine(FrameStep(model, config.total_slots), tokenizer, config)
+            return Engine(ReferenceFrameStep(model, config.total_slots), tokenizer, config)
         return Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
 
     return make

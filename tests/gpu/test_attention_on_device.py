@@ -9,8 +9,10 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 
 from csm_engine.execution.matrix import FLOAT8  # noqa: E402
-from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
-from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
+from csm_engine.execution.ops import (
+    torch_ops,  # noqa: E402
+    triton_ops,  # noqa: E402
+)
 from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 from tests.gpu.device import ON_GPU, put, row_by_row, times  # noqa: E402
@@ -31,10 +33,10 @@ def test_bits_of_backbone_attention_do_not_depend_on_the_batch(cached: torch.dty
     slots = put(torch.arange(rows))
     positions = (slots * 131 + 7) % length
     for _ in times(20):  # the writes are the same every time
-        together = ops_triton.backbone_attention(qkv, keys, values, slots, positions, rope, heads)
+        together = triton_ops.backbone_attention(qkv, keys, values, slots, positions, rope, heads)
         for row in (0, 33, 69):
             one = slice(row, row + 1)
-            alone = ops_triton.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, heads)
+            alone = triton_ops.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, heads)
             assert torch.equal(alone, together[one])
 
 
@@ -44,10 +46,10 @@ def test_bits_of_depth_attention_do_not_depend_on_the_batch() -> None:
     for position in (0, 1, 8, 9, 31):
         qkv = put(random(100, (heads + 2 * kv_heads) * head_dim))
         keys, values = (put(random(100, kv_heads, 32, head_dim, seed=seed)) for seed in (1, 2))
-        together = ops_triton.depth_attention(qkv, keys, values, position, rope, heads)
+        together = triton_ops.depth_attention(qkv, keys, values, position, rope, heads)
         for row in (0, 64, 99):
             one = slice(row, row + 1)
-            alone = ops_triton.depth_attention(qkv[one], keys[one], values[one], position, rope, heads)
+            alone = triton_ops.depth_attention(qkv[one], keys[one], values[one], position, rope, heads)
             assert torch.equal(alone, together[one])
 
 
@@ -62,10 +64,10 @@ def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> No
     ours = [put(cache) for cache in caches]
     ours_keys, ours_values = ours
     keys, values = expected
-    attended = ops_triton.backbone_attention(
+    attended = triton_ops.backbone_attention(
         put(qkv), ours_keys, ours_values, put(slots), put(positions), put(rope), heads
     )
-    assert_close(attended, ops_torch.backbone_attention(qkv, keys, values, slots, positions, rope, heads))
+    assert_close(attended, torch_ops.backbone_attention(qkv, keys, values, slots, positions, rope, heads))
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other)
 
@@ -98,10 +100,10 @@ def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached:
     on_device, ours_keys, ours_values = put(qkv), ours[0], ours[1]
     where, turns = (put(slots), put(positions)), put(rope)
     prompt_launches.write_rows(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
-    ops_torch.write_rows(qkv, expected[0], expected[1], slots, positions, rope, heads)
+    torch_ops.write_rows(qkv, expected[0], expected[1], slots, positions, rope, heads)
     for one, other in zip(ours, expected, strict=True):
         assert_close(one[:7], other[:7])
-    twin = ops_torch.prompt_attention(qkv, expected[0], expected[1], slots, positions, rope, heads)[real]
+    twin = torch_ops.prompt_attention(qkv, expected[0], expected[1], slots, positions, rope, heads)[real]
     first = prompt_launches.prompt_attention(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
     for _ in times(20):  # a race does not show every time
         attended = prompt_launches.prompt_attention(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
@@ -139,5 +141,5 @@ def test_depth_attention_through_a_whole_frame(rows: int) -> None:
     keys, values = expected
     for position in range(length):
         qkv = random(rows, (heads + 2 * kv_heads) * head_dim, seed=position)
-        attended = ops_triton.depth_attention(put(qkv), ours_keys, ours_values, position, put(rope), heads)
-        assert_close(attended, ops_torch.depth_attention(qkv, keys, values, position, rope, heads))
+        attended = triton_ops.depth_attention(put(qkv), ours_keys, ours_values, position, put(rope), heads)
+        assert_close(attended, torch_ops.depth_attention(qkv, keys, values, position, rope, heads))

@@ -20,7 +20,7 @@ from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.scheduling.buckets import PROMPT_TILE, buckets_up_to
 from csm_engine.types import SamplingParams
 from tests.gpu.device import DEVICE, ON_GPU, put, times
@@ -67,7 +67,7 @@ def runner(model: CSM, form: str) -> GraphRunner:
 
 
 Refused = Callable[[], AbstractContextManager[None]]
-Step = PackedFrameStep | GraphRunner | FrameStep
+Step = PackedFrameStep | GraphRunner | ReferenceFrameStep
 
 
 def start(step: Step, slot: int, seed: int) -> None:
@@ -170,7 +170,7 @@ def test_ten_thousand_steps_allocate_nothing(runner: GraphRunner) -> None:
 
 @torch.inference_mode()
 def test_packed_logits_are_near_the_reference(model: CSM, form: str) -> None:
-    reference, packed = FrameStep(model, 2), new_step(model, form, 2)
+    reference, packed = ReferenceFrameStep(model, 2), new_step(model, form, 2)
     for step in (reference, packed):
         start(step, 1, 3)
     slots, positions = torch.tensor([1], device=DEVICE), packed.state.position[1:2]
@@ -237,7 +237,7 @@ def test_prompts_prefilled_together_equal_each_alone(model: CSM, form: str) -> N
 
 @torch.inference_mode()
 def test_a_captured_pass_leaves_keys_near_the_reference(model: CSM, form: str) -> None:
-    reference, runner = FrameStep(model, ROWS), GraphRunner(new_step(model, form), ROWS)
+    reference, runner = ReferenceFrameStep(model, ROWS), GraphRunner(new_step(model, form), ROWS)
     for step in (reference, runner):
         step.prefill([prompt_of(slot) for slot in (4, 33)])
         step.prefill([prompt_of(61)])

@@ -12,7 +12,7 @@ pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 
 from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
-from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
+from csm_engine.execution.ops import triton_ops  # noqa: E402
 from csm_engine.execution.ops.prefetch.launch_prefetch import CachedRows, Prefetch  # noqa: E402
 from csm_engine.execution.ops.tile_shapes import MEASURED, row_block_of  # noqa: E402
 from tests.gpu.device import ON_GPU, put, times  # noqa: E402
@@ -36,12 +36,12 @@ def test_product_with_norm_gates_and_residual(quantization: Quantization, rows: 
     x, matrix = random(rows, width), matrix_of(outputs, width, quantization)
     scale = None if matrix.scale is None else put(matrix.scale)
     on_device = Matrix(put(matrix.values), scale, fused=True)
-    ours = ops_triton.product(put(x), on_device, norm=True, eps=1e-5)
+    ours = triton_ops.product(put(x), on_device, norm=True, eps=1e-5)
     assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5))
-    ours = ops_triton.product(put(x), on_device, norm=True, eps=1e-5, gated=True)
+    ours = triton_ops.product(put(x), on_device, norm=True, eps=1e-5, gated=True)
     assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), 3e-2)
     residual = random(rows, outputs, seed=3)
-    ours = ops_triton.product(put(x), on_device, added=put(residual))
+    ours = triton_ops.product(put(x), on_device, added=put(residual))
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
 
 
@@ -54,7 +54,7 @@ def test_a_product_that_prefetches_gives_the_same_bits(rows: int) -> None:
     on_device = Matrix(put(matrix.values), None if matrix.scale is None else put(matrix.scale), fused=True)
     x, residual = put(random(rows, 8192)), random(rows, 2048, seed=3)
     alone, prefetching = (
-        ops_triton.product(x, on_device, added=put(residual), prefetch=prefetch)
+        triton_ops.product(x, on_device, added=put(residual), prefetch=prefetch)
         for prefetch in (Prefetch(), Prefetch(next_one, cached))
     )
     assert torch.equal(alone, prefetching)
@@ -79,9 +79,9 @@ def test_every_measured_tile_gives_the_product(tile: tuple[int, int, bool, int],
         expected = ops.add_linear(residual.clone(), x, matrix)
     for _ in times(20):  # a race does not show every time
         if gated or around == "with a norm":
-            ours = ops_triton.product(put(x), on_device, norm=True, eps=1e-5, gated=gated)
+            ours = triton_ops.product(put(x), on_device, norm=True, eps=1e-5, gated=gated)
         else:
-            ours = ops_triton.product(put(x), on_device, added=put(residual))
+            ours = triton_ops.product(put(x), on_device, added=put(residual))
         assert_close(ours, expected, 3e-2 if gated else 2e-2)
         worst = (ours.float().cpu() - expected.float()).norm(dim=1) / expected.float().norm(dim=1)
         assert worst.max() <= 5e-2, f"row {int(worst.argmax())} is off by {worst.max():.0%}"
@@ -110,8 +110,8 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
 
     def of(rows: slice) -> Tensor:
         if around == "added":
-            return ops_triton.product(x[rows], matrix, added=residual[rows].clone())
-        return ops_triton.product(x[rows], matrix, norm=True, eps=1e-5, gated=around == "gated")
+            return triton_ops.product(x[rows], matrix, added=residual[rows].clone())
+        return triton_ops.product(x[rows], matrix, norm=True, eps=1e-5, gated=around == "gated")
 
     alone = torch.cat([of(slice(row, row + 1)) for row in range(16)])
     expected = {16: alone}
@@ -135,6 +135,6 @@ def test_either_implementation_gives_the_same_products(rows: int, outputs: int, 
 def test_a_product_in_splits_is_the_same_every_time() -> None:
     """Whichever program arrives last: a thousand launches of a product have the same result."""
     x, weight = put(random(16, 8192)), put(random(1024, 8192, seed=2) * 8192**-0.5)
-    first = ops_triton.product(x, Matrix(weight, fused=True))
-    results = [ops_triton.product(x, Matrix(weight, fused=True)) for _ in times(1000)]
+    first = triton_ops.product(x, Matrix(weight, fused=True))
+    results = [triton_ops.product(x, Matrix(weight, fused=True)) for _ in times(1000)]
     assert all(torch.equal(result, first) for result in results)

@@ -11,7 +11,7 @@ from csm_client.tables.sampling import SAMPLING, SamplingOptions
 from google.protobuf.descriptor import FieldDescriptor
 
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling, SamplingParams
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from services.gateway.settings import GatewaySettings
 
 FIELDS = [field.name for field in fields(SamplingParams)]

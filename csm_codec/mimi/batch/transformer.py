@@ -1,7 +1,7 @@
 """Mimi's decoder transformer for one frame of a batch of rows. All shapes are fixed; positions are on the device.
 
 A row's keys and values are in a ring. A position has its slot there, whichever row computes it, so the order of the
-keys in a sum follows from the stream alone. Rows that rest write to spare slots, which nobody looks at.
+keys in a sum follows from the stream alone. Rows without a frame write to spare slots, which are never read.
 """
 
 from __future__ import annotations

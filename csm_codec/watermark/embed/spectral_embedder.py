@@ -84,7 +84,7 @@ class SpectralEmbedder:
         self._numbers = torch.zeros(width, columns, dtype=torch.int64, device=device)
         self._near_rows = torch.zeros(2, min(NEAR_ROWS, width), dtype=torch.int64, device=device)  # to read, to write
         self._spectrum = torch.zeros(width, self._band, dtype=torch.complex64, device=device)
-        self._messages = torch.zeros(width + 1, self._band, device=device)  # the last one is of nobody
+        self._messages = torch.zeros(width + 1, self._band, device=device)  # the last one is never read
         self._blocks = torch.zeros(width, self._hop, device=device)
 
     @property
@@ -185,7 +185,7 @@ class SpectralEmbedder:
 
     def _write_near(self, near: list[int]) -> None:
         numbers = host_room(tuple(self._near_rows.shape), torch.int64, self._device)
-        numbers[0], numbers[1] = near[0], len(self._messages) - 1  # the rest: of any row, to nobody
+        numbers[0], numbers[1] = near[0], len(self._messages) - 1  # the rest write the row that is never read
         numbers[:, : len(near)] = torch.tensor(near)
         self._near_rows.copy_(numbers, non_blocking=True)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
-from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefetch
 from csm_engine.execution.ops.tile_shapes import is_faster
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack, PackedWeights
 
@@ -29,10 +29,10 @@ _INT8_ROWS = 48  # with more rows it is faster on a CPU to convert the matrix fi
 
 def _ops(x: Tensor) -> ModuleType:
     if not x.is_cuda:
-        return ops_torch
-    from csm_engine.execution.ops import triton_ops as ops_triton  # triton comes with CUDA builds of torch only
+        return torch_ops
+    from csm_engine.execution.ops import triton_ops  # triton comes with CUDA builds of torch only
 
-    return ops_triton
+    return triton_ops
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -103,9 +103,9 @@ def _is_fused(x: Tensor, matrix: Matrix, *, gated: bool = False) -> bool:
 
 
 def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
-    from csm_engine.execution.ops import triton_ops as ops_triton
+    from csm_engine.execution.ops import triton_ops
 
-    return ops_triton.product(x, matrix, **around)
+    return triton_ops.product(x, matrix, **around)
 
 
 def backbone_attention(
@@ -165,7 +165,7 @@ def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_
     ids: (K + 1, T) int64, -1 where masked; audio_embeddings: (K V, D); text_embeddings: (text vocabulary, D) -> (T, D).
     """
     if not ids.is_cuda:
-        return ops_torch.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+        return torch_ops.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
     from csm_engine.execution.ops.prompt import prompt_launches
 
     return prompt_launches.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
@@ -177,7 +177,7 @@ def write_rows(qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positio
     qkv: (T, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (T,) int64.
     """
     if not qkv.is_cuda:
-        return ops_torch.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+        return torch_ops.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
     from csm_engine.execution.ops.prompt import prompt_launches
 
     return prompt_launches.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
@@ -190,7 +190,7 @@ def prompt_attention(
     -> (T, H E). Rows of a slot follow each other.
     """
     if not qkv.is_cuda:
-        return ops_torch.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+        return torch_ops.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
     from csm_engine.execution.ops.prompt import prompt_launches
 
     return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
@@ -245,7 +245,7 @@ class FrameDraw:
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)
         self._cpu_draw = (
-            None if slots.is_cuda else ops_torch.FrameDraw(sampling.at(slots), frame, num_codebooks, codebook_size)
+            None if slots.is_cuda else torch_ops.FrameDraw(sampling.at(slots), frame, num_codebooks, codebook_size)
         )
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -255,9 +255,9 @@ class FrameDraw:
         (B, d).
         """
         if self._cpu_draw is None:
-            from csm_engine.execution.ops import triton_ops as ops_triton
+            from csm_engine.execution.ops import triton_ops
 
-            return ops_triton.sample_and_feed(
+            return triton_ops.sample_and_feed(
                 logits, self._sampling, self._slots, self._frame, codebook, self._codebook_size, self._vocab_size,
                 table, codes=self._codes[:, codebook],
             )  # fmt: skip

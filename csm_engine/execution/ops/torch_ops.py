@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.execution.sampler import SamplingRows, gumbel_noise, gumbel_noise_of
+from csm_engine.execution.sampling import SamplingRows, gumbel_noise, gumbel_noise_of
 
 _TIES = 8  # candidates past the k-th, so that ties with it are found
 _ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates costs less

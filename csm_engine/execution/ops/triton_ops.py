@@ -22,7 +22,7 @@ from csm_engine.execution.ops.tile_shapes import (
     TileShape,
     tile_shape,
 )
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 
 _LEAST_MEMBERS = 16  # query heads of a tile, as tensor cores need
 _FFN_BLOCK = 1024

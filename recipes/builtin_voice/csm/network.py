@@ -47,7 +47,7 @@ def backbone_states(model: CSM, tokens: Tensor, is_audio: Tensor) -> Tensor:
     rows, length, width = tokens.shape
     mask = is_audio[..., None].expand(rows, length, width).clone()
     mask[..., -1] = ~is_audio
-    embedded = model.embed_tokens(tokens.reshape(-1, width), mask.reshape(-1, width))
+    embedded = model.embed_rows(tokens.masked_fill(~mask, -1).view(-1, width))
     return _run(model.backbone, embedded.view(rows, length, -1))
 
 

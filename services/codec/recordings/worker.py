@@ -14,7 +14,7 @@ from csm_bundle.errors import CodecBusyError, CodecStoppedError
 from csm_bundle.runtime.worker_thread import WorkerThread
 from services.common.background import Background
 from services.common.outcomes import post
-from services.common.pulse import OnStall, Pulse
+from services.common.watchdog import OnStall, Watchdog
 
 T = TypeVar("T")
 
@@ -32,13 +32,13 @@ class RecordingWorker:
         background: Background | None = None,
     ) -> None:
         """on_failure: called once on the loop if the thread itself fails; what a call raises goes to its caller.
-        on_stall, stall_s: see Pulse. A recording is encoded in one iteration of the thread's loop.
+        on_stall, stall_s: see Watchdog. A recording is encoded in one iteration of the thread's loop.
         """
         loop = asyncio.get_running_loop()
         self._worker = WorkerThread("recordings", lambda error: post(loop, on_failure, error))
         self._worker.start()
-        pulse = Pulse(self._worker, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = (background or Background()).start("pulse of the recordings", pulse.run)
+        background = background or Background()
+        self._watchdog = Watchdog(self._worker, on_stall=on_stall, stall_s=stall_s, background=background)
         self._max_waiting = max_waiting
         self._accepted = 0
 
@@ -83,5 +83,5 @@ class RecordingWorker:
 
     async def stop(self) -> None:
         """Waits for the running work, as WorkerThread does. Calls that wait get CodecStoppedError."""
-        self._pulse_task.cancel()
+        self._watchdog.stop()
         await asyncio.to_thread(self._worker.stop)

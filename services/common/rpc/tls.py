@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 import grpc
 
 from services.common.certificates import certificate_end_s
-from services.common.watched_files import FollowedFiles
+from services.common.followed_files import FollowedFiles
 
 T = TypeVar("T")
 

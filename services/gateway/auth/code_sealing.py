@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from csm_bundle.errors import KeyringError
 from csm_bundle.key_file import make_key_file, read_key_file
-from services.common.watched_files import FollowedFiles
+from services.common.followed_files import FollowedFiles
 
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32

@@ -21,9 +21,9 @@ import grpc
 from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from csm_bundle.checked_json import NOT_JSON, Problem, RepeatedKeyError, first_problem, keys, named_once, needed
+from services.common.followed_files import FollowedFiles
 from services.common.rpc.status import StatusError
 from services.common.telemetry.spans import CallMetadata
-from services.common.watched_files import FollowedFiles
 from services.gateway.metrics import GatewayMetrics
 
 HEADER = "authorization"

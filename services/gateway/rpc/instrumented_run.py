@@ -12,7 +12,7 @@ from services.common.rpc.lingering import is_caller_gone
 from services.common.rpc.status import StatusError, internal
 from services.common.telemetry import logs
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.rpc import responses as convert
+from services.gateway.rpc import responses
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.deadline import PASSED, Deadline
 from services.gateway.synthesis.result import SynthesisResult
@@ -48,7 +48,7 @@ async def instrumented_run(
     if audio_s:
         metrics.first_audio_seconds.observe(result.first_audio_s)
         metrics.real_time_factor.observe(result.making_s / audio_s)
-    reason = tts_pb2.FinishReason.Name(convert.finish_reason(result))
+    reason = tts_pb2.FinishReason.Name(responses.finish_reason(result))
     metrics.finished.labels(reason.lower().removeprefix("finish_reason_")).inc()
     logs.annotate(
         queue_ms=round(result.queue_s * 1000, 1),

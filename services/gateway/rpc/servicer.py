@@ -14,12 +14,12 @@ from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.budgets.arrivals import announced_bytes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
 from services.gateway.requests.pages import requested_page
 from services.gateway.requests.sampling import default_sampling
-from services.gateway.rpc import responses as convert
-from services.gateway.rpc.arrivals import announced_bytes
+from services.gateway.rpc import responses
 from services.gateway.rpc.checkpoints.texts import ResumedText, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import ResumedUtterance, UtteranceCheckpoints
 from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
@@ -154,7 +154,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         start, size = requested_page(request)
         page, following = await self._voices.page(caller_name.get(), request.language_code, catalog, start, size)
         return tts_pb2.ListVoicesResponse(
-            voices=[convert.listed_voice(voice, catalog) for voice in page],
+            voices=[responses.listed_voice(voice, catalog) for voice in page],
             next_page_token="" if following is None else following.token,
         )
 

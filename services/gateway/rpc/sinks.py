@@ -17,7 +17,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
 from services.gateway.audio.encodings import ENCODINGS, open_encoder, open_last_samples
 from services.gateway.audio.resampling.continuation import Place
-from services.gateway.rpc import responses as convert
+from services.gateway.rpc import responses
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -101,7 +101,7 @@ class StreamSink:
 
     async def finish(self, result: SynthesisResult) -> None:
         await self._send(self._encoder.finish())
-        summary = convert.summary(self._plan, result, self.sent_samples)
+        summary = responses.summary(self._plan, result, self.sent_samples)
         await self._write(self._response(summary=summary))
 
     async def _send(self, audio: EncodedAudio) -> int:
@@ -121,7 +121,7 @@ class StreamSink:
         if self._begun:
             return b""
         self._begun = True
-        header = convert.header(self._plan, self._catalog)
+        header = responses.header(self._plan, self._catalog)
         header.MergeFrom(self._resumed)
         await self._write(self._response(header=header))
         return b"" if self._begins_at is not None else container_header(self._plan, None)
@@ -187,8 +187,8 @@ class WholeSink:
         return tts_pb2.SynthesizeResponse(
             request_id=plan.request_id,
             audio_content=container_header(plan, self._sample_count) + bytes(self._content),
-            audio_format=convert.audio_format(plan),
-            summary=convert.summary(plan, result, self._sample_count),
+            audio_format=responses.audio_format(plan),
+            summary=responses.summary(plan, result, self._sample_count),
             voice=plan.voice,
             model_version=self._catalog.model.model_version,
             seed=plan.sampling.seed,

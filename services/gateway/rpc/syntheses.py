@@ -71,10 +71,10 @@ class Syntheses:
             self._codec,
             self._pacing(),
             self._failovers(has_listener=has_listener),
-            before_decoding,
-            clip,
-            arrived_at_s,
-            resume_from,
+            before_decoding=before_decoding,
+            clip=clip,
+            arrived_at_s=arrived_at_s,
+            resume_from=resume_from,
         )
 
     def of_text(
@@ -122,10 +122,10 @@ class Syntheses:
     def _failovers(self, *, has_listener: bool) -> Failovers:
         return Failovers(
             FailoverLimits(
-                self._settings.max_failovers,
-                self._settings.failover_wait_seconds,
-                self._settings.full_wait_seconds,
-                self._settings.max_full_replicas,
+                most=self._settings.max_failovers,
+                wait_s=self._settings.failover_wait_seconds,
+                full_wait_s=self._settings.full_wait_seconds,
+                most_full=self._settings.max_full_replicas,
             ),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             lambda outcome: self._metrics.full_replicas.labels("codec", "load", outcome).inc(),

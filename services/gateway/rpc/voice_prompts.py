@@ -11,9 +11,9 @@ from csm.v1 import tts_pb2, voices_pb2
 from services.common.rpc.status import FieldViolation, invalid_argument, wrong_field
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
+from services.gateway.budgets.recording_budget import RecordingBudget, decoded_in_thread
 from services.gateway.requests.context import read_prompt
 from services.gateway.requests.recordings import most_decoded_bytes
-from services.gateway.rpc.planning import RecordingBudget, decoded_in_thread
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects, Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource

@@ -23,12 +23,12 @@ from services.common.values import seconds
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.auth.tokens import is_name
+from services.gateway.budgets.admission_queue import AdmissionQueue
+from services.gateway.budgets.arrivals import announced_bytes
+from services.gateway.budgets.recording_budget import RecordingBudget
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.violations import Violations
-from services.gateway.rpc import responses as convert
-from services.gateway.rpc.arrivals import announced_bytes
-from services.gateway.rpc.planning import RecordingBudget
-from services.gateway.rpc.turns import Turns
+from services.gateway.rpc import responses
 from services.gateway.rpc.voice_prompts import PromptCodec, VoicePrompts
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
@@ -83,7 +83,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._settings, self._catalogs, self._voices, self._budget = settings, catalogs, voices, budget
         self._store_or_none, self._metrics, self._quotas = store, metrics, quotas
         self._prompts = VoicePrompts(settings, codec, catalogs, seal, budget)
-        self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
+        self._creating = AdmissionQueue(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
     async def stop(self) -> None:
         """Closes the database, and stops making prompts."""
@@ -118,7 +118,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             raise too_many(owner, self._settings.max_voices_per_caller)
         codes, level_db = rvq_pb2.CodeFrames(), None
         if request.HasField("prompt"):
-            async with self._turns.take(deadline):
+            async with self._creating.take(deadline):
                 codes, level_db = await self._prompts.make(request, catalog, deadline)
         voice = KeptVoice(
             name=request.name,
@@ -242,5 +242,5 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
 def _seen_by_all(voice: ListedVoice, catalog: Catalog) -> voices_pb2.KeptVoice:
     """The fields that every caller who may use the voice can see."""
     return voices_pb2.KeptVoice(
-        voice=convert.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
+        voice=responses.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
     )

@@ -25,9 +25,9 @@ from services.gateway.audio.pieces import limited
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile
 from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.budgets.admission_queue import AdmissionQueue
 from services.gateway.requests.recordings import check_format, check_size, is_rate, open_pieces, unreadable, wrong_rate
 from services.gateway.rpc.byte_pipe import BytePipe, PipeTimeoutError
-from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects
 from services.gateway.stages.errors import StageError
@@ -49,7 +49,7 @@ class WatermarkServicer:
 
     def __init__(self, settings: GatewaySettings, codec: Detects, quotas: StreamQuotas) -> None:
         self._settings, self._codec, self._quotas = settings, codec, quotas
-        self._turns = Turns(
+        self._searches = AdmissionQueue(
             settings.max_detections,
             settings.max_waiting_detections,
             "DETECTION_BUSY",
@@ -61,7 +61,7 @@ class WatermarkServicer:
         """requests: an iterator over the one request, which is received when it is read"""
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(caller_name.get()):
-            async with self._turns.take(deadline), deadline.kept():
+            async with self._searches.take(deadline), deadline.kept():
                 request = await _next(requests)
                 if request is None:
                     raise wrong_field("recording", "is missing.")
@@ -79,7 +79,7 @@ class WatermarkServicer:
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(caller_name.get()):
-            async with self._turns.take(deadline):
+            async with self._searches.take(deadline):
                 async with deadline.kept():
                     first = await _next(requests)
                 if first is None or first.WhichOneof("part") != "config":
@@ -147,7 +147,7 @@ class WatermarkServicer:
     async def _feed(self, requests: _Pieces, pipe: BytePipe) -> None:
         """Writes the bytes of a recording into the pipe, as room allows.
 
-        Raises StatusError DETECTION_BUSY for a slow sender while others wait for a turn.
+        Raises StatusError DETECTION_BUSY for a slow sender while others wait.
         """
         waited_s, received = 0.0, 0
         try:
@@ -158,8 +158,8 @@ class WatermarkServicer:
                 waited_s += time.monotonic() - since_s
                 received += len(content)
                 is_slow = received < SLOW_BYTES_A_SECOND * (waited_s - SLOW_SECONDS)
-                if is_slow and self._turns.num_waiting:
-                    raise self._turns.busy("this one arrives too slowly")
+                if is_slow and self._searches.num_waiting:
+                    raise self._searches.busy("this one arrives too slowly")
                 await pipe.write(content)
                 del content  # before the next one is awaited
         except StatusError:

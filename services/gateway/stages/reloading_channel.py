@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
+from services.common.followed_files import FollowedFiles
 from services.common.rpc.channels.next_channel import NextChannel
 from services.common.rpc.channels.opening import ROUND_ROBIN, open_channel
 from services.common.rpc.channels.owned_channels import OwnedChannels
 from services.common.rpc.tls import Loaded
-from services.common.watched_files import FollowedFiles
 
 log = logging.getLogger("csm.tls")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from csm_bundle.errors import BundleError
 from csm_bundle.voice_folder import FolderVoice, read_voices, voice_files
-from services.common.watched_files import FollowedFiles
+from services.common.followed_files import FollowedFiles
 
 LOOK_AGAIN_S = 0.5
 

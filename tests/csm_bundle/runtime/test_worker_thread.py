@@ -129,8 +129,8 @@ def test_a_nudge_runs_the_loop_once_without_a_step() -> None:
     worker = WorkerThread("idle", print, lambda: steps.append(1))
     worker.start()
     for _ in range(3):
-        turns, until_s = worker.turns, time.monotonic() + 20
-        while worker.turns == turns:
+        progress, until_s = worker.progress, time.monotonic() + 20
+        while worker.progress == progress:
             worker.nudge()
             assert time.monotonic() < until_s
             time.sleep(0.001)
@@ -138,7 +138,7 @@ def test_a_nudge_runs_the_loop_once_without_a_step() -> None:
     assert steps == []
 
 
-def test_a_thread_that_hangs_in_a_command_does_not_beat() -> None:
+def test_a_thread_that_hangs_in_a_command_makes_no_progress() -> None:
     entered, go_on = threading.Event(), threading.Event()
     worker = WorkerThread("hung", print)
     worker.start()
@@ -149,9 +149,9 @@ def test_a_thread_that_hangs_in_a_command_does_not_beat() -> None:
 
     worker.submit(hang)
     assert entered.wait(20)
-    turns = worker.turns
+    progress = worker.progress
     worker.nudge()
-    assert worker.turns == turns
+    assert worker.progress == progress
     go_on.set()
     worker.stop()
 

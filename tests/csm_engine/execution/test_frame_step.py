@@ -12,20 +12,21 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Quantization, quantized
 from csm_engine.execution.ops import dispatch as ops
-from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise
+from csm_engine.execution.ops import torch_ops
+from csm_engine.execution.sampling import SamplingRows, gumbel_noise
 from csm_engine.execution.weights import pack
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import Page
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
+from csm_engine.reference.sampler import FrameSampler
 from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
 SLOTS = 5
-Step = FrameStep | PackedFrameStep | GraphRunner
+Step = ReferenceFrameStep | PackedFrameStep | GraphRunner
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,7 @@ def model(tiny_config: ModelConfig) -> CSM:
     return random_model(tiny_config, seed=4)
 
 
-def start(
-    step: FrameStep | PackedFrameStep | GraphRunner, prompt: torch.Tensor, slot: int, sampling: SamplingParams
-) -> None:
+def start(step: Step, prompt: torch.Tensor, slot: int, sampling: SamplingParams) -> None:
     step.backbone.prefill(prompt[:-1], slot, 0)
     step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
 
@@ -59,7 +58,7 @@ def frames_of(step: Step, model: CSM, slots: list[int], num_frames: int) -> np.n
 
 def test_same_codes_as_the_reference(model: CSM) -> None:
     slots = [3, 0, 4, 1, 2]
-    expected = frames_of(FrameStep(model, SLOTS), model, slots, 30)
+    expected = frames_of(ReferenceFrameStep(model, SLOTS), model, slots, 30)
     np.testing.assert_array_equal(frames_of(PackedFrameStep(pack(model), SLOTS), model, slots, 30), expected)
 
 
@@ -97,7 +96,7 @@ def test_many_rows_take_two_passes_and_give_the_same_codes(model: CSM, monkeypat
 
 @torch.inference_mode()
 def test_hidden_states_agree_to_rounding(model: CSM) -> None:
-    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
+    reference, packed = ReferenceFrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3)
     for step in (reference, packed):
         step.backbone.prefill(prompt[:9], 1, 0)
@@ -111,7 +110,7 @@ def test_hidden_states_agree_to_rounding(model: CSM) -> None:
 @torch.inference_mode()
 def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelConfig) -> None:
     model = random_model(tiny_config, seed=4, dtype=torch.bfloat16)
-    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
+    reference, packed = ReferenceFrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3).bfloat16()
     for step in (reference, packed):
         step.backbone.prefill(prompt[:-1], 1, 0)
@@ -206,9 +205,9 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
     tokens = torch.randint(0, 64, (6, model.config.num_codebooks + 1), generator=generator)
     mask = torch.rand(tokens.shape, generator=generator) < 0.5
     packed = pack(model)
-    ids = tokens.masked_fill(~mask, -1).t()
-    ours = ops.embed(ids, packed.audio_embeddings, packed.text_embeddings, model.config.audio_vocab_size)
-    assert torch.allclose(ours, model.embed_tokens(tokens, mask))
+    rows = tokens.masked_fill(~mask, -1)
+    ours = ops.embed(rows.t(), packed.audio_embeddings, packed.text_embeddings, model.config.audio_vocab_size)
+    assert torch.allclose(ours, model.embed_rows(rows))
 
 
 @pytest.mark.parametrize("padding", [1, 3])
@@ -246,7 +245,7 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     noise = gumbel_noise(seed, frame, 4, 64)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 64).sample(logits, 3)
-    draw = ops_torch.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
+    draw = torch_ops.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
@@ -259,7 +258,7 @@ def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
     noise = gumbel_noise(seed, frame, 4, 512)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 512).sample(logits, 3)
-    draw = ops_torch.FrameDraw(sampling, frame, 4, 512)
+    draw = torch_ops.FrameDraw(sampling, frame, 4, 512)
     assert torch.equal(draw.sample(logits, 3), expected)
 
 

@@ -16,13 +16,13 @@ from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.scheduling.buckets import MAX_PREFILL_PROMPTS, bucket_of, prefill_buckets_up_to
 from csm_engine.types import SamplingParams
 
 SLOTS = 6
 LENGTHS = {4: 37, 0: 9, 2: 1, 5: 60, 1: 24}  # slot -> rows of its prompt
-Step = FrameStep | PackedFrameStep | GraphRunner
+Step = ReferenceFrameStep | PackedFrameStep | GraphRunner
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def frames_of(step: Step, passes: Sequence[Sequence[PromptRows]], num_frames: in
 @pytest.fixture(scope="module")
 def expected(model: CSM) -> np.ndarray:
     """The reference's, each prompt prefilled whole."""
-    return frames_of(FrameStep(model, SLOTS), [[chunk(model.config, slot)] for slot in LENGTHS])
+    return frames_of(ReferenceFrameStep(model, SLOTS), [[chunk(model.config, slot)] for slot in LENGTHS])
 
 
 def test_prompts_prefilled_together_equal_each_alone(model: CSM, expected: np.ndarray) -> None:
@@ -108,7 +108,7 @@ def test_constant_shape_makes_prefilled_rows_bit_equal_whatever_is_beside_them(t
 
 @torch.inference_mode()
 def test_a_pass_starts_its_slots_as_single_starts_do(model: CSM) -> None:
-    together, one_by_one = PackedFrameStep(pack(model), SLOTS), FrameStep(model, SLOTS)
+    together, one_by_one = PackedFrameStep(pack(model), SLOTS), ReferenceFrameStep(model, SLOTS)
     for step in (together, one_by_one):
         step.prefill([chunk(model.config, slot) for slot in LENGTHS])
     for name in ("position", "frame", "max_frames", "active"):

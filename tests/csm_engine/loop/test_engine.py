@@ -133,7 +133,7 @@ def test_pinned_segments_are_kept_and_older_turns_after_them_are_dropped(engine:
     alone = engine.add_request(replace(asked, segments=[pinned, *[filler] * kept, spoken]))
     engine.abort(alone)
     assert alone.prompt.dropped_segments == 0
-    np.testing.assert_array_equal(sequence.prompt.tokens, alone.prompt.tokens)
+    np.testing.assert_array_equal(sequence.prompt.rows, alone.prompt.rows)
 
 
 def test_pinned_segments_that_do_not_fit_are_refused(engine: Engine) -> None:

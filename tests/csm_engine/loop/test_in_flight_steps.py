@@ -20,7 +20,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.scheduling.outcome import Outcome
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
@@ -121,7 +121,7 @@ def test_a_resumed_request_gives_the_remaining_frames(model: CSM, tokenizer: Tex
 @pytest.mark.parametrize("why", [Outcome.MAX_FRAMES, Outcome.CONTEXT_WINDOW, Outcome.END_OF_SPEECH])
 @torch.inference_mode()
 def test_a_dead_step_of_an_ended_row_changes_nothing(kind: str, why: Outcome, model: CSM) -> None:
-    step = FrameStep(model, 2) if kind == "reference" else PackedFrameStep(pack(model), 2)
+    step = ReferenceFrameStep(model, 2) if kind == "reference" else PackedFrameStep(pack(model), 2)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(7, SHORT_SPOKEN.backbone.dim, generator=generator)
     cap = 3 if why is Outcome.MAX_FRAMES else 10_000

@@ -20,7 +20,7 @@ from csm_engine.model.loader import load_model
 from csm_engine.model.prompt import Prompt, PromptBuilder
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.reference.frame_step import FrameStep
+from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
 from tests.support.tiny.csm import permute_rotary, transformers_config, write_original, write_transformers
 from tests.support.tiny.tokenizer import byte_tokenizer
@@ -96,8 +96,8 @@ def prompt_of(tokenizer: TextTokenizer) -> Prompt:
 
 def oracle_embeddings(oracle: CsmForConditionalGeneration, prompt: Prompt) -> Tensor:
     """The prompt through the oracle's own embedding tables: (1, T, D)."""
-    tokens = torch.from_numpy(prompt.tokens)
-    is_text = torch.from_numpy(prompt.tokens_mask[:, -1])
+    tokens = torch.from_numpy(prompt.rows).clamp(min=0)
+    is_text = torch.from_numpy(prompt.rows[:, -1] >= 0)
     audio = oracle.backbone_model.embed_tokens(tokens[None, :, :-1])[0]
     text = oracle.embed_text_tokens(tokens[:, -1])
     return torch.where(is_text[:, None], text, audio).unsqueeze(0)
@@ -125,8 +125,8 @@ def test_teacher_forced_logits_agree(
 ) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
     prompt = prompt_of(tokenizer)
-    stages = FrameStep(model, num_slots=2)
-    embeddings = model.embed_tokens(torch.from_numpy(prompt.tokens), torch.from_numpy(prompt.tokens_mask))
+    stages = ReferenceFrameStep(model, num_slots=2)
+    embeddings = model.embed_rows(torch.from_numpy(prompt.rows))
     theirs = oracle.backbone_model(inputs_embeds=oracle_embeddings(oracle, prompt)).last_hidden_state[0]
     ours = stages.backbone.prefill(embeddings, slot=1, start=0)
     assert close(stages.backbone.codebook0_logits(ours), oracle.lm_head(theirs))
@@ -186,7 +186,7 @@ def test_greedy_frames_are_identical(
     model = load_layout(layout, checkpoint, tmp_path)
     config = EngineConfig(slots=2, prefill_chunk=7)
     slots = config.total_slots
-    frame_step = PackedFrameStep(pack(model), slots) if step == "packed" else FrameStep(model, slots)
+    frame_step = PackedFrameStep(pack(model), slots) if step == "packed" else ReferenceFrameStep(model, slots)
     engine = Engine(frame_step, tokenizer, config)
     request = GenerationRequest("greedy", segments(), 50, SamplingParams(temperature=0.0, top_k=1))
     engine.add_request(request)
@@ -206,8 +206,8 @@ def test_wrong_rotary_order_would_be_noticed(
     for layer in model.backbone.layers:
         layer.attn.q_proj.weight.copy_(permute_rotary(layer.attn.q_proj.weight, CONFIG.backbone.num_heads))
     prompt = prompt_of(tokenizer)
-    stages = FrameStep(model, num_slots=1)
-    embeddings = model.embed_tokens(torch.from_numpy(prompt.tokens), torch.from_numpy(prompt.tokens_mask))
+    stages = ReferenceFrameStep(model, num_slots=1)
+    embeddings = model.embed_rows(torch.from_numpy(prompt.rows))
     theirs = oracle.backbone_model(inputs_embeds=oracle_embeddings(oracle, prompt)).last_hidden_state[0]
     ours = stages.backbone.prefill(embeddings, slot=0, start=0)
     assert not close(stages.backbone.codebook0_logits(ours), oracle.lm_head(theirs))

@@ -17,9 +17,9 @@ _TEXTS = itertools.count()
 
 
 def sequence(rows: int = 5, *, has_listener: bool = False, playout_lead_s: float = 0.0) -> Sequence:
-    text = np.zeros((rows, 3), np.int64)
+    text = np.zeros((rows, 3), np.int32)
     text[:, -1] = next(_TEXTS)  # no two prompts are alike
-    prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
+    prompt = Prompt(text, text_token_count=rows)
     request = GenerationRequest(
         "r", [Segment(0, "x")], max_frames=9, has_listener=has_listener, playout_lead_s=playout_lead_s
     )

@@ -19,7 +19,7 @@ _NAMES = itertools.count()
 
 def sequence(made: int, played: float | None = 0.0, *, live: bool = True, parts_of: int = 1) -> Sequence:
     """A sequence that has made that many frames, of which that many seconds are played; None: none has arrived."""
-    prompt = Prompt(np.zeros((1, 3), np.int64), np.ones((1, 3), np.bool_), text_token_count=1)
+    prompt = Prompt(np.zeros((1, 3), np.int32), text_token_count=1)
     request = GenerationRequest(
         str(next(_NAMES)), [Segment(0, "x")], max_frames=999, live=live, listener_frames=parts_of
     )

@@ -102,7 +102,7 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy = wide_scheduler()
     first, second, third = sequence(40), sequence(60), sequence(60)
     for item in (second, third):
-        item.prompt.tokens[:39] = first.prompt.tokens[:39]  # 39 rows in common, and different ends
+        item.prompt.rows[:39] = first.prompt.rows[:39]  # 39 rows in common, and different ends
     policy.add(first)
     admit_all(policy)
     run_pass(policy)
@@ -118,8 +118,8 @@ def test_a_prompt_waits_if_that_saves_it_16_rows_and_not_for_15(held: int) -> No
     for saved in (15, 16):
         policy = wide_scheduler()
         before, first, second = sequence(held + 1), sequence(60), sequence(60)
-        first.prompt.tokens[:held] = before.prompt.tokens[:held]
-        second.prompt.tokens[: held + saved] = first.prompt.tokens[: held + saved]
+        first.prompt.rows[:held] = before.prompt.rows[:held]
+        second.prompt.rows[: held + saved] = first.prompt.rows[: held + saved]
         policy.add(before)
         admit_all(policy)
         run_pass(policy)
@@ -135,10 +135,10 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_host_memory_has(kept: int) -> 
     pool = SlotPool(32, offload_index=index)
     policy = Scheduler(pool, max_waiting=99, prefill_chunk=256, pacing=no_limits())
     first, second = sequence(60), sequence(60)
-    second.prompt.tokens[:39] = first.prompt.tokens[:39]
+    second.prompt.rows[:39] = first.prompt.rows[:39]
     policy.add(first)
     admit_all(policy)
-    index.keep(Prefix(first.prompt.rows()[:kept]))
+    index.keep(Prefix(first.prompt.rows[:kept]))
     policy.add(second)
     assert admit_all(policy) == ([second] if kept > 23 else [])
     assert second.restored == (kept if kept > 23 else 0)
@@ -162,7 +162,7 @@ def test_the_next_prompt_waits_for_the_last_one_and_copies_its_prefix() -> None:
 def test_a_prompt_waits_for_the_common_rows_and_not_for_the_whole_prompt_that_has_them() -> None:
     policy = wide_scheduler(prefill_chunk=64)
     long, short = sequence(97), sequence(60)
-    short.prompt.tokens[:40] = long.prompt.tokens[:40]
+    short.prompt.rows[:40] = long.prompt.rows[:40]
     for item in (long, short):
         policy.add(item)
     assert admit_all(policy) == [long]

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2
 
-from services.gateway.rpc.arrivals import ANNOUNCED_KEY
+from services.gateway.budgets.arrivals import ANNOUNCED_KEY
 from tests.polyglot.conftest import NODE_CLIENT
 from tests.polyglot.humming_server import FORMAT, audio
 

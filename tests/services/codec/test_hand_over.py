@@ -172,21 +172,21 @@ async def test_a_working_codec_without_samples_reports_progress() -> None:
     assert [response.WhichOneof("event") for response in context.written] == ["progress"] * 3 + ["audio"]
 
 
-async def test_a_waiting_stream_gets_progress_only_while_the_codec_beats(
+async def test_a_waiting_stream_gets_progress_only_while_the_codec_is_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servicer_module, "BEAT_S", 0)
-    pulse, context, has_slot = SimpleNamespace(beats=False), Context(), asyncio.Event()
+    watchdog, context, has_slot = SimpleNamespace(worker_is_alive=False), Context(), asyncio.Event()
 
     async def waiting() -> StreamHandle:
         await has_slot.wait()
         return handle_of()
 
-    servicer = servicer_of(SimpleNamespace(pulse=pulse))
+    servicer = servicer_of(SimpleNamespace(watchdog=watchdog))
     opening = asyncio.create_task(servicer._opened(waiting(), cast(Any, context)))
     await settle()
     assert not context.written
-    pulse.beats = True
+    watchdog.worker_is_alive = True
     async with asyncio.timeout(60):
         while not context.written:
             await asyncio.sleep(0)

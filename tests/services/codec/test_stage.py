@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import urllib.request
 from dataclasses import fields, replace
@@ -137,6 +138,14 @@ async def test_the_threads_are_stopped_at_once(settings: CodecSettings, monkeypa
     for worker in (stage.async_codec.thread.worker, stage._recordings._worker):
         monkeypatch.setattr(worker, "stop", lambda stop=worker.stop: (both.wait(), stop()))
     await stage.stop()
+
+
+async def test_a_stage_that_cannot_listen_leaves_no_thread(settings: CodecSettings) -> None:
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="the port may be taken"):
+            await start_codec(settings.model_copy(update={"port": taken.getsockname()[1]}))
+    assert {"codec", "recordings"}.isdisjoint(thread.name for thread in set(threading.enumerate()) - before)
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(CodecIdentity)])

@@ -14,7 +14,7 @@ from services.engine.metrics import EngineMetrics
 
 
 def new_sequence() -> Sequence:
-    prompt = Prompt(np.zeros((3, 5), np.int64), np.ones((3, 5), np.bool_), text_token_count=3)
+    prompt = Prompt(np.zeros((3, 5), np.int32), text_token_count=3)
     return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
 
 

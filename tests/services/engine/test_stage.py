@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,14 @@ async def test_random_weights_only_when_asked_for(settings: EngineSettings, tmp_
         info = await engine_pb2_grpc.EngineServiceStub(channel).GetModelInfo(engine_pb2.GetModelInfoRequest())
     assert "random" in info.notice
     await stage.stop()
+
+
+async def test_a_stage_that_cannot_listen_leaves_no_thread(settings: EngineSettings) -> None:
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="the port may be taken"):
+            await start_engine(settings.model_copy(update={"port": taken.getsockname()[1]}))
+    assert {"engine", "text reader"}.isdisjoint(thread.name for thread in set(threading.enumerate()) - before)
 
 
 async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: Any) -> None:

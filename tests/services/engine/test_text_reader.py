@@ -15,9 +15,9 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_engine.model.tokenizer import TextTokenizer
-from services.common.pulse import BEAT_S, Pulse
 from services.common.rpc import status
 from services.common.rpc.server import LIVENESS
+from services.common.watchdog import BEAT_S, Watchdog
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
 from tests.support.engine_stage import Stub, codes_of, collect, generate_request
@@ -94,11 +94,11 @@ async def test_many_slow_texts_one_after_another_are_no_hang(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is read for longer than a beat, and all together for longer than the limit."""
-    encode, miss, missed = TextTokenizer.encode, Pulse._miss, threading.Semaphore(0)
+    encode, miss, missed = TextTokenizer.encode, Watchdog._miss, threading.Semaphore(0)
 
-    def count(pulse: Pulse) -> None:
-        miss(pulse)
-        if pulse._worker.name == "text reader":
+    def count(watchdog: Watchdog) -> None:
+        miss(watchdog)
+        if watchdog._worker.name == "text reader":
             missed.release()
 
     def slow(tokenizer: TextTokenizer, speaker: int, text: str) -> list[int]:
@@ -107,7 +107,7 @@ async def test_many_slow_texts_one_after_another_are_no_hang(
         assert missed.acquire(timeout=60), "no beat was missed"
         return encode(tokenizer, speaker, text)
 
-    monkeypatch.setattr(Pulse, "_miss", count)
+    monkeypatch.setattr(Watchdog, "_miss", count)
     stage = await start_engine(settings.model_copy(update={"reading_stall_seconds": 6 * BEAT_S, "max_waiting": 8}))
     monkeypatch.setattr(TextTokenizer, "encode", slow)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:

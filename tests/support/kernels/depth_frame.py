@@ -14,11 +14,11 @@ from torch import Tensor
 from csm_engine.execution.frame_step import PackedDepthDecoder
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import dispatch as ops
-from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.depth import frame_kernels as kernels
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing
 from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from csm_engine.execution.weights import PackedWeights
 
 
@@ -161,7 +161,7 @@ def check_phases(
             keys, values = buffers.keys[layer].cpu().clone(), buffers.values[layer].cpu().clone()
             own = slice(rows, 2 * rows) if (codebook, position) == (1, 1) else slice(0, rows)
             qkv = buffers.qkv[own].cpu()
-            twin = ops_torch.depth_attention(qkv, keys, values, position, rope, num_heads)
+            twin = torch_ops.depth_attention(qkv, keys, values, position, rope, num_heads)
             if rounded:
                 _check_rounded(buffers.attended[own], buffers.row_scale[of_attended:of_inner, own], twin, error)
             else:
@@ -171,7 +171,7 @@ def check_phases(
         elif number == kernels.OUT.value:
             assert_close(after, ops.add_linear(x.clone(), attended, on_cpu("out")))
         elif number == kernels.GATE_UP.value:
-            twin = ops_torch.silu_mul(ops.linear(normed(), on_cpu("gate_up")))
+            twin = torch_ops.silu_mul(ops.linear(normed(), on_cpu("gate_up")))
             if rounded:
                 _check_rounded(buffers.inner[here], buffers.row_scale[of_inner:, here], twin, error)
             else:
@@ -211,7 +211,7 @@ def _check_draw(weights: PackedWeights, frame: Frame, logits: Tensor, fed: Tenso
     config, drawing = weights.config, frame.drawing
     on_cpu = SamplingRows(*(getattr(drawing.sampling, name).cpu() for name in ("temperature", "top_k", "seed")))
     sampling = on_cpu.at(drawing.slots.cpu())
-    twin = ops_torch.FrameDraw(sampling, drawing.frame.cpu(), codebook + 1, config.codebook_size)
+    twin = torch_ops.FrameDraw(sampling, drawing.frame.cpu(), codebook + 1, config.codebook_size)
     codes = drawing.codes[:, codebook]
     assert torch.equal(codes.cpu(), twin.sample(logits, codebook))
     if codebook < config.num_codebooks - 1:

@@ -7,7 +7,7 @@ import time
 from typing import TextIO
 
 SPARSE_S = 1.0  # between lines
-SILENCE_S = 5.0  # that is told of
+SILENCE_S = 5.0  # before it is reported
 
 
 class Progress:

@@ -13,7 +13,7 @@ from csm_engine.execution.ops.depth import frame_kernels
 from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
 from csm_engine.execution.ops.eight_bits import ROW_SCALES
 from csm_engine.execution.ops.tile_shapes import row_block_of
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 
 REGISTERS = 255  # of a thread, all that there are; unasked, ptxas may settle for fewer, which spill
 _FEW_ROWS = 16  # up to this many, each query head has its own program

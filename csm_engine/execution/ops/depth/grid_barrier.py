@@ -1,6 +1,6 @@
 """A barrier between all programs of one cooperative launch. Importing needs triton.
 
-Every program must be running, or the others wait in vain: launch with `launch_cooperative_grid=True`, which fails where
+Every program must be running, or the others wait forever: launch with `launch_cooperative_grid=True`, which fails where
 they do not fit on the device at once.
 """
 

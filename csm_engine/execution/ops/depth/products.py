@@ -202,8 +202,8 @@ def added_product(
     """x (rows, OUTPUTS) += y (rows, WIDTH) by weight (OUTPUTS, WIDTH); then x's squares, a part for each tile.
 
     The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK), to whose type all parts are
-    rounded. arrivals: (tiles,) int32, zero before and after; whoever arrives last at a tile adds its parts in their
-    order. SCALED: scale holds one for each output. A tile of more than MOST_ROWS is two, by one reading of the
+    rounded. arrivals: (tiles,) int32, zero before and after; the last program that arrives at a tile adds its parts
+    in order. SCALED: scale holds one for each output. A tile of more than MOST_ROWS is two, by one reading of the
     weights.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from csm.gateway.v1 import made_frames_pb2, said_sentence_pb2
+from csm.gateway.v1 import sentence_state_pb2, utterance_state_pb2
 from google.protobuf.message import DecodeError
 
 from services.common.rpc.status import StatusError, wrong_field
@@ -21,7 +21,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 
 _KIND, _VERSION = STATE_MAGIC[:-1], STATE_MAGIC[-1]
-State = TypeVar("State", said_sentence_pb2.SaidSentence, made_frames_pb2.MadeFrames)
+State = TypeVar("State", sentence_state_pb2.SentenceState, utterance_state_pb2.UtteranceState)
 
 
 class SealedChain:

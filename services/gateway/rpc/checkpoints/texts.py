@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from csm.gateway.v1 import said_sentence_pb2
+from csm.gateway.v1 import sentence_state_pb2
 from csm.v1 import tts_pb2
 
 from services.gateway.audio.encodings import can_resume
@@ -88,7 +88,7 @@ class TextCheckpoints:
 
     def open(self, sealed_sentences: Sequence[bytes], sealed_current: Sequence[bytes]) -> ResumedText:
         """New, or an error, as in SealedChain.open. sealed_current: checkpoints inside the sentence after the others"""
-        states = self._chain.open(sealed_sentences, said_sentence_pb2.SaidSentence)
+        states = self._chain.open(sealed_sentences, sentence_state_pb2.SentenceState)
         if len(states) < len(sealed_sentences):  # the current sentence cannot resume without those before it
             return ResumedText()
         place = None
@@ -122,12 +122,12 @@ class TextCheckpoints:
         """place: after the sentence"""
         codes, started = sentence.result.codes, sentence.result.started
         return self._chain.seal(
-            said_sentence_pb2.SaidSentence(
+            sentence_state_pb2.SentenceState(
                 text=sentence.text, codes=codes, started=started, **after_sentence(sentence, place)
             )
         )
 
 
-def _spoken(state: said_sentence_pb2.SaidSentence) -> SpokenSentence:
-    result = SynthesisResult(state.complete, state.started, state.watermark, state.codes, *4 * [0.0])
+def _spoken(state: sentence_state_pb2.SentenceState) -> SpokenSentence:
+    result = SynthesisResult(state.complete, state.started, state.watermark, state.codes)
     return SpokenSentence(state.text, result, state.clip_state)

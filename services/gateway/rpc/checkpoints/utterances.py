@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from csm.engine.v1 import engine_pb2
-from csm.gateway.v1 import made_frames_pb2
+from csm.gateway.v1 import utterance_state_pb2
 from csm.v1 import tts_pb2
 
 from services.gateway.audio.encodings import can_resume, samples_before
@@ -82,9 +82,9 @@ class UtteranceCheckpoints:
         """New, or an error, as in SealedChain.open. begins_at: first sample of the utterance in the stream, at the
         codec's rate.
         """
-        return self.restore(self._chain.open(sealed, made_frames_pb2.MadeFrames), begins_at)
+        return self.restore(self._chain.open(sealed, utterance_state_pb2.UtteranceState), begins_at)
 
-    def restore(self, states: Sequence[made_frames_pb2.MadeFrames], begins_at: int) -> ResumedUtterance:
+    def restore(self, states: Sequence[utterance_state_pb2.UtteranceState], begins_at: int) -> ResumedUtterance:
         """states: the opened checkpoints of this utterance or sentence, in order"""
         if not states:
             return ResumedUtterance()
@@ -120,14 +120,16 @@ class UtteranceCheckpoints:
 
         return deliver
 
-    def _next(self, synthesis: Synthesis, sink: StreamSink, begins_at: int) -> made_frames_pb2.MadeFrames | None:
+    def _next(
+        self, synthesis: Synthesis, sink: StreamSink, begins_at: int
+    ) -> utterance_state_pb2.UtteranceState | None:
         """What is new since the last checkpoint; None if nothing is."""
         new = synthesis.resume_state(self._saved_frames, sink.taken_samples - begins_at - self._samples_before)
         has_place = self._can_resume and new.checkpoint.sample_offset > 0 and sink.sent_samples > 0
         if not (new.codes.frame_count or has_place or (new.complete is not None and not self._saved_end)):
             return None
         state = self._new_state(new.started)
-        state.MergeFrom(made_frames_pb2.MadeFrames(codes=new.codes, complete=new.complete))
+        state.MergeFrom(utterance_state_pb2.UtteranceState(codes=new.codes, complete=new.complete))
         if has_place:
             state.decoding.CopyFrom(new.checkpoint)
             state.decoded_sample_count = aligned(begins_at + new.checkpoint.sample_offset, *self._rates_hz)
@@ -136,26 +138,26 @@ class UtteranceCheckpoints:
         self._saved_end = new.complete is not None
         return state
 
-    def last(self, sentence: SpokenSentence, place: Place) -> made_frames_pb2.MadeFrames:
+    def last(self, sentence: SpokenSentence, place: Place) -> utterance_state_pb2.UtteranceState:
         """The last checkpoint of a whole sentence. place: after it"""
         state = self._new_state(sentence.result.started)
         frames = FrameBuffer()
         frames.put(sentence.result.codes)
         unsaved = frames.joined(self._catalog.identity.codebook_count, self._saved_frames)
-        state.MergeFrom(made_frames_pb2.MadeFrames(codes=unsaved, **after_sentence(sentence, place)))
+        state.MergeFrom(utterance_state_pb2.UtteranceState(codes=unsaved, **after_sentence(sentence, place)))
         return state
 
-    def _new_state(self, started: engine_pb2.GenerateStarted) -> made_frames_pb2.MadeFrames:
+    def _new_state(self, started: engine_pb2.GenerateStarted) -> utterance_state_pb2.UtteranceState:
         """With what only the first checkpoint carries, if it is that."""
         if self._saved_frames:
-            return made_frames_pb2.MadeFrames()
-        return made_frames_pb2.MadeFrames(
+            return utterance_state_pb2.UtteranceState()
+        return utterance_state_pb2.UtteranceState(
             started=started, watermark_key_id=self._catalog.codec.active_key_id, text=self._text
         )
 
 
 def after_sentence(sentence: SpokenSentence, place: Place) -> dict[str, Any]:
-    """What the next sentence continues from, as fields of MadeFrames and of SaidSentence. place: after the sentence"""
+    """What the next sentence continues from, as fields of both states. place: after the sentence"""
     return {
         "complete": sentence.result.complete,
         "watermark": sentence.result.watermark,
@@ -166,7 +168,7 @@ def after_sentence(sentence: SpokenSentence, place: Place) -> dict[str, Any]:
     }
 
 
-def buffer_of(states: Sequence[made_frames_pb2.MadeFrames]) -> FrameBuffer:
+def buffer_of(states: Sequence[utterance_state_pb2.UtteranceState]) -> FrameBuffer:
     """The frames of all states."""
     frames = FrameBuffer()
     for state in states:

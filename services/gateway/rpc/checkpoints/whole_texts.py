@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from csm.gateway.v1 import made_frames_pb2
+from csm.gateway.v1 import utterance_state_pb2
 from csm.v1 import tts_pb2
 
 from services.gateway.audio.encodings import can_resume
@@ -47,7 +47,7 @@ class WholeTextCheckpoints:
 
     def open(self, sealed: Sequence[bytes]) -> ResumedText:
         """New, or an error, as in SealedChain.open."""
-        states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
+        states = self._chain.open(sealed, utterance_state_pb2.UtteranceState)
         if not any(state.codes.frame_count for state in states):  # the header could not announce a resumption
             self._chain.begin_anew()
             return ResumedWholeText()
@@ -82,16 +82,18 @@ class WholeTextCheckpoints:
     def _of_sentence(self, text: str) -> UtteranceCheckpoints:
         return UtteranceCheckpoints(self._chain, self._plan, self._catalog, text)
 
-    def _spoken(self, states: Sequence[made_frames_pb2.MadeFrames]) -> SpokenSentence:
+    def _spoken(self, states: Sequence[utterance_state_pb2.UtteranceState]) -> SpokenSentence:
         first, last = states[0], states[-1]
         codes = buffer_of(states).joined(self._catalog.identity.codebook_count)
-        result = SynthesisResult(last.complete, first.started, last.watermark, codes, *4 * [0.0])
+        result = SynthesisResult(last.complete, first.started, last.watermark, codes)
         return SpokenSentence(first.text, result, last.clip_state)
 
 
-def _by_sentence(states: Sequence[made_frames_pb2.MadeFrames]) -> list[list[made_frames_pb2.MadeFrames]]:
+def _by_sentence(
+    states: Sequence[utterance_state_pb2.UtteranceState],
+) -> list[list[utterance_state_pb2.UtteranceState]]:
     """The states of each sentence; the last list is that of the unfinished sentence, possibly empty."""
-    sentences: list[list[made_frames_pb2.MadeFrames]] = [[]]
+    sentences: list[list[utterance_state_pb2.UtteranceState]] = [[]]
     for state in states:
         sentences[-1].append(state)
         if state.HasField("watermark"):

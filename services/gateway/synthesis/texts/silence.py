@@ -24,8 +24,5 @@ async def deliver_silence(samples: int, deliver: Deliver, arrived_at_s: float) -
         started=engine_pb2.GenerateStarted(),
         watermark=codec_pb2.WatermarkResult(),
         codes=rvq_pb2.CodeFrames(),
-        queue_s=0.0,
-        first_audio_s=0.0,
         total_s=time.monotonic() - arrived_at_s,
-        making_s=0.0,
     )

@@ -36,8 +36,8 @@ BeforeDecoding = Callable[[], Awaitable[None]]
 
 
 class TextClip(Protocol):
-    """The clip that the sentences form: it builds their syntheses, is told of their beginnings and ends, and ends with
-    a watermark.
+    """The clip that the sentences form. It builds their syntheses, announces their beginnings, and ends with a
+    watermark.
     """
 
     def synthesis_of(

@@ -11,10 +11,9 @@ pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and
 
 from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
-from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.ops import triton_ops as ops_triton
+from csm_engine.execution.ops import torch_ops, triton_ops
 from csm_engine.execution.ops.tile_shapes import TileShape
-from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.sampling import SamplingRows
 from tests.support.kernels.random_rope import random_rope  # noqa: E402
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
@@ -36,15 +35,15 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 @pytest.mark.parametrize("width", [64, 100])
 def test_rms_norm(dtype: torch.dtype, width: int) -> None:
     x, weight = random(ROWS, width, dtype=dtype), random(width, seed=1, dtype=dtype)
-    assert_close(ops_triton.rms_norm(x, weight, 1e-5), ops_torch.rms_norm(x, weight, 1e-5), dtype)
-    assert_close(ops_triton.rms_norm(x, None, 1e-5), ops_torch.rms_norm(x, None, 1e-5), dtype)
+    assert_close(triton_ops.rms_norm(x, weight, 1e-5), torch_ops.rms_norm(x, weight, 1e-5), dtype)
+    assert_close(triton_ops.rms_norm(x, None, 1e-5), torch_ops.rms_norm(x, None, 1e-5), dtype)
 
 
 @DTYPES
 @pytest.mark.parametrize("width", [96, 1500])
 def test_silu_mul(dtype: torch.dtype, width: int) -> None:
     gate_up = random(ROWS, 2 * width, dtype=dtype)
-    assert_close(ops_triton.silu_mul(gate_up), ops_torch.silu_mul(gate_up), dtype)
+    assert_close(triton_ops.silu_mul(gate_up), torch_ops.silu_mul(gate_up), dtype)
 
 
 FORMS = pytest.mark.parametrize("float8", [False, True], ids=["plain", "float8"])
@@ -71,12 +70,12 @@ def test_product_with_norm_gates_and_residual(
     x = random(rows, width, dtype=dtype)
     weight = random(outputs, width, seed=2, dtype=dtype)
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
-    ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=shape)
+    ours = triton_ops.product(x, matrix, norm=True, eps=1e-5, shape=shape)
     assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5), dtype)
-    ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=shape)
+    ours = triton_ops.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=shape)
     assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), dtype)
     residual = random(rows, outputs, seed=3, dtype=dtype)
-    ours = ops_triton.product(x, matrix, added=residual.clone(), shape=shape)
+    ours = triton_ops.product(x, matrix, added=residual.clone(), shape=shape)
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
 
 
@@ -90,26 +89,26 @@ def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, row
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     for seed in (3, 4):
         residual = random(rows, 24, seed=seed, dtype=dtype)
-        ours = ops_triton.product(x, matrix, added=residual.clone(), shape=SHAPES[shape])
+        ours = triton_ops.product(x, matrix, added=residual.clone(), shape=SHAPES[shape])
         assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
-        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=SHAPES[shape])
+        ours = triton_ops.product(x, matrix, norm=True, eps=1e-5, shape=SHAPES[shape])
         assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5), dtype)
-        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=SHAPES[shape])
+        ours = triton_ops.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=SHAPES[shape])
         assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), dtype)
 
 
 def test_splits_add_up_to_the_same_bits_in_one_program_and_in_many() -> None:
     x, matrix = random(20, 192), Matrix(random(48, 192, seed=1))
-    many = ops_triton.product(x, matrix, shape=replace(SHAPES["splits of programs"], row_block=16))
-    one = ops_triton.product(x, matrix, shape=SHAPES["splits of one program"])
+    many = triton_ops.product(x, matrix, shape=replace(SHAPES["splits of programs"], row_block=16))
+    one = triton_ops.product(x, matrix, shape=SHAPES["splits of one program"])
     assert torch.equal(many, one)
 
 
 def test_product_of_a_row_does_not_depend_on_the_batch() -> None:
     x, matrix = random(20, 300), quantized(random(48, 300, seed=1), "float8")
-    together = ops_triton.product(x, matrix)
+    together = triton_ops.product(x, matrix)
     for row in (0, 7, 19):
-        assert torch.allclose(ops_triton.product(x[row : row + 1], matrix), together[row], rtol=1e-5, atol=1e-5)
+        assert torch.allclose(triton_ops.product(x[row : row + 1], matrix), together[row], rtol=1e-5, atol=1e-5)
 
 
 @DTYPES
@@ -130,8 +129,8 @@ def test_backbone_attention_at_every_kind_of_position(dtype: torch.dtype, float8
     ours, expected = ([cache.clone() for cache in caches] for _ in range(2))
     our_keys, our_values = ours
     keys, values = expected
-    attended = ops_triton.backbone_attention(qkv, our_keys, our_values, slots, positions, rope, HEADS)
-    assert_close(attended, ops_torch.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS), dtype)
+    attended = triton_ops.backbone_attention(qkv, our_keys, our_values, slots, positions, rope, HEADS)
+    assert_close(attended, torch_ops.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS), dtype)
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other, dtype)
 
@@ -141,10 +140,10 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
     qkv = random(3, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
     keys, values = random(4, length, KV_HEADS, HEAD_DIM, seed=1), random(4, length, KV_HEADS, HEAD_DIM, seed=2)
     rope = random_rope(length, HEAD_DIM)
-    together = ops_triton.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS)
+    together = triton_ops.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS)
     for row in range(3):
         one = slice(row, row + 1)
-        alone = ops_triton.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, HEADS)
+        alone = triton_ops.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, HEADS)
         assert torch.equal(alone, together[one])
 
 
@@ -155,8 +154,8 @@ def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
     our_keys, our_values, keys, values = caches
     for position in range(length):
         qkv = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, seed=position, dtype=dtype)
-        attended = ops_triton.depth_attention(qkv, our_keys, our_values, position, rope, HEADS)
-        assert_close(attended, ops_torch.depth_attention(qkv, keys, values, position, rope, HEADS), dtype)
+        attended = triton_ops.depth_attention(qkv, our_keys, our_values, position, rope, HEADS)
+        assert_close(attended, torch_ops.depth_attention(qkv, keys, values, position, rope, HEADS), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -173,8 +172,8 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     sampling = SamplingRows(temperature, top_k, seed)
     slots = torch.tensor([3, 0, 5, 1, 2, 4])
     by_slot = SamplingRows(*(torch.empty_like(rows).index_put_((slots,), rows) for rows in (temperature, top_k, seed)))
-    codes, fed = ops_triton.sample_and_feed(logits, by_slot, slots, frame, codebook, codebook_size, vocab_size, table)
-    twin = ops_torch.FrameDraw(sampling, frame, codebook + 1, codebook_size)
+    codes, fed = triton_ops.sample_and_feed(logits, by_slot, slots, frame, codebook, codebook_size, vocab_size, table)
+    twin = torch_ops.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
 
@@ -184,5 +183,5 @@ def test_negative_and_zero_logits_keep_their_order() -> None:
     slots, frames, one = torch.zeros(20, dtype=torch.long), torch.arange(20), torch.tensor([1])
     for top_k, kept in ((1, {5}), (2, {5, 1, 2}), (4, {5, 1, 2, 3}), (5, {0, 1, 2, 3, 5})):
         sampling = SamplingRows(torch.tensor([100.0]), torch.tensor([top_k]), one)
-        drawn, _ = ops_triton.sample_and_feed(logits, sampling, slots, frames, 0, 6, 6, None)
+        drawn, _ = triton_ops.sample_and_feed(logits, sampling, slots, frames, 0, 6, 6, None)
         assert set(drawn.tolist()) == kept

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from csm_engine.execution.matrix import FLOAT8  # noqa: E402
-from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.prompt import prompt_launches
 from csm_engine.execution.ops.tile_shapes import PromptShape
 from csm_engine.scheduling.buckets import PROMPT_TILE, in_tiles
@@ -63,7 +63,7 @@ def test_embed_skips_masked_ids(dtype: torch.dtype) -> None:
     ids = torch.randint(-1, vocab, (codebooks + 1, rows), generator=torch.Generator().manual_seed(2))
     ids[:, 3] = -1
     ids[:-1, 4], ids[-1, 4] = -1, 29
-    ours, expected = prompt_launches.embed(ids, audio, text, vocab), ops_torch.embed(ids, audio, text, vocab)
+    ours, expected = prompt_launches.embed(ids, audio, text, vocab), torch_ops.embed(ids, audio, text, vocab)
     assert_close(ours, expected, dtype)
     assert not ours[3].any() and torch.equal(ours[4], text[29])
 
@@ -84,13 +84,13 @@ def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
     caches = [random(SLOTS + 1, LENGTH, kv_heads, HEAD_DIM, seed=seed).to(kept) for seed in (1, 2)]
     keys, values = (cache.clone() for cache in caches)
     prompt_launches.write_rows(qkv, caches[0], caches[1], slots, positions, rope, heads)
-    ops_torch.write_rows(qkv, keys, values, slots, positions, rope, heads)
+    torch_ops.write_rows(qkv, keys, values, slots, positions, rope, heads)
     for ours, twin in zip(caches, (keys, values), strict=True):
         assert_close(ours[:SLOTS], twin[:SLOTS], dtype)  # the spare slot holds any of the padding rows
     attended = prompt_launches.prompt_attention(
         qkv, keys, values, slots, positions, rope, heads, shape=PromptShape(block=32)
     )
-    twin = ops_torch.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
+    twin = torch_ops.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
     assert_close(attended[real], twin[real], dtype)
     assert attended.isfinite().all()
 
@@ -122,4 +122,4 @@ def test_a_prompt_s_last_tile_may_be_the_end_of_the_pass() -> None:
     qkv, rope = random(21, 12 * HEAD_DIM), random_rope(LENGTH, HEAD_DIM)
     keys, values = (random(SLOTS + 1, LENGTH, 2, HEAD_DIM, seed=seed) for seed in (1, 2))
     ours = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, 8)
-    assert_close(ours, ops_torch.prompt_attention(qkv, keys, values, slots, positions, rope, 8), torch.float32)
+    assert_close(ours, torch_ops.prompt_attention(qkv, keys, values, slots, positions, rope, 8), torch.float32)

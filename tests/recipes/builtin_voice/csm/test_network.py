@@ -31,7 +31,7 @@ def test_training_states_and_logits_are_the_engines() -> None:
 
     mask = is_audio[0, :, None].expand(9, 5).clone()
     mask[:, -1] = ~is_audio[0]
-    embeddings = model.embed_tokens(tokens[0], mask)
+    embeddings = model.embed_rows(tokens[0].masked_fill(~mask, -1))
     backbone, slot = Backbone(model, 1), torch.tensor([0])
     stepped = [
         backbone.step(embeddings[position : position + 1], slot, torch.tensor([position]), position + 1)[0]

@@ -43,7 +43,7 @@ async def test_the_next_turn_computes_new_rows_only(
     await eventually(lambda: len(ended) == 5)
     *earlier, last = ended
     whole = earlier[-1].prompt
-    assert last.prompt.rows()[: len(whole)].tobytes() == whole.rows().tobytes()
+    assert last.prompt.rows[: len(whole)].tobytes() == whole.rows.tobytes()
     assert last.reused >= len(whole) + FRAMES - 1  # the last frame of a sentence at its limit has no keys yet
     assert last.prompt.dropped_segments == 0
 

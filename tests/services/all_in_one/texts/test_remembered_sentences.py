@@ -56,7 +56,7 @@ async def test_a_text_resumed_at_another_gateway_is_the_same_at_every_sentence_o
     finally:
         await other.stop()
     await eventually(lambda: len(ended) == 8 + 5 + 4 + 3 + 2)
-    prompts = [sequence.prompt.rows().tobytes() for sequence in ended]
+    prompts = [sequence.prompt.rows.tobytes() for sequence in ended]
     assert set(prompts[8:]) == set(prompts[3:8])
 
 

@@ -11,7 +11,7 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc import status
-from services.gateway.rpc import arrivals
+from services.gateway.budgets import arrivals
 from tests.services.gateway.budgets.test_recording_budget import asked, budget, gauge, refused, streamed
 from tests.support.waits import eventually
 

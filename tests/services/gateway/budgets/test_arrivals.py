@@ -14,8 +14,8 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc.server import UNREAD_BYTES
 from services.common.rpc.status import StatusError
-from services.gateway.rpc import arrivals as module
-from services.gateway.rpc.arrivals import SLOTS, Arrivals
+from services.gateway.budgets import arrivals as module
+from services.gateway.budgets.arrivals import SLOTS, Arrivals
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.waits import eventually
 

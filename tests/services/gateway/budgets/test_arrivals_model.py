@@ -13,9 +13,9 @@ import pytest
 
 from services.common.rpc.server import UNREAD_BYTES
 from services.common.rpc.status import StatusError
-from services.gateway.rpc import arrivals as module
-from services.gateway.rpc import turns as turns_module
-from services.gateway.rpc.arrivals import PATIENCE_S, SLICE_S, SLICES, SLOTS, SLOW_AFTER_S, Arrivals
+from services.gateway.budgets import admission_queue as queue_module
+from services.gateway.budgets import arrivals as module
+from services.gateway.budgets.arrivals import PATIENCE_S, SLICE_S, SLICES, SLOTS, SLOW_AFTER_S, Arrivals
 from services.gateway.synthesis import deadline as deadline_module
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.virtual_time import run_in_virtual_time
@@ -115,7 +115,7 @@ class Caller:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_invariants_hold_in_any_order_of_events(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = (module, turns_module, deadline_module)
+    modules = (module, queue_module, deadline_module)
     run_in_virtual_time(_storm(random.Random(seed)), monkeypatch, *modules)
 
 
@@ -199,4 +199,4 @@ def test_callers_that_send_nothing_cannot_keep_others_out(announced: int, monkey
             if not task.cancelled():
                 task.exception()
 
-    run_in_virtual_time(main(), monkeypatch, module, turns_module, deadline_module)
+    run_in_virtual_time(main(), monkeypatch, module, queue_module, deadline_module)

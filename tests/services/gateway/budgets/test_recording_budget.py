@@ -21,6 +21,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
 
 from services.common.rpc import status
 from services.gateway.audio.recording import Recording
+from services.gateway.budgets.recording_budget import decoded_in_thread
 from services.gateway.requests.validation import plan_synthesis
 from services.gateway.rpc import planning
 from tests.services.gateway.voices.callers import wav
@@ -250,7 +251,7 @@ async def test_a_decoder_ends_after_its_thread_also_when_it_is_cancelled_twice()
         begun.set()
         may_end.wait(30)
 
-    decoding = asyncio.create_task(planning.decoded_in_thread(decode))
+    decoding = asyncio.create_task(decoded_in_thread(decode))
     await asyncio.to_thread(begun.wait, 30)
     for _ in range(3):
         decoding.cancel()
@@ -263,7 +264,7 @@ async def test_a_decoder_ends_after_its_thread_also_when_it_is_cancelled_twice()
 def test_client_and_gateway_use_the_same_size_header() -> None:
     from csm_client.requests import size_metadata
 
-    from services.gateway.rpc.arrivals import ANNOUNCED_KEY
+    from services.gateway.budgets.arrivals import ANNOUNCED_KEY
 
     ((key, value),) = size_metadata(asked())
     assert key == ANNOUNCED_KEY and int(value) >= len(CONTENT)

@@ -180,17 +180,17 @@ async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch
                     yield message
                 await hold.wait()
 
-            turns = deployment.gateway._watermark._turns
+            searches = deployment.gateway._watermark._searches
             first = asyncio.ensure_future(watermark.StreamDetectWatermark(held()))
-            await eventually(lambda: turns.taken)
+            await eventually(lambda: searches.taken)
             second = asyncio.ensure_future(watermark.DetectWatermark(unary()))
-            await eventually(lambda: turns.num_waiting == 1)
+            await eventually(lambda: searches.num_waiting == 1)
             error = await refused(watermark.DetectWatermark(unary()))
             assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "DETECTION_BUSY")
             assert error.retry_delay_s is not None
             hold.set()
             assert (await first).detected and (await second).detected
-            assert (turns.num_waiting, turns.taken) == (0, 0)
+            assert (searches.num_waiting, searches.taken) == (0, 0)
 
 
 async def test_a_sender_that_stalls_is_ended_and_its_turn_is_free(

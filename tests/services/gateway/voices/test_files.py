@@ -15,8 +15,8 @@ from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
 from services.common.rpc.status import FieldViolation, invalid_argument
+from services.gateway.budgets import recording_budget
 from services.gateway.requests.recordings import read_recording
-from services.gateway.rpc import planning
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
 from services.gateway.voices.prompt_cache import BROKEN_S
 from services.gateway.voices.voice import identity_values
@@ -183,7 +183,7 @@ async def test_prompt_that_no_caller_could_send_is_refused_alone(
         decoded.append(1)
         return read_recording(*arguments)
 
-    monkeypatch.setattr(planning, "read_recording", counting)
+    monkeypatch.setattr(recording_budget, "read_recording", counting)
     folder = tmp_path / "voices"
     write_voice(folder, "carol")
     write_codes(folder, "coded")

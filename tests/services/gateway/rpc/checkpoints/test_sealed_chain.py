@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from csm.gateway.v1 import made_frames_pb2
+from csm.gateway.v1 import utterance_state_pb2
 from csm.v1 import tts_pb2
 
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
@@ -13,7 +13,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gatew
 from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, run_in_lockstep
 from tests.services.gateway.rpc.checkpoints.texts import ResumePoint, receive
 
-State = made_frames_pb2.MadeFrames
+State = utterance_state_pb2.UtteranceState
 
 
 def test_a_restarted_call_begins_a_new_chain(tmp_path: Path) -> None:

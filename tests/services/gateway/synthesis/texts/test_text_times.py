@@ -37,7 +37,7 @@ class TakesTenSeconds:
         await settle()  # the writer may go on before this sentence is spoken
         self._clock.put_forward(10)
         mark = codec_pb2.WatermarkResult(coverage=codec_pb2.WATERMARK_COVERAGE_FULL)
-        return SynthesisResult(engine_pb2.GenerateComplete(), engine_pb2.GenerateStarted(), mark, codes, *4 * [0.0])
+        return SynthesisResult(engine_pb2.GenerateComplete(), engine_pb2.GenerateStarted(), mark, codes)
 
 
 async def test_the_writer_s_pauses_do_not_count_as_synthesis_time(clock: Clock) -> None:

@@ -1,13 +1,13 @@
-"""A worker's pulse: whether its loop runs, and what is reported when it hangs."""
+"""The watchdog of a worker: whether its loop runs, and what is reported when it hangs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from services.common.background import Background
-from services.common.pulse import Pulse, WatchedOutputs
+from services.common.watchdog import Watchdog, WatchedOutputs
 from tests.support.waits import settle
 
 
@@ -16,22 +16,23 @@ class Worker:
 
     def __init__(self) -> None:
         self.name = "worker"
-        self.turns = 0
+        self.progress = 0
         self.hangs = False
 
     def nudge(self) -> None:
-        self.turns += not self.hangs
+        self.progress += not self.hangs
 
 
 class Watched:
     def __init__(self, worker: Worker) -> None:
         self.beats = asyncio.Event()
         self.stalls: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self.pulse = Pulse(
+        self.watchdog = Watchdog(
             worker,
             on_beat=self.beats.set,
             on_stall=self._stall,
             stall_s=0.03,
+            background=Background(),
             beat_s=0.01,
         )
 
@@ -41,20 +42,17 @@ class Watched:
 
 @asynccontextmanager
 async def running(watched: Watched) -> AsyncIterator[Watched]:
-    task = asyncio.create_task(watched.pulse.run())
     try:
         async with asyncio.timeout(20):
             yield watched
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        watched.watchdog.stop()
 
 
 async def test_a_running_worker_beats() -> None:
     async with running(Watched(Worker())) as watched:
         await watched.beats.wait()
-        assert watched.pulse.beats and watched.stalls.empty()
+        assert watched.watchdog.worker_is_alive and watched.stalls.empty()
 
 
 async def test_a_hanging_and_a_recovered_worker_are_each_reported_once() -> None:
@@ -62,7 +60,7 @@ async def test_a_hanging_and_a_recovered_worker_are_each_reported_once() -> None
     worker.hangs = True
     async with running(Watched(worker)) as watched:
         assert await watched.stalls.get() == ("worker", True)
-        assert watched.pulse.missed >= 3 and not watched.beats.is_set()
+        assert watched.watchdog.missed >= 3 and not watched.beats.is_set()
         worker.hangs = False
         assert await watched.stalls.get() == ("worker", False)
         await watched.beats.wait()
@@ -80,11 +78,10 @@ async def test_a_failed_report_is_repeated() -> None:
             raise ends.pop()
         told.set()
 
-    pulse = Pulse(worker, on_stall=on_stall, stall_s=0.02, beat_s=0.01)
-    task = Background().start("pulse", pulse.run)
+    watchdog = Watchdog(worker, on_stall=on_stall, stall_s=0.02, background=Background(), beat_s=0.01)
     async with asyncio.timeout(20):
         await told.wait()
-    task.cancel()
+    watchdog.stop()
 
 
 async def test_a_wait_for_outputs_ends_at_the_second_beat() -> None:

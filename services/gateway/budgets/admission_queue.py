@@ -19,10 +19,10 @@ from services.gateway.synthesis.deadline import Deadline
 RETRY_S, PACE_S, MOST_RETRY_S = 5.0, 0.5, 60.0  # retry delays of refused calls, PACE_S apart so that they spread
 
 
-class Turns:
-    """A queue of calls for a limited capacity. A turn takes some of it: its size, in calls (1) or in bytes.
+class AdmissionQueue:
+    """A queue of calls for a limited capacity. A call takes some of it: its size, in calls (1) or in bytes.
 
-    The sizes of running turns never exceed `at_once`. The queue is strict: the first call in it is admitted as soon as
+    The sizes of running calls never exceed `at_once`. The queue is strict: the first call in it is admitted as soon as
     its size is free, and no smaller call overtakes it.
     """
 
@@ -53,7 +53,7 @@ class Turns:
 
     @property
     def taken(self) -> int:
-        """Sum of the sizes of running turns."""
+        """Sum of the sizes of running calls."""
         return self._at_once - self._free
 
     @property
@@ -62,21 +62,21 @@ class Turns:
         return self._free > 0 and not self._waiting
 
     @asynccontextmanager
-    async def take(self, deadline: Deadline, size: int = 1) -> AsyncIterator[Turn]:
-        """Waits for a turn. A size above the capacity runs alone.
+    async def take(self, deadline: Deadline, size: int = 1) -> AsyncIterator[Admission]:
+        """Waits until the call may run. A size above the capacity runs alone.
 
-        Raises StatusError RESOURCE_EXHAUSTED when too many wait, or the turn does not come before the deadline.
+        Raises StatusError RESOURCE_EXHAUSTED when too many wait, or the call is not admitted before the deadline.
         """
         size = min(size, self._at_once)
         if self._waiting or size > self._free:
             await self._wait(deadline, size)
         else:
             self._free -= size
-        turn = Turn(self, size)
+        admission = Admission(self, size)
         try:
-            yield turn
+            yield admission
         finally:
-            turn.shrink(0)
+            admission.shrink(0)
 
     def give_back(self, size: int) -> None:
         self._free += size
@@ -113,7 +113,7 @@ class Turns:
             self.give_back(0)  # the next ones may be smaller
 
     def busy(self, why: str) -> StatusError:
-        """The error of a call that gets no turn."""
+        """The error of a call that is not admitted."""
         self._on_refusal()
         now_s = time.monotonic()
         self._last_retry_at_s = min(max(self._last_retry_at_s + PACE_S, now_s + RETRY_S), now_s + MOST_RETRY_S)
@@ -125,14 +125,14 @@ class Turns:
         )
 
 
-class Turn:
-    """A running turn."""
+class Admission:
+    """What a running call has taken of the capacity."""
 
-    def __init__(self, turns: Turns, size: int) -> None:
-        self._turns, self._size = turns, size
+    def __init__(self, queue: AdmissionQueue, size: int) -> None:
+        self._queue, self._size = queue, size
 
     def shrink(self, size: int) -> None:
         """Gives back what is not needed. A larger size has no effect."""
         if size < self._size:
             given_back, self._size = self._size - size, size
-            self._turns.give_back(given_back)
+            self._queue.give_back(given_back)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.watched_files import ATTEMPTS, FollowedFiles
+from services.common.followed_files import ATTEMPTS, FollowedFiles
 
 
 def pair_of(folder: Path) -> list[Path]:

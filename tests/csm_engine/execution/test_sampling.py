@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise, gumbel_noise_of, philox
+from csm_engine.execution.sampling import SamplingRows, gumbel_noise, gumbel_noise_of, philox
+from csm_engine.reference.sampler import FrameSampler
 
 
 def words(*values: int) -> torch.Tensor:

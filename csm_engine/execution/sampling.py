@@ -1,12 +1,10 @@
-"""The sampler: top-k and Gumbel-max over counter-based random numbers.
+"""Sampling parameters of many rows, and the Gumbel noise of their candidates. It does not know the model.
 
 The noise of one candidate depends only on (seed, frame, codebook, token id), not on the row, the batch, or when the
-request joined. So a request can be replayed from its seed and resumed from any frame. The sampler does not know the
-model.
+request joined. So a request can be replayed from its seed and resumed from any frame.
 
 Random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in
-int64 so that CPU and GPU compute the same integers. Top-k keeps every candidate that ties with the k-th, as
-github.com/SesameAILabs/csm models.py does.
+int64 so that CPU and GPU compute the same integers.
 """
 
 from __future__ import annotations
@@ -115,28 +113,3 @@ class SamplingRows:
     def at(self, rows: Tensor | slice) -> Self:
         """The parameters of the given rows. rows: (N,) int64, or a slice."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-
-@dataclass(frozen=True, slots=True)
-class FrameSampler:
-    """Samples one frame's codes, codebook by codebook.
-
-    noise: (B, K, V) float32; sampling: of B rows; codebook_size: number of codes; larger ids are never drawn.
-    max_top_k: largest top_k of the batch, known to the host.
-    """
-
-    noise: Tensor
-    sampling: SamplingRows
-    max_top_k: int
-    codebook_size: int
-
-    def sample(self, logits: Tensor, codebook: int) -> Tensor:
-        """logits: (B, V) of one codebook, any float type -> (B,) int64 codes. Ties go to the lowest id."""
-        logits = logits[:, : self.codebook_size].float()
-        noise = self.noise[:, codebook, : self.codebook_size]
-        best = torch.topk(logits, min(self.max_top_k, self.codebook_size), dim=-1).values
-        last = (self.sampling.top_k.clamp(max=best.shape[-1]) - 1).unsqueeze(-1)
-        kept = logits.masked_fill(logits < best.gather(-1, last), float("-inf"))
-        # Temperature 0 is greedy: the noise is multiplied by 0, and only the logits decide.
-        scores = kept + self.sampling.temperature.unsqueeze(-1) * noise
-        return scores.argmax(dim=-1)

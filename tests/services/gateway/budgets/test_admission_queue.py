@@ -1,4 +1,4 @@
-"""Turns of different sizes: their order, that they are given back, and which are refused."""
+"""Calls of different sizes: their order, what they give back, and which are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from services.common.rpc.status import StatusError
-from services.gateway.rpc.turns import Turns
+from services.gateway.budgets.admission_queue import AdmissionQueue
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.waits import settle
 
@@ -21,87 +21,87 @@ def soon(seconds: float = 30.0) -> Deadline:
     return Deadline(time.monotonic() + seconds)
 
 
-def taking(turns: Turns, size: int = 1, seconds: float = 30.0) -> tuple[Any, asyncio.Task[Any]]:
-    """Waits for a turn, and does not give it back."""
-    turn = turns.take(soon(seconds), size)
-    return turn, asyncio.create_task(turn.__aenter__())
+def taking(queue: AdmissionQueue, size: int = 1, seconds: float = 30.0) -> tuple[Any, asyncio.Task[Any]]:
+    """Waits to be admitted, and gives nothing back."""
+    admission = queue.take(soon(seconds), size)
+    return admission, asyncio.create_task(admission.__aenter__())
 
 
 async def test_sizes_add_up_and_calls_come_in_order() -> None:
-    turns, done = Turns(10, 8, *REFUSAL), list[str]()
+    queue, done = AdmissionQueue(10, 8, *REFUSAL), list[str]()
     release = {name: asyncio.Event() for name in "abcd"}
 
     async def work(name: str, size: int) -> None:
-        async with turns.take(soon(), size):
+        async with queue.take(soon(), size):
             done.append(name)
             await release[name].wait()
 
     tasks = [asyncio.create_task(work(name, size)) for name, size in zip("abcd", (6, 4, 5, 1), strict=True)]
     await settle()
-    assert done == ["a", "b"] and (turns.taken, turns.num_waiting) == (10, 2)
+    assert done == ["a", "b"] and (queue.taken, queue.num_waiting) == (10, 2)
     release["b"].set()
     await settle()
     assert done == ["a", "b"], "a small one does not overtake"
     release["a"].set()
     await settle()
-    assert done == ["a", "b", "c", "d"] and turns.taken == 6
+    assert done == ["a", "b", "c", "d"] and queue.taken == 6
     for event in release.values():
         event.set()
     await asyncio.gather(*tasks)
-    assert (turns.taken, turns.num_waiting) == (0, 0)
+    assert (queue.taken, queue.num_waiting) == (0, 0)
 
 
 async def test_a_call_over_the_budget_runs_alone_and_unused_budget_is_returned() -> None:
-    turns = Turns(10, 8, *REFUSAL)
-    async with turns.take(soon(), 1000) as turn:
-        assert turns.taken == 10 and not turns.has_room
-        _, waiting = kept = taking(turns, 3)
+    queue = AdmissionQueue(10, 8, *REFUSAL)
+    async with queue.take(soon(), 1000) as admission:
+        assert queue.taken == 10 and not queue.has_room
+        _, waiting = kept = taking(queue, 3)
         await settle()
         assert not waiting.done()
-        turn.shrink(6)
+        admission.shrink(6)
         await settle()
-        assert waiting.done() and turns.taken == 9
-        turn.shrink(8)
-        assert turns.taken == 9, "a turn never grows"
-    assert turns.taken == 3
+        assert waiting.done() and queue.taken == 9
+        admission.shrink(8)
+        assert queue.taken == 9, "an admission never grows"
+    assert queue.taken == 3
     await kept[0].__aexit__(None, None, None)
-    assert turns.taken == 0
+    assert queue.taken == 0
 
 
 async def test_one_too_many_and_one_too_late_are_refused_and_counted() -> None:
     refusals = list[int]()
-    turns = Turns(1, 1, *REFUSAL, lambda: refusals.append(1))
-    async with turns.take(soon()):
-        _, waiting = taking(turns, seconds=0.05)
+    queue = AdmissionQueue(1, 1, *REFUSAL, lambda: refusals.append(1))
+    async with queue.take(soon()):
+        _, waiting = taking(queue, seconds=0.05)
         await settle()
         with pytest.raises(StatusError, match="1 things run, and others wait: at most 1 may wait") as refused:
-            await turns.take(soon()).__aenter__()
+            await queue.take(soon()).__aenter__()
         assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY")
         assert refused.value.retry_delay_s is not None
         with pytest.raises(StatusError, match="did not come in time"):
             await waiting
-    assert (turns.taken, turns.num_waiting, len(refusals)) == (0, 0, 2)
+    assert (queue.taken, queue.num_waiting, len(refusals)) == (0, 0, 2)
 
 
 async def test_cancelled_calls_return_their_budget_and_leave_the_queue() -> None:
-    turns = Turns(4, 8, *REFUSAL)
-    first, entered = taking(turns, 3)
+    queue = AdmissionQueue(4, 8, *REFUSAL)
+    first, entered = taking(queue, 3)
     await entered
-    _, large = taking(turns, 4)
+    _, large = taking(queue, 4)
     await settle()
-    second, small = taking(turns, 1)
+    second, small = taking(queue, 1)
     await settle()
     assert not small.done()
     large.cancel()
     await settle()
-    assert small.done() and turns.taken == 4, "the one behind it goes on"
-    _, granted = taking(turns, 4)
+    assert small.done() and queue.taken == 4, "the one behind it goes on"
+    _, granted = taking(queue, 4)
     await settle()
-    for turn in (first, second):
-        await turn.__aexit__(None, None, None)
+    for admission in (first, second):
+        await admission.__aexit__(None, None, None)
     granted.cancel()  # just when it is granted
     await settle()
-    assert (turns.taken, turns.num_waiting) == (0, 0)
+    assert (queue.taken, queue.num_waiting) == (0, 0)
 
 
 async def test_many_calls_that_give_up_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +116,13 @@ async def test_many_calls_that_give_up_are_not_compared_with_each_other(monkeypa
             compared += 1
             return self is other
 
-    turns = Turns(1, 1000, *REFUSAL, newest_first=True)
-    async with turns.take(soon()):
+    queue = AdmissionQueue(1, 1000, *REFUSAL, newest_first=True)
+    async with queue.take(soon()):
         monkeypatch.setattr(asyncio.get_running_loop(), "create_future", Compared)
-        waiting = [taking(turns) for _ in range(300)]
+        waiting = [taking(queue) for _ in range(300)]
         await settle()
-        assert turns.num_waiting == 300
+        assert queue.num_waiting == 300
         for _, call in waiting:
             call.cancel()
         await asyncio.gather(*(call for _, call in waiting), return_exceptions=True)
-    assert turns.num_waiting == 0 and compared <= 300
+    assert queue.num_waiting == 0 and compared <= 300

@@ -33,7 +33,7 @@ from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.messages import REASON as MALFORMED
 from services.common.rpc.server import UNREAD_BYTES
 from services.common.rpc.status import StatusError
-from services.gateway.rpc.turns import Turns
+from services.gateway.budgets.admission_queue import AdmissionQueue
 from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 ANNOUNCED_KEY = "csm-request-bytes"  # metadata: the size of a large request
@@ -57,8 +57,8 @@ class Arrivals:
 
     def __init__(self, num_places: int, max_waiting: int, on_refusal: Callable[[], None] = lambda: None) -> None:
         """max_waiting: calls that may wait for a place; on_refusal: called for each refused request"""
-        self._places = Turns(num_places, max_waiting, BUSY, "large requests are being received", on_refusal)
-        self._slots = Turns(
+        self._places = AdmissionQueue(num_places, max_waiting, BUSY, "large requests are being received", on_refusal)
+        self._slots = AdmissionQueue(
             SLOTS, sys.maxsize, BUSY, "requests of unknown size are being received", on_refusal, newest_first=True
         )
         self._refused_at_s = -math.inf  # when a place was last refused
@@ -103,7 +103,7 @@ class Arrivals:
             yield request
 
     async def _came_at_once(self, receiving: asyncio.Future[Any], deadline: Deadline) -> bool:
-        """False if it takes longer than a slot allows. It may take longer while no place is free and nobody waits."""
+        """False if it takes longer than a slot allows. It may take longer while no place is free and no call waits."""
         slices = 0
         while not await _done(receiving, SLICE_S if slices < SLICES else SLICES * SLICE_S, deadline):
             slices += 1

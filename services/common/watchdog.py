@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-log = logging.getLogger("csm.pulse")
+from services.common.background import Background
+
+log = logging.getLogger("csm.watchdog")
 
 BEAT_S = 0.5
 
@@ -20,16 +22,16 @@ OnStall = Callable[[str, bool], None]
 
 
 class Worker(Protocol):
-    """A worker thread that counts the iterations of its loop, as WorkerThread does."""
+    """A worker thread that counts its progress, as WorkerThread does."""
 
     name: str
-    turns: int
+    progress: int
 
     def nudge(self) -> None: ...
 
 
-class Pulse:
-    """Counts the beats that a worker has missed. An idle worker misses none. `run` runs in a task of its own."""
+class Watchdog:
+    """Counts the beats that a worker has missed, from its construction on. An idle worker misses none."""
 
     def __init__(
         self,
@@ -38,10 +40,11 @@ class Pulse:
         on_beat: Callable[[], None] = lambda: None,
         on_stall: OnStall,
         stall_s: float,
+        background: Background,
         beat_s: float = BEAT_S,
     ) -> None:
         """on_beat: called after each beat that was not missed; on_stall: called with the worker's name, and True when
-        it has made no progress for `stall_s` seconds, False when it continues.
+        it has made no progress for `stall_s` seconds, False when it continues. background: runs the task that checks
         """
         self.missed = 0  # beats in a row
         self._worker = worker
@@ -49,19 +52,23 @@ class Pulse:
         self._beat_s = beat_s
         self._max_missed = max(1, round(stall_s / beat_s))
         self._stall_reported = False
+        self._task = background.start(f"watchdog of the {worker.name}", self._run)
 
     @property
-    def beats(self) -> bool:
+    def worker_is_alive(self) -> bool:
         """Whether the newest beat was not missed."""
         return self.missed == 0
 
-    async def run(self) -> None:
-        """Never returns."""
+    def stop(self) -> None:
+        """Ends the checks."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
         while True:
-            turns = self._worker.turns
+            progress = self._worker.progress
             self._worker.nudge()
             await asyncio.sleep(self._beat_s)
-            if self._worker.turns == turns:
+            if self._worker.progress == progress:
                 self._miss()
             else:
                 self._beat()

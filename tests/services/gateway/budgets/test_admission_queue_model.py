@@ -1,4 +1,4 @@
-"""Random takes, ends, cancels and deadlines of turns, against a slow model of which calls run and which wait."""
+"""Random takes, ends, cancels and deadlines at a queue, against a slow model of which calls run and which wait."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from services.common.rpc.status import StatusError
-from services.gateway.rpc import turns as module
-from services.gateway.rpc.turns import Turn, Turns
+from services.gateway.budgets import admission_queue as module
+from services.gateway.budgets.admission_queue import Admission, AdmissionQueue
 from services.gateway.synthesis import deadline as deadline_module
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.virtual_time import run_in_virtual_time
@@ -56,11 +56,11 @@ class Model:
 
 
 class Calls:
-    """Real calls: each is a task that holds its turn until `end`."""
+    """Real calls: each is a task that holds what it took until `end`."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self.running: dict[int, Turn] = {}
+    def __init__(self, queue: AdmissionQueue) -> None:
+        self._queue = queue
+        self.running: dict[int, Admission] = {}
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.ends: dict[int, asyncio.Event] = {}
 
@@ -71,8 +71,8 @@ class Calls:
     async def _hold(self, number: int, size: int, seconds: float) -> None:
         deadline = Deadline(asyncio.get_running_loop().time() + seconds)
         try:
-            async with self._turns.take(deadline, size) as turn:
-                self.running[number] = turn
+            async with self._queue.take(deadline, size) as admission:
+                self.running[number] = admission
                 await self.ends[number].wait()
         finally:
             self.running.pop(number, None)
@@ -88,14 +88,14 @@ class Calls:
 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["in order", "newest first"])
 @pytest.mark.parametrize("seed", range(5))
-def test_turns_are_those_of_the_model(newest_first: bool, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_admissions_are_those_of_the_model(newest_first: bool, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run_in_virtual_time(_compare(newest_first, random.Random(seed)), monkeypatch, module, deadline_module)
 
 
 async def _compare(newest_first: bool, drawn: random.Random) -> None:
     loop = asyncio.get_running_loop()
-    turns = Turns(AT_ONCE, MAX_WAITING, "BUSY", "things run", newest_first=newest_first)
-    model, calls = Model(newest_first), Calls(turns)
+    queue = AdmissionQueue(AT_ONCE, MAX_WAITING, "BUSY", "things run", newest_first=newest_first)
+    model, calls = Model(newest_first), Calls(queue)
     until: dict[int, float] = {}  # deadlines of the calls that wait
     outcomes: set[str] = set()
     for number in range(STEPS):
@@ -130,11 +130,11 @@ async def _compare(newest_first: bool, drawn: random.Random) -> None:
         outcomes |= {"full"} if step == "take" and refused else set()
         assert set(calls.refused()) == refused
         assert set(calls.running) == set(model.running)
-        assert (turns.taken, turns.num_waiting) == (AT_ONCE - model.free, len(model.waiting))
+        assert (queue.taken, queue.num_waiting) == (AT_ONCE - model.free, len(model.waiting))
     assert outcomes == {"take", "end", "cancel", "shrink", "pass time", "full"}, "all of it has happened"
     for task in calls.tasks.values():
         task.cancel()
     for task in calls.tasks.values():
         with suppress(asyncio.CancelledError):
             await task
-    assert (turns.taken, turns.num_waiting) == (0, 0)
+    assert (queue.taken, queue.num_waiting) == (0, 0)
