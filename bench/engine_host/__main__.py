@@ -8,13 +8,13 @@ is the part that a GPU does not do: requests, texts, the scheduler, the loop, an
 frames when they are due. Both are processes of their own; the callers are this process. They speak csm-1b's 32
 codebooks. A stream that is not whole ends the benchmark. The last line is one JSON object.
 
-  cpu_ms        processor time of the stage for a second of one stream's audio, without its request
-  bare_cpu_ms   the bare server's
-  request_ms    processor time of the stage for one request: from its arrival to its first frame, and its end
+  cpu_ms          processor time of the stage for a second of one stream's audio, without its request
+  request_ms      processor time of the stage for one request: from its arrival to its first frame, and its end
+  bare_...        the same of the bare server
   streams_a_core  how many such streams one core carries, when each of them lasts for --seconds. All of the stage's
                   Python shares one core.
-  messages      of a stream, the first and the last one included
-  underruns     streams that ran dry, for a player with a buffer of 160 ms
+  messages        of a stream, the first and the last one included
+  underruns       streams that ran dry, for a player with a buffer of 160 ms
 """
 
 from __future__ import annotations
@@ -90,16 +90,18 @@ async def rows_of(bundle: Path, streams: Sequence[int], frames: Sequence[int], s
         for most in frames:
             async with bare(most) as server:
                 for count in streams:
+                    bare_request_ms, request_ms = [
+                        FRAME_S * (await cpu_ms(arm, count, 1, FRAME_S))[0] for arm in (server, stage)
+                    ]
                     bare_ms, _ = await cpu_ms(server, count, most, seconds)
-                    one_frame_ms, _ = await cpu_ms(stage, count, 1, FRAME_S)
                     whole_ms, heard = await cpu_ms(stage, count, most, seconds)
-                    request_ms = one_frame_ms * FRAME_S
                     row = {
                         "streams": count,
                         "most_frames_per_message": most,
                         "messages": round(sum(each.messages for each in heard) / count, 1),
-                        "bare_cpu_ms": round(bare_ms, 2),
+                        "bare_cpu_ms": round(bare_ms - bare_request_ms / seconds, 2),
                         "cpu_ms": round(whole_ms - request_ms / seconds, 2),
+                        "bare_request_ms": round(bare_request_ms, 2),
                         "request_ms": round(request_ms, 2),
                         "streams_a_core": int(1000 / whole_ms),
                         "underruns": sum(each.ran_dry for each in heard),
