@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
@@ -22,6 +23,8 @@ from services.engine.settings import EngineSettings
 
 SERVICE = engine_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name
 
+Load = Callable[[EngineSettings, Callable[[bool], None]], LoadedEngine]
+
 log = logging.getLogger("csm.engine")
 
 
@@ -38,15 +41,16 @@ class EngineStage:
         await self.async_engine.stop()
 
 
-async def start_engine(settings: EngineSettings) -> EngineStage:
+async def start_engine(settings: EngineSettings, load: Load = load_engine) -> EngineStage:
     """Loads the model, then listens and serves.
 
+    load: makes the engine. It is called in another thread, with the settings and what hears of reloads of the lexicon.
     Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken, spans cannot be sent or the lexicon
     cannot be used.
     """
     tracer = open_tracer(settings, "engine")
     metrics = StageMetrics()
-    loaded = await asyncio.to_thread(load_engine, settings, metrics.file_reloads("lexicon"))
+    loaded = await asyncio.to_thread(load, settings, metrics.file_reloads("lexicon"))
     engine_metrics = EngineMetrics(metrics.registry)
     async_engine = AsyncEngine(
         loaded.engine,

@@ -1,0 +1,1 @@
+"""What an engine stage's host costs for each stream, whatever its GPU."""
