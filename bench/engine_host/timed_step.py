@@ -28,7 +28,7 @@ class EmptyBackbone:
 
 
 class TimedStep:
-    """A Step for the engine's loop. The host is idle while it runs, as it is while a GPU computes."""
+    """A FrameStep for the engine's loop. The host is idle while it runs, as it is while a GPU computes."""
 
     def __init__(self, config: ModelConfig, num_slots: int) -> None:
         self.config = config
