@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from services.common.outcomes import is_task_cancelled
 from services.gateway.stages.errors import StageError, StageName, checked, from_stage, is_loss, unreachable
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
 from services.gateway.stages.silence import SilenceWatch
@@ -32,8 +33,7 @@ async def messages(
                 if checked(stage, message).WhichOneof("event") != "progress":
                     yield message
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_task_cancelled():
                 raise
             if watch.silent:
                 log.warning("the %s has been silent for %g s", stage.lower(), silence_s)
