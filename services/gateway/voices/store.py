@@ -97,8 +97,9 @@ class VoiceStore:
 
     async def usable_by(self, caller: str) -> list[KeptVoice]:
         """By name."""
-        # `may_be_used_by` decides; the query only reads fewer rows.
-        named = sa.cast(VOICES.c.callers, sa.Text).contains(json.dumps(caller), autoescape=True)
+        named = sa.cast(VOICES.c.callers, sa.Text).contains(
+            json.dumps(caller), autoescape=True
+        )  # `may_be_used_by` decides; this reads fewer rows
         may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience == Audience.EVERYONE.value, named)
         rows = await self._read(sa.select(*_FIELDS).where(may).order_by(VOICES.c.name))
         return [voice for voice in map(_voice, rows) if voice.may_be_used_by(caller)]
