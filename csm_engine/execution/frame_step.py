@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csm_bundle.runtime.captured import on_device
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
 from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, CachedRows, Prefetch
@@ -48,8 +49,7 @@ class PackedFrameStep:
         Raises: ValueError with more than MAX_PREFILL_PROMPTS prompts.
         """
         tile = PROMPT_TILE if self.device.type == "cuda" else 1
-        table = self.prompt_table(prompts, rows_in(prompts, tile), tile)
-        self.prefill_pass(table.pin_memory().to(self.device, non_blocking=True) if tile > 1 else table)
+        self.prefill_pass(on_device(self.prompt_table(prompts, rows_in(prompts, tile), tile), self.device))
 
     def prompt_table(self, prompts: Sequence[PromptRows], num_rows: int, tile: int) -> Tensor:
         """The table of a pass of `num_rows` rows (prompt_rows.py), on the CPU."""

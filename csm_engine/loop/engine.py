@@ -95,6 +95,13 @@ class Engine:
             device=self._device,
         )
 
+    @torch.inference_mode()
+    def step(self) -> list[Output]:
+        """Runs one prefill pass, or one frame step of a batch of sequences. Returns the outputs that are ready."""
+        admitted, work = self._schedule()
+        self._run(work)
+        return admitted + self._deliver(work)
+
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
@@ -180,13 +187,6 @@ class Engine:
         if sequence.status is not SequenceStatus.FINISHED:
             sequence.finish(FinishReason.CANCELLED)
         self._scheduler.remove(sequence)
-
-    @torch.inference_mode()
-    def step(self) -> list[Output]:
-        """Runs one prefill pass, or one frame step of a batch of sequences. Returns the outputs that are ready."""
-        admitted, work = self._schedule()
-        self._run(work)
-        return admitted + self._deliver(work)
 
     def _schedule(self) -> tuple[list[Output], Work | None]:
         """Admits waiting sequences and chooses the next work; None when there is nothing to run."""

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter
 
+from services.common.outcomes import is_task_cancelled
+
 log = logging.getLogger("csm.background")
 
 FIRST_DELAY_S, MOST_DELAY_S = 0.02, 5.0  # between a failure and the restart, doubled each time
@@ -42,7 +44,7 @@ class Background:
                 await body()
                 return
             except asyncio.CancelledError:
-                if _is_cancelled():
+                if is_task_cancelled():
                     raise
                 log.exception("the task '%s' was cancelled from within; it begins again", name)
             except Exception:
@@ -53,8 +55,3 @@ class Background:
                 delay_s = FIRST_DELAY_S
             await self._sleep(delay_s)
             delay_s = min(2 * delay_s, MOST_DELAY_S)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

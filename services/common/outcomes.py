@@ -1,4 +1,4 @@
-"""Outcomes that may have no receiver: of futures that nobody awaits, of threads whose event loop has closed."""
+"""The ends of tasks: outcomes that are not awaited, an event loop that has closed, and where a cancellation is from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from contextlib import suppress
 from typing import Any, TypeVarTuple
 
 Arguments = TypeVarTuple("Arguments")
+
+
+def is_task_cancelled() -> bool:
+    """Whether the current task is cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def retrieve_exception(work: asyncio.Future[Any]) -> None:

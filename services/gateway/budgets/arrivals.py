@@ -91,7 +91,8 @@ class Arrivals:
                 patience = Deadline(min(deadline.at_s, time.monotonic() + PATIENCE_S))
                 async with self._slots.take(patience):
                     receiving = held.enter_context(_running(read(requests)))
-                    came_at_once = await self._came_at_once(receiving, deadline)
+                    if came_at_once := await self._came_at_once(receiving, deadline):
+                        receiving.result()  # what cannot be read is refused as that, and needs no place
                     if not came_at_once or requests.num_bytes > UNREAD_BYTES:
                         self._require_room()
                         await held.enter_async_context(self._places.take(deadline))

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from services.common.outcomes import is_task_cancelled
 from services.gateway.stages.errors import StageError, StageName, checked, from_stage, is_loss, unreachable
 from services.gateway.stages.known_replicas import KnownReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
@@ -38,8 +39,7 @@ async def messages(
                     yield message
             await replicas.note_end(call)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_task_cancelled():
                 raise
             if watch.silent:
                 log.warning("the %s has been silent for %g s", stage.lower(), silence_s)

@@ -107,6 +107,20 @@ async def test_an_announced_request_waits_unread_and_an_unannounced_one_is_refus
     assert arrivals.num_large == 0
 
 
+class Malformed(Request):
+    """Large, and no message of the method."""
+
+    async def __anext__(self) -> rvq_pb2.CodeFrames:
+        await super().__anext__()
+        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED", "It cannot be read.")
+
+
+async def test_a_large_request_that_cannot_be_read_needs_no_place() -> None:
+    arrivals = Arrivals(1, 1)
+    async with held(arrivals, 1):
+        assert (await refused(received(arrivals, Malformed(LARGE)))).reason == "MESSAGE_MALFORMED"
+
+
 async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     arrivals = Arrivals(1, 0)
     with pytest.raises(ValueError, match="its handler"):
