@@ -103,6 +103,8 @@ class ApiError(Exception):
 
 
 TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
+LEFT = ApiError(499, "The client has closed its connection.", code="cancelled")  # these two for the log alone
+VANISHED = ApiError(499, "The client's machine does not answer.", code="client_lost")
 
 
 def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid_value") -> ApiError:
