@@ -13,6 +13,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import h11
@@ -26,6 +27,7 @@ from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
 
+from services.http.backlog import WAITING, waiting_bytes
 from services.http.cuts import is_loss, note_loss
 
 HEADER_BYTES = 64 * 1024  # limit of a request's headers
@@ -60,6 +62,7 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 self.app = _for_one_answer(self.app)
             self.conn = _Trailing(h11.SERVER, HEADER_BYTES)
             self.app = _with_trailers(self.app, self.conn)
+            self.app = _with_backlog(self.app, transport)
             self._wait("headers", header_timeout_s, transport.close)
 
         def data_received(self, data: bytes) -> None:
@@ -134,6 +137,15 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
         await app(scope, receive, send)
 
     return trailing
+
+
+def _with_backlog(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+    """Adds WAITING to the scope."""
+
+    async def with_backlog(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, WAITING: partial(waiting_bytes, transport)}, receive, send)
+
+    return with_backlog
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
