@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.http.backlog import LOOK_S, MOST_S, REST_S, WAITING, Backlog, waiting_bytes
+from tests.support.authority import Authority
 from tests.support.clock import Clock
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.waits import eventually, settle
@@ -23,6 +26,12 @@ NEVER_S = 3600.0
 PATIENCE_S = 30.0
 
 
+def request(body: dict[str, Any]) -> bytes:
+    content = json.dumps(body | {"sample_rate": RATE_HZ})
+    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Connection: close\r\nContent-Length: {len(content)}\r\n\r\n{content}".encode()
+
+
 class Client:
     """A client whose kernel holds little and that reads when it is told to."""
 
@@ -31,9 +40,7 @@ class Client:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         self._socket.connect(("127.0.0.1", door.stage.server.port))
         self._socket.setblocking(False)
-        content = json.dumps(body | {"sample_rate": RATE_HZ})
-        head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        self._socket.send(f"{head}Connection: close\r\nContent-Length: {len(content)}\r\n\r\n{content}".encode())
+        self._socket.send(request(body))
 
     async def read(self, most: int) -> int:
         """Bytes of the response; fewer than `most` only at its end."""
@@ -99,6 +106,20 @@ async def test_little_audio_waits_for_a_client_that_does_not_read(body: dict[str
         end = await until_it_waits(door, is_full)
         assert MOST_BYTES / 2 < waiting_bytes(end) < MOST_BYTES + CHUNK_BYTES + 1000
         client.close()
+
+
+async def test_little_audio_waits_over_tls_too(tmp_path: Path, body: dict[str, Any], is_full: asyncio.Event) -> None:
+    authority = Authority()
+    files = authority.write(tmp_path)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    async with fake_door({"write_timeout_seconds": NEVER_S}, write_timeout_seconds=NEVER_S, **files) as door:
+        door.behind.engine.frame_count = FRAMES
+        address = ("localhost", door.stage.server.port)
+        _, writer = await asyncio.open_connection(*address, family=socket.AF_INET, ssl=context, limit=1000)
+        writer.write(request(body))
+        await until_it_waits(door, is_full)
+        assert is_full.is_set()
+        writer.transport.abort()
 
 
 async def test_the_gateway_does_not_run_far_ahead_of_a_client_that_does_not_read(
