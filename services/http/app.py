@@ -29,7 +29,16 @@ from services.http.endpoints.websocket import websocket_router
 from services.http.settings import comma_separated
 
 VERSION = "1"  # of this API
-_EXPOSED = [REQUEST_ID, "x-voice", "x-model-version", "x-seed", "x-sample-rate", "x-ignored-parameters", "retry-after"]
+_EXPOSED = [
+    REQUEST_ID,
+    "x-voice",
+    "x-model-version",
+    "x-seed",
+    "x-sample-rate",
+    "x-ignored-parameters",
+    "retry-after",
+    "retry-after-ms",
+]
 _NO_JSON = "The body is no JSON in UTF-8, is nested too deeply, or has a number of too many digits."
 _ERROR = {
     "type": "object",

@@ -11,10 +11,10 @@ import errno
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import Any, Literal
 
 import h11
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +26,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
+
+from services.http.backlog import WAITING, waiting_bytes
+from services.http.cuts import is_loss, note_loss
 
 HEADER_BYTES = 64 * 1024  # limit of a request's headers
 UNREAD_BODY_S = 5.0  # how long a body may still come after its request was answered
@@ -59,6 +62,7 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 self.app = _for_one_answer(self.app)
             self.conn = _Trailing(h11.SERVER, HEADER_BYTES)
             self.app = _with_trailers(self.app, self.conn)
+            self.app = _with_backlog(self.app, transport)
             self._wait("headers", header_timeout_s, transport.close)
 
         def data_received(self, data: bytes) -> None:
@@ -95,6 +99,8 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
                 self._wait("body", UNREAD_BODY_S, self.transport.close)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            if is_loss(exc):
+                note_loss(self)
             for what in list(self._timers):
                 self._stop_waiting(what)
             super().connection_lost(exc)
@@ -131,6 +137,15 @@ def _with_trailers(app: ASGIApp, conn: _Trailing) -> ASGIApp:
         await app(scope, receive, send)
 
     return trailing
+
+
+def _with_backlog(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+    """Adds WAITING to the scope."""
+
+    async def with_backlog(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, WAITING: partial(waiting_bytes, transport)}, receive, send)
+
+    return with_backlog
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -220,6 +235,8 @@ def websocket_connection(hold: Callable[[], Callable[[int], bool]]) -> type[WebS
             return message
 
         def connection_lost(self, exc: Exception | None) -> None:
+            if is_loss(exc):
+                note_loss(self)
             self._try_hold(0)
             super().connection_lost(exc)
 
@@ -244,28 +261,6 @@ def _for_one_answer(app: ASGIApp) -> ASGIApp:
         await app({**scope, SPARE: True}, receive, send_last)
 
     return spare
-
-
-class HasTransport(Protocol):
-    """A uvicorn connection."""
-
-    transport: asyncio.Transport
-
-
-class SlowCloses:
-    """Cuts closing connections whose clients do not read what is still to be sent."""
-
-    def __init__(self, most_s: float) -> None:
-        self._most_s = most_s
-        self._closing: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()  # since when
-
-    def cut(self, connections: Iterable[HasTransport], now_s: float) -> None:
-        """Aborts connections that have been closing for `most_s` seconds, as seen by these calls."""
-        for connection in list(connections):
-            if not connection.transport.is_closing():
-                continue
-            if now_s - self._closing.setdefault(connection.transport, now_s) >= self._most_s:
-                connection.transport.abort()
 
 
 def _is_unframed(connection: H11Protocol) -> bool:

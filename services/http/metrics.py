@@ -18,8 +18,8 @@ class HttpMetrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "http_requests",
-            "Requests ended, by route, method and status; 499 is a caller that left, broken a stream that failed, or a"
-            " WebSocket that failed for a reason of ours.",
+            "Requests ended, by route, method and status; 499 is a caller that left or vanished, broken a stream that"
+            " failed, or a WebSocket that failed for a reason of ours.",
             ["route", "method", "status"],
             registry=self.registry,
         )

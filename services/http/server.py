@@ -19,7 +19,8 @@ from services.common.rpc.server import most_connections
 from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.http.api.bodies import Bodies, Share
-from services.http.connections import HEADER_BYTES, SlowCloses, http_connection, websocket_connection
+from services.http.connections import HEADER_BYTES, http_connection, websocket_connection
+from services.http.cuts import LOOK_S, LOST_S, LostClients, SlowCloses, probe_idle_clients
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
@@ -49,7 +50,7 @@ class HttpServer:
         config = self._config(app, settings, bodies, _tls_context(settings, on_reload, show_end))
         self._server = _Server(config, settings.header_timeout_seconds)
         self._serving: asyncio.Task[None] | None = None
-        self._cutting: asyncio.Task[None] | None = None
+        self._cutting: list[asyncio.Task[None]] = []
 
     @staticmethod
     def _config(app: ASGIApp, settings: HttpSettings, bodies: Bodies, context: ssl.SSLContext | None) -> uvicorn.Config:
@@ -71,7 +72,7 @@ class HttpServer:
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
             # A client that reads as it plays has the pings behind its audio, and answers late. Others that answer none
-            # are closed by the timeouts of writes and of idle sessions.
+            # are closed by the timeouts of writes and of idle sessions, and lost ones by LostClients.
             ws_ping_timeout=None,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=LAST_SECONDS,
@@ -86,7 +87,10 @@ class HttpServer:
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
-        self._cutting = self._background.start("cut of slow closes", self._cut_slow_closes)
+        self._cutting = [
+            self._background.start("cut of slow closes", self._cut_slow_closes),
+            self._background.start("cut of lost clients", self._cut_lost_clients),
+        ]
         while not self._server.started:
             if self._serving.done():
                 self._serving.result()
@@ -109,8 +113,8 @@ class HttpServer:
         self._server.should_exit = True
         if self._serving is not None:
             await asyncio.wait({self._serving})
-        if self._cutting is not None:
-            self._cutting.cancel()
+        for cutting in self._cutting:
+            cutting.cancel()
 
     async def _cut_slow_closes(self) -> None:
         most_s = self._settings.write_timeout_seconds
@@ -118,6 +122,12 @@ class HttpServer:
         while True:
             await asyncio.sleep(min(most_s, 1.0))
             slow.cut(self._server.server_state.connections, asyncio.get_running_loop().time())
+
+    async def _cut_lost_clients(self) -> None:
+        lost = LostClients(LOST_S)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            lost.cut(self._server.server_state.connections, asyncio.get_running_loop().time())
 
 
 class _Server(uvicorn.Server):
@@ -171,6 +181,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe_idle_clients(listening)
         listening.bind((host, port))
         listening.listen(_BACKLOG)
         listening.setblocking(False)

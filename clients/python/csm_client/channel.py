@@ -7,6 +7,7 @@ read once, when the channel is opened.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Never, TypedDict
@@ -18,6 +19,7 @@ from csm_client.targets import is_loopback
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
 CONNECT_MS = 6_000  # for a connection, TLS included; as long as it takes to notice a dead server
+Option = tuple[str, str | int]
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
@@ -37,7 +39,7 @@ class ClosedStub:
         raise ClientClosedError("The client is closed. Make a new one, or close it after its last call.")
 
 
-def _options(target: str) -> list[tuple[str, str | int]]:
+def _options(target: str) -> list[Option]:
     return [
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
         ("grpc.service_config", SERVICE_CONFIG.read_text()),
@@ -57,11 +59,12 @@ def _options(target: str) -> list[tuple[str, str | int]]:
     ]
 
 
-def open_async_channel(target: str, tls: TlsOptions) -> grpc.aio.Channel:
-    """target: "host:port", "dns:///name:port", ..."""
+def open_async_channel(target: str, tls: TlsOptions, further: Sequence[Option] = ()) -> grpc.aio.Channel:
+    """target: "host:port", "dns:///name:port", ...; further: options of gRPC"""
+    options = [*_options(target), *further]
     if (credentials := _credentials(tls)) is not None:
-        return grpc.aio.secure_channel(target, credentials, options=_options(target))
-    return grpc.aio.insecure_channel(target, options=_options(target))
+        return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.insecure_channel(target, options=options)
 
 
 def open_channel(target: str, tls: TlsOptions) -> grpc.Channel:

@@ -6,6 +6,7 @@ Errors of the gRPC client are converted, and paths of the gateway's fields are t
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 RETRY_S = 1.0  # where the gateway names no other time
+SPREAD = 0.5  # of that time, at most, is added: callers refused together would come back together, and be refused again
 MOST_PROBLEMS = 20  # that a message names
 MOST_BITS = 128  # of a whole number that a message repeats
 MOST_SHOWN = 100  # characters of a value, or of the name of an unknown field, that an answer repeats
@@ -93,16 +95,19 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Retry-After in whole seconds, and in the milliseconds that OpenAI's clients prefer."""
+        """Retry-After in whole seconds, and spread in the milliseconds that OpenAI's clients prefer."""
         if self.retry_after_s is None:
             return {}
+        spread_ms = self.retry_after_s * 1000 * random.uniform(1.0, 1.0 + SPREAD)
         return {
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
-            "retry-after-ms": str(max(1, round(self.retry_after_s * 1000))),
+            "retry-after-ms": str(max(1, round(spread_ms))),
         }
 
 
 TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
+LEFT = ApiError(499, "The client has closed its connection.", code="cancelled")  # these two for the log alone
+VANISHED = ApiError(499, "The client's machine does not answer.", code="client_lost")
 
 
 def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid_value") -> ApiError:

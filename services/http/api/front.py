@@ -20,10 +20,11 @@ from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import ApiError, failed, unavailable
+from services.http.api.errors import LEFT, VANISHED, ApiError, failed, unavailable
 from services.http.api.origins import Origins
 from services.http.api.streams import about_to_stop
 from services.http.connections import SPARE
+from services.http.cuts import LOST
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
 
@@ -81,7 +82,8 @@ class Front:
             else:
                 await self._app(scope, receive, request.send)
         except CallerGoneError:
-            request.status, scope[REASON] = "499", "cancelled"
+            reason = VANISHED if LOST in scope["state"] else LEFT
+            request.status, scope[REASON] = str(reason.status), reason.code
         except ApiError as error:
             await request.answer(error, receive)
         except asyncio.CancelledError:  # the server stops

@@ -18,6 +18,7 @@ class Streams:
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.draining = asyncio.Event()
+        self.are_cut = False  # those that still run after a drain: the server closes their connections
 
     @property
     def count(self) -> int:
@@ -47,6 +48,7 @@ class Streams:
                 await self._none_left.wait()
         except TimeoutError:
             pass
+        self.are_cut = True
 
 
 def about_to_stop() -> ApiError:

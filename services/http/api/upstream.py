@@ -25,6 +25,9 @@ log = logging.getLogger("csm.http")
 TIMEOUT_HEADER = "x-timeout-seconds"
 LONGEST_TOKEN = 4096  # gRPC breaks calls whose metadata is longer than 8 to 16 KiB
 _TRACE_HEADERS = ("traceparent", "tracestate")
+# By default gRPC lets megabytes of a stream come ahead, and then for long no more: the gateway would take a caller that
+# reads as it plays for one that does not read. Without its probes it lets 64 KiB come ahead.
+_CHANNEL_OPTIONS = (("grpc.http2.bdp_probe", 0),)
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _PRINTABLE = re.compile(r"[ -~]{1,512}")
 
@@ -55,7 +58,8 @@ class Upstream:
         }
         self._settings = settings
         self.channels = ChannelPool(
-            lambda: open_async_channel(settings.gateway_target, tls), settings.gateway_streams_per_connection
+            lambda: open_async_channel(settings.gateway_target, tls, _CHANNEL_OPTIONS),
+            settings.gateway_streams_per_connection,
         )
         if not is_encrypted(tls) and not is_loopback(settings.gateway_target):
             log.warning("callers' tokens go to %s in plaintext: see --gateway-tls-ca", settings.gateway_target)

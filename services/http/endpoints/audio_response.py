@@ -22,6 +22,7 @@ from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import TOO_SLOW, from_client_error
 from services.http.api.formats import CONTENT_TYPES
 from services.http.api.front import BROKEN
+from services.http.backlog import Backlog
 from services.http.connections import TRAILERS
 from services.http.door import Door
 from services.http.endpoints import sse
@@ -69,11 +70,14 @@ class AudioResponse(Response):
         if trailers is not None:
             headers["trailer"] = FINISH_REASON
         await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
+        backlog = Backlog(scope, self._door.settings.write_timeout_seconds)
         try:
             if first is not None:
                 await self._write(send, self._packed(first))
             async for chunk in chunks:
-                await self._write(send, self._packed(chunk))
+                content = self._packed(chunk)
+                await backlog.add(len(content), _seconds(chunk, stream))
+                await self._write(send, content)
         except (CsmClientError, TimeoutError) as error:
             await self._break(error, scope, send)
             return
@@ -101,6 +105,11 @@ class AudioResponse(Response):
         if self._is_sse and reason is not TOO_SLOW:
             with suppress(TimeoutError):
                 await self._write(send, sse.error(reason))
+
+
+def _seconds(chunk: tts_pb2.AudioChunk, stream: AsyncSpeechStream) -> float:
+    assert stream.header is not None
+    return chunk.sample_count / stream.header.audio_format.sample_rate_hertz
 
 
 def describe(header: tts_pb2.SynthesisHeader | None, ignored: list[str]) -> dict[str, str]:

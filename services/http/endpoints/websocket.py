@@ -13,9 +13,12 @@ from fastapi import APIRouter, WebSocket
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
+from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import TOO_SLOW, ApiError, failed, from_client_error
 from services.http.api.front import BROKEN, REASON
+from services.http.api.streams import about_to_stop
 from services.http.api.upstream import Caller
+from services.http.cuts import LOST
 from services.http.door import Door
 from services.http.endpoints.speech import check_model
 from services.http.endpoints.speech_request import client_options, context_size, ignored_parameters
@@ -71,6 +74,7 @@ class _Session:
         self._held: list[int] = []
 
     async def run(self) -> None:
+        """Raises CallerGoneError when the client leaves within an utterance, or vanishes."""
         draining = asyncio.create_task(self._door.streams.draining.wait())
         first = asyncio.create_task(self._first_message())
         receiving: asyncio.Task[ClientMessage] | None = None
@@ -100,7 +104,7 @@ class _Session:
                     await self._close(RESTART, STOPS)
                     return
         except WebSocketDisconnect:
-            pass
+            self._left()
         except TimeoutError:  # of a write
             self._websocket.scope[REASON] = TOO_SLOW.code
         except ApiError as error:
@@ -117,6 +121,13 @@ class _Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._drop_utterances()
             self._door.bodies.give_back(sum(self._held))
+
+    def _left(self) -> None:
+        """Raises CallerGoneError, unless the client has closed an idle session or the server has closed this one."""
+        if self._utterances and self._door.streams.are_cut:
+            self._websocket.scope[BROKEN] = about_to_stop().code
+        elif self._utterances or LOST in self._websocket.scope["state"]:
+            raise CallerGoneError
 
     async def _first_message(self) -> SessionConfig:
         try:
@@ -197,10 +208,10 @@ class _Session:
     def _end_utterance(self) -> None:
         """Raises ApiError when it failed."""
         assert self._speaking is not None
-        speaking, self._speaking = self._speaking, None
+        self._speaking.result()
+        self._speaking = None
         self._utterances.popleft().drop()
         self._give_back()
-        speaking.result()
         self._speak_next()
 
     async def _cancel(self) -> None:

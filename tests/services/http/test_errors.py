@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from services.common.rpc.status import StatusError
-from services.http.api.errors import body_field
+from services.http.api.errors import body_field, unavailable
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
 
@@ -225,8 +225,16 @@ async def test_full_engine_is_503_with_retry_after(door: FakeDoor, body: dict[st
     answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "3"})
     assert answer.status_code in (503, 504)  # the client's channel tries it again within the deadline
     if answer.status_code == 503:
-        assert answer.headers["retry-after"] == "3" and answer.headers["retry-after-ms"] == "2500"
+        assert answer.headers["retry-after"] == "3" and 2500 <= int(answer.headers["retry-after-ms"]) <= 3750
         assert answer.json()["error"]["code"] == "queue_full"
+
+
+def test_callers_refused_together_are_told_different_times() -> None:
+    error = unavailable("Full.", "too_many_streams")
+    told = [error.headers for _ in range(100)]
+    assert {each["retry-after"] for each in told} == {"1"}
+    times_ms = [int(each["retry-after-ms"]) for each in told]
+    assert len(set(times_ms)) > 50 and 1000 <= min(times_ms) < 1250 < max(times_ms) <= 1500
 
 
 async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str, Any]) -> None:

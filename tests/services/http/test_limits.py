@@ -123,7 +123,7 @@ async def test_one_stream_too_many_is_refused(body: dict[str, Any]) -> None:
         await script.paused.wait()
         refused = await door.client.post(SPEECH, json=body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_streams")
-        assert (refused.headers["retry-after"], refused.headers["retry-after-ms"]) == ("1", "1000")
+        assert refused.headers["retry-after"] == "1" and 1000 <= int(refused.headers["retry-after-ms"]) <= 1500
         script.resume.set()
         assert (await asking).status_code == 200
         assert (await door.client.post(SPEECH, json=body)).status_code == 200

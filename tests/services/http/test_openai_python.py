@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from csm_client.tables.encodings import ENCODINGS
 
-from tests.support.door.fake_door import FakeDoor
+from tests.support.clock import Clock
+from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
+from tests.support.waits import eventually, settle
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -103,6 +109,41 @@ async def test_the_openai_client_retries_a_full_server(door: FakeDoor) -> None:
         with pytest.raises(openai.InternalServerError) as refused:
             await impatient.audio.speech.create(**SPEECH)
     assert refused.value.status_code == 503 and refused.value.response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("code", [429, 503])
+async def test_a_refused_call_of_the_openai_client_comes_whole_once_there_is_room(
+    tmp_path: Path, clock: Clock, code: int
+) -> None:
+    """By the client's own retry. The refusal has taken no place and has begun no work."""
+    from openai import AsyncOpenAI  # takes a second
+
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([{"name": "ann", "sha256": hashlib.sha256(b"sesame").hexdigest()}]))
+    gateway: dict[str, Any] = {"auth_tokens_file": tokens, "max_streams_per_caller": 1} if code == 429 else {}
+    async with fake_door(gateway, max_streams=1 if code == 503 else 8) as door:
+        script, calls = door.behind.engine.script, door.behind.engine.calls
+        script.pause_at = 3
+        async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sesame", max_retries=1) as client:
+            first = asyncio.create_task(client.audio.speech.create(**SPEECH))
+            await script.paused.wait()
+            second = asyncio.create_task(client.audio.speech.create(**SPEECH))
+            await eventually(lambda: answers(door, code) == 1)
+            assert len(calls) == door.stage.door.streams.count == 1
+            script.resume.set()
+            assert (await first).content == numbered_audio(range(10))
+            await eventually(lambda: not door.stage.door.streams.count)
+            await settle()
+            assert len(calls) == 1
+            clock.put_forward(2)
+            assert (await second).content == numbered_audio(range(10))
+        assert (len(calls), answers(door, code), answers(door, 200)) == (2, 1, 2)
+
+
+def answers(door: FakeDoor, status: int) -> float:
+    """Number of answers to requests for speech with that status."""
+    labels = {"route": "/v1/audio/speech", "method": "POST", "status": str(status)}
+    return door.stage.door.metrics.registry.get_sample_value("http_requests_total", labels) or 0
 
 
 async def test_the_openai_client_lists_models(client: AsyncOpenAI) -> None:
