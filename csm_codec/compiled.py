@@ -26,6 +26,8 @@ BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, 
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
+# By LLVM: loops are as fast as with numba's own inline="always", and Mimi's kernels compile in two thirds of the time.
+INLINE = {"forceinline": True, "fastmath": {"contract"}}
 
 
 def _choose_processor() -> None:
@@ -90,7 +92,7 @@ def _as_bits(typing_context, value):
     return uint32(float32), generate
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def exp(x):
     """The exponential of a float32 to 1e-7. Written out, because a library's does not become vector instructions."""
     power = x * _LOG2_E
@@ -120,14 +122,14 @@ def store(array, at, value):
     """The value, rounded to what the array holds."""
 
 
-@overload(exponential, inline="always")
+@overload(exponential, jit_options=INLINE)
 def _exponential_of_type(x):
     if x == float64:
         return lambda x: math.exp(x)
     return lambda x: exp(x)
 
 
-@overload(elu, inline="always")
+@overload(elu, jit_options=INLINE)
 def _elu_of_type(x):
     if x == float64:
         return lambda x: exponential(x) - 1.0 if x <= 0.0 else x

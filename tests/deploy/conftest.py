@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from services.codec.settings import CodecSettings
 from services.common.settings import StageSettings
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
+
+# For formats of addresses that no schema here checks, kubernetes_validate would make grammars for three seconds.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def deployments(page: str, repository: Path, tmp_path_factory: pytest.TempPathFa
     (overlay / "kustomization.yaml").write_text(f"{text.rstrip()}\n{patches}")
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    documents = [d for d in yaml.safe_load_all(done.stdout) if d["kind"] == "Deployment"]
+    documents = [d for d in yaml.load_all(done.stdout, yaml.CSafeLoader) if d["kind"] == "Deployment"]
     return {document["metadata"]["name"]: document["spec"]["template"]["spec"] for document in documents}
 
 

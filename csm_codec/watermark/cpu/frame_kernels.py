@@ -14,13 +14,11 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64, njit, types, uint16
 
-from csm_codec.compiled import compiled, exp, load, store
+from csm_codec.compiled import INLINE, compiled, exp, load, store
 
 TILE = 6  # outputs at a time
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity
 NUM_POINTS = len(POINTS) + 1
-# By LLVM. numba's own way, inline="always", gives faster loops and takes longer to compile.
-_INLINE = {"forceinline": True, "fastmath": {"contract"}}
 _f = np.float32
 _ROWS = float32[:, ::1]
 
@@ -100,7 +98,7 @@ def output_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Ker
     return first, second
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def _put_sum(into, at, points, channels, x, y, sign, row):
     """The points of one channel of a tile of x plus sign times y. row: of the bin before the tile."""
     d0 = x[row] + sign * y[row]
@@ -124,7 +122,7 @@ def _put_sum(into, at, points, channels, x, y, sign, row):
     store(into, at + 7 * points, d7 - d1 + _f(5.25) * (d3 - d5))
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def _finish(tile, channels, sums, bias, shift, filtered, y):
     """From a tile's points to its rows of the output. sums: (points, values and gates). filtered: room for as many."""
     both = 2 * channels
@@ -145,14 +143,14 @@ def _finish(tile, channels, sums, bias, shift, filtered, y):
             y[out + c] = filtered[values + c] * sigmoid(filtered[values + channels + c]) + shift[c]
 
 
-@njit(**_INLINE)
+@njit(**INLINE)
 def _clear_rest(num_bins, channels, y):
     """Writes zeros to the rows that are no bins."""
     y[:channels] = _f(0)
     y[(1 + num_bins) * channels :] = _f(0)
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def sigmoid(x):
     """The sigmoid to 1e-7."""
     return _f(1) / (_f(1) + exp(-x))

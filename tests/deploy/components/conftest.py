@@ -32,7 +32,7 @@ def render(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Render
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise ValueError(done.stderr)
-            made[(overlay, *components)] = list(yaml.safe_load_all(done.stdout))
+            made[(overlay, *components)] = list(yaml.load_all(done.stdout, yaml.CSafeLoader))
         return made[(overlay, *components)]
 
     return rendered

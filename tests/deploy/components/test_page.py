@@ -45,7 +45,7 @@ def test_lines_on_the_page_switch_components_on_and_pin_an_image(page: str, repo
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(changed))
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    documents = list(yaml.safe_load_all(done.stdout))
+    documents = list(yaml.load_all(done.stdout, yaml.CSafeLoader))
     assert {"Certificate", "PodMonitor"} <= {document["kind"] for document in documents}
     (engine,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == ("Deployment", "engine")]
     digest = images["images"][0]["digest"]

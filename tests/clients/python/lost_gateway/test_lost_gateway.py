@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, stage_targets, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
+from tests.support.network.gateway_forks import GatewayProcess, start_gateway_process
 from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 
@@ -40,8 +39,8 @@ class Gateways:
         if keys is not None:
             CodeSeal(keys)  # makes the file, before two gateways look for it
             self._sealing = {"code_sealing": "sealed", "code_sealing_keyring": keys}
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._ports: dict[subprocess.Popen[bytes], int] = {}  # filled by whichever listens first
+        self.processes: list[GatewayProcess] = []
+        self._ports: dict[GatewayProcess, int] = {}  # filled by whichever listens first
 
     @property
     def target(self) -> str:
@@ -78,11 +77,9 @@ class Gateways:
             **self._sealing,
         }
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        with log.open("wb") as file:
-            command = [sys.executable, "-m", "services.gateway", *arguments]
-            process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
+        process = start_gateway_process(arguments, log, environment())
         self.processes.append(process)
-        while not (found := re.search(r"api port (\d+)", log.read_text())):
+        while not (log.exists() and (found := re.search(r"api port (\d+)", log.read_text()))):
             assert process.poll() is None, log.read_text()
             await asyncio.sleep(0.05)
         self._ports[process] = int(found[1])

@@ -15,9 +15,10 @@ _ROOT = Path(__file__).parents[4]
 
 # A process of its own, as each start is one.
 _START = """
+import sys
 import numpy as np
 from csm_codec.watermark.cpu.frame_kernels import NUM_POINTS, input_kernels
-for channels, narrow in ((1, False), (2, False), (2, True)):
+for channels, narrow in eval(sys.argv[1]):
     inputs = np.zeros(NUM_POINTS * channels, np.uint16 if narrow else np.float32)
     input_kernels(1, channels, narrow)[1](
         np.ones((8, channels), np.float32), np.zeros((8, channels), np.float32), inputs
@@ -26,8 +27,10 @@ for channels, narrow in ((1, False), (2, False), (2, True)):
 """
 
 
-def _start(cache: Path) -> None:
-    subprocess.run([sys.executable, "-c", _START], env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, check=True)
+def _start(cache: Path, *more: tuple[int, bool]) -> None:
+    """more: kernels, by channels and whether they are for bfloat16; a set takes a second to compile."""
+    command = [sys.executable, "-c", _START, repr([(1, False), *more])]
+    subprocess.run(command, env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_no_two_kernels_share_files_that_processes_could_mix_up(cache: Path) -> None:
-    kernels = Counter(path.name.rsplit(".", 2)[0] for path in cache.glob("*/*.nbc"))
+def test_no_two_kernels_share_files_that_processes_could_mix_up(tmp_path: Path) -> None:
+    _start(tmp_path, (2, False), (2, True))
+    kernels = Counter(path.name.rsplit(".", 2)[0] for path in tmp_path.glob("*/*.nbc"))
     assert len(kernels) == 7 and set(kernels.values()) == {1}
 
 
