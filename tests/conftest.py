@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.rewriting import rewrite_share
 from tests.support.clock import Clock
 
 try:
@@ -40,20 +39,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.parent != Path(__file__).parent or folder not in FOLDERS_OF_A_MARKER:
         return None
     return True if " or " not in expression and f"not {folder}" in expression.split(" and ") else None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    if session.config.args == session.config.getini("testpaths"):
-        rewrite_share(session.config, sorted(_test_files(Path(__file__).parent, session.config)))
-
-
-def _test_files(folder: Path, config: pytest.Config) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.is_dir() and not pytest_ignore_collect(path, config):
-            yield from _test_files(path, config)
-        elif path.match("test_*.py"):
-            yield path
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,6 @@ def main() -> None:
     import services.gateway.stage  # noqa: F401
     from services.common.process.run import run_stage  # noqa: F401
 
-    answer: int | None
     for line in sys.stdin:
         match json.loads(line):
             case {"arguments": arguments, "log": log}:
