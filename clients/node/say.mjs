@@ -18,7 +18,7 @@ import { readCommandLine } from './options.mjs';
 const { options, words } = readCommandLine();
 const text = words.join(' ');
 const wrong = words.length === 0 && !options['list-voices']
-  ? 'What to say is missing: a text, or - for that of standard input.'
+  ? 'What to say is missing: a text, or - for that of standard input. --help lists the options.'
   : wrongName(options.out);
 if (wrong !== undefined) {
   console.error(wrong);

@@ -113,10 +113,11 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
             return triton_ops.product(x[rows], matrix, added=residual[rows].clone())
         return triton_ops.product(x[rows], matrix, norm=True, eps=1e-5, gated=around == "gated")
 
-    alone = torch.cat([of(slice(row, row + 1)) for row in range(16)])
+    compared = 16 if ON_GPU else 2  # rows; the interpreter takes minutes for 16 products
+    alone = torch.cat([of(slice(row, row + 1)) for row in range(compared)])
     expected = {16: alone}
     for rows in BATCHES:
-        ours, block = of(slice(0, rows))[:16], 16 if around == "added" else row_block_of(rows)
+        ours, block = of(slice(0, rows))[:compared], 16 if around == "added" else row_block_of(rows)
         assert torch.equal(ours, expected.setdefault(block, ours)), f"{rows} rows"
         assert_close(ours, alone.cpu(), 5e-3)
 

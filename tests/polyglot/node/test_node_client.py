@@ -6,6 +6,7 @@ which can be told to misbehave.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import wave
 from typing import Any
@@ -96,6 +97,17 @@ def test_a_malformed_number_is_refused(node: Any, option: str, value: str) -> No
 def test_wrong_arguments_are_refused_before_any_call(node: Any, arguments: list[str], why: str) -> None:
     result = node.say("127.0.0.1:1", *arguments)
     assert (result.returncode, why in result.stderr) == (2, True)
+
+
+def test_help_lists_every_option_of_the_readme_and_calls_nothing(node: Any) -> None:
+    readme = (NODE_CLIENT / "README.md").read_text()
+    options = {
+        option for row in re.findall(r"^\| (`-.*?) \|", readme, re.M) for option in re.findall("`(--[a-z-]+)", row)
+    }
+    for flag in ("--help", "-h"):
+        result = node.say("127.0.0.1:1", flag)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert set(re.findall(r"^  (--[a-z-]+)", result.stdout, re.M)) == options > {"--target", "--token-file"}
 
 
 def test_a_failed_call_has_the_retry_delay_and_request_id(node: Any) -> None:
