@@ -9,10 +9,7 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 
 from csm_engine.execution.matrix import FLOAT8  # noqa: E402
-from csm_engine.execution.ops import (
-    torch_ops,  # noqa: E402
-    triton_ops,  # noqa: E402
-)
+from csm_engine.execution.ops import torch_ops, triton_ops  # noqa: E402
 from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 from tests.gpu.device import ON_GPU, put, row_by_row, times  # noqa: E402

@@ -9,10 +9,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 
-from csm_engine.execution.ops import (
-    torch_ops,  # noqa: E402
-    triton_ops,  # noqa: E402
-)
+from csm_engine.execution.ops import torch_ops, triton_ops  # noqa: E402
 from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.execution.sampling import SamplingRows  # noqa: E402
 from tests.gpu.device import put  # noqa: E402

@@ -66,12 +66,12 @@ class Catalog:
             spoken = ", ".join(dict.fromkeys(code for voice in named for code in voice.language_codes)) or "none"
             violation = FieldViolation("voice.language_code", f"is '{language_code}'; there are voices for: {spoken}.")
         else:
-            why = f"is '{name}'; the model's voices are: {known}. ListVoices lists all that this caller may use."
+            why = f"is '{name}'; the model's voices are: {known}. The list of voices has all that this caller may use."
             violation = FieldViolation("voice.name", why)
         raise StatusError(
             grpc.StatusCode.NOT_FOUND,
             "VOICE_NOT_FOUND",
-            f"{asked}{language}; the model's voices are: {known}. ListVoices lists all that this caller may use.",
+            f"{asked}{language}; the model's voices are: {known}. The list of voices has all that this caller may use.",
             resource=Resource("voice", name),
             field_violations=[violation],
         )

@@ -93,12 +93,12 @@ def check_codec(name: str, codec: Mapping[str, str | int], catalog: Catalog) -> 
 
 def not_found(name: str) -> StatusError:
     """NOT_FOUND, for a voice that does not exist and alike for one that the caller may not use."""
-    return _not_found(name, f"There is no voice '{name}' that this caller may use; ListVoices lists those that it may.")
+    return _not_found(name, f"There is no voice '{name}' that this caller may use; see the list of voices.")
 
 
 def not_kept(name: str) -> StatusError:
     """NOT_FOUND for a deletion: also for voices of the model and of the operator's folder."""
-    why = f"No voice '{name}' is kept that this caller may use; those that ListVoices gives no owner are not kept."
+    why = f"No voice '{name}' is kept that this caller may use; in the list of voices, kept ones have an owner."
     return _not_found(name, why)
 
 

@@ -255,7 +255,7 @@ async def test_unknown_voice_is_not_found_and_lists_the_known(
     assert error.resource == status.Resource("voice", "zoe")
     assert "ada, bo" in error.message
     (violation,) = error.field_violations
-    others = "ListVoices lists all that this caller may use."  # kept voices and the operator's included
+    others = "The list of voices has all that this caller may use."  # kept voices and the operator's included
     assert (violation.field, violation.description) == (
         "voice.name",
         f"is 'zoe'; the model's voices are: ada, bo. {others}",
