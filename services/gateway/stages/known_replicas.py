@@ -19,13 +19,17 @@ class KnownReplicas:
     def __init__(self) -> None:
         self._answered_at_s: dict[str, float] = {}
 
+    async def note_start(self, call: Any) -> None:
+        """Notes the replica of a stream of grpc.aio that has sent a message."""
+        self.note(await call.initial_metadata())
+
     async def note_end(self, call: Any) -> None:
         """Notes the replica of a call of grpc.aio that has ended well."""
         self.note(await call.trailing_metadata())
 
-    def note(self, trailers: replica_id.Trailers | None) -> str:
-        """Notes the replica that has sent these trailers. Returns its id; "" when it has none."""
-        if replica := replica_id.of(trailers):
+    def note(self, metadata: replica_id.Metadata | None) -> str:
+        """Notes the replica that has sent this metadata. Returns its id; "" when it has none."""
+        if replica := replica_id.of(metadata):
             self._answered_at_s[replica] = time.monotonic()
         return replica
 
