@@ -10,9 +10,10 @@ from csm.engine.v1 import engine_pb2
 
 from services.gateway.stages.catalog import Catalog
 from services.gateway.voices import prompt_cache
-from services.gateway.voices.prompt_cache import MAX_LEFT, PromptCache
+from services.gateway.voices.prompt_cache import LATE_S, MAX_LEFT, PromptCache
 from services.gateway.voices.prompts import BrokenPromptError
 from services.gateway.voices.voice import Prompt
+from tests.support.clock import Clock
 from tests.support.fake_stages import fake_frames, fake_identity
 from tests.support.waits import settle
 
@@ -95,6 +96,30 @@ async def test_few_prompts_are_made_while_no_call_waits_for_them(callers: Caller
     assert callers.maker.making == 2 + MAX_LEFT
     callers.maker.may.set()
     assert (await waiting, await again) and callers.maker.made == 2 + MAX_LEFT
+
+
+@pytest.mark.parametrize("one_waits", [True, False])
+async def test_a_prompt_that_is_late_is_begun_anew_by_the_next_call(
+    clock: Clock, callers: Callers, one_waits: bool
+) -> None:
+    first = await callers.come()
+    if not one_waits:
+        first.cancel()
+        await settle()
+    clock.put_forward(LATE_S - 1)
+    (await callers.come()).cancel()
+    await settle()
+    assert callers.maker.making == 1
+    clock.put_forward(1)
+    hangs, callers.maker = callers.maker, Maker()
+    second, third = await callers.come(), await callers.come()
+    assert (hangs.making, callers.maker.making) == (int(one_waits), 1)
+    callers.maker.may.set()
+    assert await second is await third
+    assert not first.done() or first.cancelled()
+    first.cancel()
+    await settle()
+    assert (hangs.making, hangs.made) == (0, 0)
 
 
 async def test_a_failure_is_that_of_the_call_that_began_and_the_others_try_themselves(callers: Callers) -> None:
