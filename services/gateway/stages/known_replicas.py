@@ -30,11 +30,16 @@ class KnownReplicas:
     def note(self, metadata: replica_id.Metadata | None) -> str:
         """Notes the replica that has sent this metadata. Returns its id; "" when it has none."""
         if replica := replica_id.of(metadata):
+            if replica not in self._answered_at_s:
+                self._forget_silent()
             self._answered_at_s[replica] = time.monotonic()
         return replica
 
     def ids(self) -> frozenset[str]:
+        self._forget_silent()
+        return frozenset(self._answered_at_s)
+
+    def _forget_silent(self) -> None:
         oldest_s = time.monotonic() - KNOWN_S
         for replica in [replica for replica, at_s in self._answered_at_s.items() if at_s < oldest_s]:
             del self._answered_at_s[replica]
-        return frozenset(self._answered_at_s)

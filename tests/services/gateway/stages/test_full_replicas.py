@@ -69,6 +69,14 @@ def test_a_replica_that_is_gone_is_forgotten(clock: Clock) -> None:
     assert replicas.ids() == {"here"}
 
 
+def test_replicas_that_are_gone_take_no_memory_though_no_call_is_refused(clock: Clock) -> None:
+    replicas = KnownReplicas()
+    for restart in range(100):
+        replicas.note(grpc.aio.Metadata((replica_id.KEY, str(restart))))
+        clock.put_forward(KNOWN_S / 2)
+    assert len(replicas._answered_at_s) <= 3
+
+
 @asynccontextmanager
 async def channel_to(stage: str, servicer: object, stub: Any) -> AsyncIterator[ReloadingChannel[Any]]:
     server = await serve_stand_in(stage, servicer)
