@@ -94,8 +94,8 @@ def serve(run: Callable[[list[str], str], NoReturn]) -> None:
         for line in sys.stdin:
             match json.loads(line):
                 case {"arguments": arguments, "log": log}:
-                    answer = os.fork() or run(arguments, log)
-                    children.add(answer)
+                    answer: int | None = (started := os.fork() or run(arguments, log))
+                    children.add(started)
                 case {"wait": child}:
                     answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                     children.remove(child)
