@@ -3,7 +3,7 @@
 A prompt goes on being made when the calls that wait for it end: if all deadlines are shorter than it takes, no call
 with the voice would ever succeed. Few prompts are made for no call, so that they hold up those of waiting calls little.
 One that takes very long may never be made, because a codec can hang while its connection stays open. So the next call
-begins anew, and probably at another codec.
+begins it again, probably at another codec, while the first one goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.gateway.voices.voice import Prompt, identity_values
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
 MAX_LEFT = 2  # prompts that are made while no call waits for them
 MAKING_S = 300.0  # longest time for each step of making one
-LATE_S = 60.0  # after which the next call begins anew
+LATE_S = 60.0  # after which the next call begins it again
 BROKEN_S = 60.0  # how long a broken prompt is not read again
 
 _Key = tuple[str, str]
@@ -48,7 +48,8 @@ class PromptCache:
     def __init__(self) -> None:
         self._held: OrderedDict[_Key, Prompt] = OrderedDict()
         self._broken: OrderedDict[_Key, _Broken] = OrderedDict()
-        self._making: dict[_Key, _Making] = {}
+        self._making: dict[_Key, _Making] = {}  # the newest for each prompt
+        self._running: set[_Making] = set()  # late ones too
 
     async def get(self, digest: str, catalog: Catalog, make: Callable[[], Awaitable[Prompt]]) -> Prompt:
         """The cached prompt, else what `make` returns, which takes at most MAKING_S for each step.
@@ -61,9 +62,9 @@ class PromptCache:
                 self._held.move_to_end(key)
                 return self._held[key]
             self._raise_if_broken(key)
-            making = self._in_time(key)
-            is_mine = making is None
-            if making is None:
+            making = self._making.get(key)
+            is_mine = making is None or time.monotonic() >= making.late_at_s
+            if making is None or is_mine:
                 making = self._begin(key, make)
             try:
                 return await self._wait(key, making)
@@ -75,17 +76,8 @@ class PromptCache:
 
     def close(self) -> None:
         """Stops making prompts."""
-        for making in self._making.values():
+        for making in self._running:
             making.task.cancel()
-
-    def _in_time(self, key: _Key) -> _Making | None:
-        """The task that makes the prompt, unless it is late. A late one goes on only while calls wait for it."""
-        making = self._making.get(key)
-        if making is None or time.monotonic() < making.late_at_s:
-            return making
-        del self._making[key]
-        self._end_if_left(key, making)
-        return None
 
     def _begin(self, key: _Key, make: Callable[[], Awaitable[Prompt]]) -> _Making:
         async def run() -> Prompt:
@@ -99,12 +91,17 @@ class PromptCache:
                 _limit(self._broken)
                 raise
             finally:
-                if self._making.get(key) is making:
-                    del self._making[key]
+                self._forget(key, making)
 
         making = self._making[key] = _Making(asyncio.create_task(run()), time.monotonic() + LATE_S)
         making.task.add_done_callback(retrieve_exception)
+        self._running.add(making)
         return making
+
+    def _forget(self, key: _Key, making: _Making) -> None:
+        self._running.discard(making)
+        if self._making.get(key) is making:
+            del self._making[key]
 
     async def _wait(self, key: _Key, making: _Making) -> Prompt:
         making.num_waiting += 1
@@ -112,16 +109,10 @@ class PromptCache:
             return await asyncio.shield(making.task)
         finally:
             making.num_waiting -= 1
-            self._end_if_left(key, making)
-
-    def _end_if_left(self, key: _Key, making: _Making) -> None:
-        if making.num_waiting:
-            return
-        if self._making.get(key) is not making:
-            making.task.cancel()  # late, if not done
-        elif sum(not each.num_waiting for each in self._making.values()) > MAX_LEFT:
-            del self._making[key]
-            making.task.cancel()  # the others have come further
+            left = [each for each in self._running if not each.num_waiting]
+            if making in left and len(left) > MAX_LEFT:
+                self._forget(key, making)
+                making.task.cancel()  # the others have come further
 
     def _raise_if_broken(self, key: _Key) -> None:
         broken = self._broken.get(key)

@@ -98,14 +98,10 @@ async def test_few_prompts_are_made_while_no_call_waits_for_them(callers: Caller
     assert (await waiting, await again) and callers.maker.made == 2 + MAX_LEFT
 
 
-@pytest.mark.parametrize("one_waits", [True, False])
-async def test_a_prompt_that_is_late_is_begun_anew_by_the_next_call(
-    clock: Clock, callers: Callers, one_waits: bool
+async def test_a_prompt_that_is_late_is_begun_again_by_the_next_call_and_the_first_one_goes_on(
+    clock: Clock, callers: Callers
 ) -> None:
     first = await callers.come()
-    if not one_waits:
-        first.cancel()
-        await settle()
     clock.put_forward(LATE_S - 1)
     (await callers.come()).cancel()
     await settle()
@@ -113,13 +109,23 @@ async def test_a_prompt_that_is_late_is_begun_anew_by_the_next_call(
     clock.put_forward(1)
     hangs, callers.maker = callers.maker, Maker()
     second, third = await callers.come(), await callers.come()
-    assert (hangs.making, callers.maker.making) == (int(one_waits), 1)
+    assert (hangs.making, callers.maker.making) == (1, 1)
     callers.maker.may.set()
     assert await second is await third
-    assert not first.done() or first.cancelled()
-    first.cancel()
+    assert not first.done()
+    hangs.may.set()
+    assert (await first).text == "Hello."
+
+
+async def test_late_prompts_are_few_too_and_end_with_the_cache(clock: Clock, callers: Callers) -> None:
+    for _ in range(MAX_LEFT + 2):
+        (await callers.come()).cancel()
+        clock.put_forward(LATE_S)
+        await settle()
+    assert callers.maker.making == MAX_LEFT
+    callers.cache.close()
     await settle()
-    assert (hangs.making, hangs.made) == (0, 0)
+    assert callers.maker.making == 0
 
 
 async def test_a_failure_is_that_of_the_call_that_began_and_the_others_try_themselves(callers: Callers) -> None:
