@@ -37,7 +37,7 @@ class Backlog:
 
     def __init__(self, scope: Scope, patience_s: float) -> None:
         """patience_s: longest wait for a client that takes nothing"""
-        self._waiting: Callable[[], int] = scope.get(WAITING, lambda: 0)
+        self._of_connection: Callable[[], int] = scope.get(WAITING, lambda: 0)
         self._patience_s = patience_s
         self._bytes, self._seconds = 0, 0.0  # of the response so far
 
@@ -53,6 +53,10 @@ class Backlog:
         per_second = self._bytes / self._seconds
         if self._waiting() > MOST_S * per_second:
             await self._until_fewer(MOST_S * per_second, (MOST_S - REST_S) * per_second)
+
+    def _waiting(self) -> int:
+        """Bytes. Those of an earlier response, which may wait too if requests are pipelined, come before them."""
+        return min(self._of_connection(), self._bytes)
 
     async def _until_fewer(self, most: float, few: float) -> None:
         """Clients' kernels acknowledge in steps, of up to half a minute of audio in some formats."""
