@@ -51,15 +51,19 @@ class Backlog:
         if self._seconds < KNOWN_AFTER_S:
             return
         per_second = self._bytes / self._seconds
-        if self._waiting() > MOST_S * per_second:
+        if self._own(self._waiting()) > MOST_S * per_second:
             await self._until_fewer(MOST_S * per_second, (MOST_S - REST_S) * per_second)
+
+    def _own(self, waiting: int) -> int:
+        """Of the bytes that wait, those of this response. Pipelined ones of an earlier response wait before them."""
+        return min(waiting, self._bytes)
 
     async def _until_fewer(self, most: float, few: float) -> None:
         """Clients' kernels acknowledge in steps, of up to half a minute of audio in some formats."""
         clock = asyncio.get_running_loop().time
         began_s = since_s = clock()
         least = self._waiting()
-        while least > (few if clock() - began_s < REST_S else most):
+        while self._own(least) > (few if clock() - began_s < REST_S else most):
             await asyncio.sleep(LOOK_S)
             if (now := self._waiting()) < least:
                 least, since_s = now, clock()

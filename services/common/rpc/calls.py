@@ -95,7 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         responses = "stream" if handler.response_streaming else "unary"
         behavior = getattr(handler, f"{requests}_{responses}")
         if handler.response_streaming:
-            behavior = _writing(behavior)
+            behavior = _writing(behavior, self._replica)
         if handler.request_streaming:
             guard = UNGUARDED if one else self._guard  # single requests have their own limits (OneRequest's `receive`)
             behavior = lingering(behavior, self._drain, guard, caller, one_request=one)
@@ -265,13 +265,15 @@ def _refusing(error: status.StatusError) -> Handler:
     return refuse
 
 
-def _writing(handler: Callable[[Any, Context], Any]) -> Handler:
-    """A streaming handler that writes to its context. Converts one that is an async generator.
+def _writing(handler: Callable[[Any, Context], Any], replica: str) -> Handler:
+    """A streaming handler that writes to its context. Converts one that is an async generator. replica: see above
 
     A cancellation then reaches the generator as CancelledError at once, not when it is garbage collected.
     """
 
     async def write_all(request: Any, context: Context) -> None:
+        if replica:
+            await replica_id.send(context, replica)
         result = handler(request, context)
         if isinstance(result, AsyncIterator):
             async with aclosing(result) as responses:  # type: ignore[type-var]

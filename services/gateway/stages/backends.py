@@ -233,7 +233,7 @@ class GrpcCodec:
                 try:
                     async with calling("CODEC", self._channel, self._replicas) as stub:
                         call = method(stub)(timeout=max(0.0, until_s - time.monotonic()), metadata=call_metadata())
-                        return await _sent(call, message, config, samples, started)
+                        return await _sent(call, message, config, samples, started, self._replicas)
                 except StageError as error:
                     if started.is_set():
                         raise
@@ -260,7 +260,9 @@ class GrpcCodec:
         return answer
 
 
-async def _sent(call: Any, message: Any, config: Any, samples: Samples, started: asyncio.Event) -> Any:
+async def _sent(
+    call: Any, message: Any, config: Any, samples: Samples, started: asyncio.Event, replicas: KnownReplicas
+) -> Any:
     """The response of one call. Sends no samples before the codec has started, for writes could hide the status of a
     refusal.
     """
@@ -268,6 +270,7 @@ async def _sent(call: Any, message: Any, config: Any, samples: Samples, started:
         await call.write(message(config=config))
         checked("CODEC", await call.read())  # `started`; raises if the codec refused
         started.set()
+        await replicas.note_start(call)
         async for piece in samples:
             if call.done():
                 break  # the call has ended; the next read raises its status

@@ -32,9 +32,12 @@ async def messages(
     """The messages of a stream, without progress. A silent replica counts as lost, and later calls avoid it."""
     async with calling(stage, channel, replicas) as stub:
         call = open_call(stub)
-        watch = SilenceWatch(call, silence_s)
+        watch, is_first = SilenceWatch(call, silence_s), True
         try:
             async for message in watch:
+                if is_first:  # the end of a stream may be far
+                    await replicas.note_start(call)
+                    is_first = False
                 if checked(stage, message).WhichOneof("event") != "progress":
                     yield message
             await replicas.note_end(call)

@@ -2,6 +2,8 @@
 
 A prompt goes on being made when the calls that wait for it end: if all deadlines are shorter than it takes, no call
 with the voice would ever succeed. Few prompts are made for no call, so that they hold up those of waiting calls little.
+One that takes very long may never be made, because a codec can hang while its connection stays open. So the next call
+begins it again, probably at another codec, while the first one goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from services.gateway.voices.voice import Prompt, identity_values
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
 MAX_LEFT = 2  # prompts that are made while no call waits for them
 MAKING_S = 300.0  # longest time for each step of making one
+LATE_S = 60.0  # after which the next call begins it again
 BROKEN_S = 60.0  # how long a broken prompt is not read again
 
 _Key = tuple[str, str]
@@ -35,6 +38,7 @@ class _Broken:
 @dataclass(slots=True, eq=False)
 class _Making:
     task: asyncio.Task[Prompt]
+    late_at_s: float
     num_waiting: int = 0  # calls
 
 
@@ -44,7 +48,8 @@ class PromptCache:
     def __init__(self) -> None:
         self._held: OrderedDict[_Key, Prompt] = OrderedDict()
         self._broken: OrderedDict[_Key, _Broken] = OrderedDict()
-        self._making: dict[_Key, _Making] = {}
+        self._making: dict[_Key, _Making] = {}  # the newest for each prompt
+        self._running: set[_Making] = set()  # late ones too
 
     async def get(self, digest: str, catalog: Catalog, make: Callable[[], Awaitable[Prompt]]) -> Prompt:
         """The cached prompt, else what `make` returns, which takes at most MAKING_S for each step.
@@ -58,8 +63,8 @@ class PromptCache:
                 return self._held[key]
             self._raise_if_broken(key)
             making = self._making.get(key)
-            is_mine = making is None
-            if making is None:
+            is_mine = making is None or time.monotonic() >= making.late_at_s
+            if making is None or is_mine:
                 making = self._begin(key, make)
             try:
                 return await self._wait(key, making)
@@ -71,7 +76,7 @@ class PromptCache:
 
     def close(self) -> None:
         """Stops making prompts."""
-        for making in self._making.values():
+        for making in self._running:
             making.task.cancel()
 
     def _begin(self, key: _Key, make: Callable[[], Awaitable[Prompt]]) -> _Making:
@@ -86,12 +91,17 @@ class PromptCache:
                 _limit(self._broken)
                 raise
             finally:
-                if self._making.get(key) is making:
-                    del self._making[key]
+                self._forget(key, making)
 
-        making = self._making[key] = _Making(asyncio.create_task(run()))
+        making = self._making[key] = _Making(asyncio.create_task(run()), time.monotonic() + LATE_S)
         making.task.add_done_callback(retrieve_exception)
+        self._running.add(making)
         return making
+
+    def _forget(self, key: _Key, making: _Making) -> None:
+        self._running.discard(making)
+        if self._making.get(key) is making:
+            del self._making[key]
 
     async def _wait(self, key: _Key, making: _Making) -> Prompt:
         making.num_waiting += 1
@@ -99,9 +109,9 @@ class PromptCache:
             return await asyncio.shield(making.task)
         finally:
             making.num_waiting -= 1
-            left = [each for each in self._making.values() if not each.num_waiting]
+            left = [each for each in self._running if not each.num_waiting]
             if making in left and len(left) > MAX_LEFT:
-                del self._making[key]
+                self._forget(key, making)
                 making.task.cancel()  # the others have come further
 
     def _raise_if_broken(self, key: _Key) -> None:

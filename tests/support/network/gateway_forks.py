@@ -4,6 +4,7 @@
 
 A line on standard input is a request as JSON: `{"arguments": [...], "log": path}` starts a gateway, and the answer is
 its process id; `{"wait": id}` and `{"poll": id}` are answered with its exit status, the latter with null while it runs.
+The end of the input kills the gateways that are left: the process that asked for them has ended, or was killed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,8 +68,11 @@ class _Forks:
             return json.loads(self._process.stdout.readline())
 
     def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
 
 @cache
@@ -80,16 +84,29 @@ def main() -> None:
     import services.gateway.stage  # noqa: F401
     from services.common.process.run import run_stage  # noqa: F401
 
-    for line in sys.stdin:
-        match json.loads(line):
-            case {"arguments": arguments, "log": log}:
-                answer = os.fork() or _run(arguments, log)
-            case {"wait": child}:
-                answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            case {"poll": child}:
-                ended, status = os.waitpid(child, os.WNOHANG)
-                answer = os.waitstatus_to_exitcode(status) if ended else None
-        print(json.dumps(answer), flush=True)
+    serve(_run)
+
+
+def serve(run: Callable[[list[str], str], NoReturn]) -> None:
+    """Answers the requests on standard input. run: what a child does, with a request's arguments and log"""
+    children = set[int]()  # whose end was not asked for
+    try:
+        for line in sys.stdin:
+            match json.loads(line):
+                case {"arguments": arguments, "log": log}:
+                    answer: int | None = (started := os.fork() or run(arguments, log))
+                    children.add(started)
+                case {"wait": child}:
+                    answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                    children.remove(child)
+                case {"poll": child}:
+                    ended, status = os.waitpid(child, os.WNOHANG)
+                    answer = os.waitstatus_to_exitcode(status) if ended else None
+                    children.discard(ended)
+            print(json.dumps(answer), flush=True)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
 
 
 def _run(arguments: list[str], log: str) -> NoReturn:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from csm_bundle.errors import CodecBusyError, EngineBusyError
 from services.common.rpc import replica_id
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.errors import FULL, StageError
 from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
 from services.gateway.stages.known_replicas import KNOWN_S, KnownReplicas
+from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.services.gateway.stages.engines import Request, fill, metric, named, recording
 from tests.support.clock import Clock
-from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_deployment import failure, fake_deployment, serve_stand_in
+from tests.support.fake_stages import FakeCodec, FakeEngine, fake_identity
 
 
 def refusal(replica: str, known: str) -> StageError:
@@ -58,6 +67,59 @@ def test_a_replica_that_is_gone_is_forgotten(clock: Clock) -> None:
     assert replicas.ids() == {"gone", "here"}
     clock.put_forward(KNOWN_S / 2 + 1)
     assert replicas.ids() == {"here"}
+
+
+def test_replicas_that_are_gone_take_no_memory_though_no_call_is_refused(clock: Clock) -> None:
+    replicas = KnownReplicas()
+    for restart in range(100):
+        replicas.note(grpc.aio.Metadata((replica_id.KEY, str(restart))))
+        clock.put_forward(KNOWN_S / 2)
+    assert len(replicas._answered_at_s) <= 3
+
+
+@asynccontextmanager
+async def channel_to(stage: str, servicer: object, stub: Any) -> AsyncIterator[ReloadingChannel[Any]]:
+    server = await serve_stand_in(stage, servicer)
+    channel = ReloadingChannel(f"127.0.0.1:{server.port}", stub, None)
+    yield channel
+    await channel.close()
+    await server.drain(0)
+
+
+async def test_an_engine_is_known_as_soon_as_it_accepts_a_call() -> None:
+    """One that joins full ones would else be passed over until one of its streams ends."""
+    fake = FakeEngine()
+    fake.script.pause_at = 0
+    metrics = GatewayMetrics(CollectorRegistry())
+    async with channel_to("engine", fake, engine_pb2_grpc.EngineServiceStub) as channel:
+        engine = GrpcEngine(channel, channel, metrics=metrics, max_full=7, silence_s=0.0)
+        async with aclosing(engine.generate(engine_pb2.GenerateRequest(max_frame_count=9), 60.0)) as responses:
+            assert (await anext(responses)).HasField("started")
+            assert len(engine._replicas.ids()) == 1
+
+
+@pytest.mark.parametrize("has_recording", [True, False], ids=["recording", "stream"])
+async def test_a_codec_is_known_as_soon_as_it_accepts_a_call(has_recording: bool) -> None:
+    metrics = GatewayMetrics(CollectorRegistry())
+    async with channel_to("codec", FakeCodec(), codec_pb2_grpc.CodecServiceStub) as channel:
+        codec = GrpcCodec(channel, metrics=metrics, max_full=7, silence_s=0.0)
+        known: list[int] = []
+
+        async def samples() -> Any:
+            known.append(len(codec._replicas.ids()))
+            yield bytes(2 * 1920)
+
+        async def requests() -> Any:
+            yield codec_pb2.StreamDecodeRequest(config=codec_pb2.StreamDecodeConfig(codec=fake_identity()))
+
+        if has_recording:
+            config = codec_pb2.StreamEncodeConfig(sample_format=codec_pb2.SAMPLE_FORMAT_S16LE, sample_rate_hertz=24_000)
+            await codec.encode(config, samples(), 60.0)
+        else:
+            async with aclosing(codec.decode(requests(), 60.0)) as responses:
+                assert (await anext(responses)).HasField("started")
+                known.append(len(codec._replicas.ids()))
+        assert known == [1]
 
 
 @pytest.mark.parametrize("name", ["full", ""], ids=["conversation", "load"])

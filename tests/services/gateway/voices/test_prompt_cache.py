@@ -10,9 +10,10 @@ from csm.engine.v1 import engine_pb2
 
 from services.gateway.stages.catalog import Catalog
 from services.gateway.voices import prompt_cache
-from services.gateway.voices.prompt_cache import MAX_LEFT, PromptCache
+from services.gateway.voices.prompt_cache import LATE_S, MAX_LEFT, PromptCache
 from services.gateway.voices.prompts import BrokenPromptError
 from services.gateway.voices.voice import Prompt
+from tests.support.clock import Clock
 from tests.support.fake_stages import fake_frames, fake_identity
 from tests.support.waits import settle
 
@@ -95,6 +96,36 @@ async def test_few_prompts_are_made_while_no_call_waits_for_them(callers: Caller
     assert callers.maker.making == 2 + MAX_LEFT
     callers.maker.may.set()
     assert (await waiting, await again) and callers.maker.made == 2 + MAX_LEFT
+
+
+async def test_a_prompt_that_is_late_is_begun_again_by_the_next_call_and_the_first_one_goes_on(
+    clock: Clock, callers: Callers
+) -> None:
+    first = await callers.come()
+    clock.put_forward(LATE_S - 1)
+    (await callers.come()).cancel()
+    await settle()
+    assert callers.maker.making == 1
+    clock.put_forward(1)
+    hangs, callers.maker = callers.maker, Maker()
+    second, third = await callers.come(), await callers.come()
+    assert (hangs.making, callers.maker.making) == (1, 1)
+    callers.maker.may.set()
+    assert await second is await third
+    assert not first.done()
+    hangs.may.set()
+    assert (await first).text == "Hello."
+
+
+async def test_late_prompts_are_few_too_and_end_with_the_cache(clock: Clock, callers: Callers) -> None:
+    for _ in range(MAX_LEFT + 2):
+        (await callers.come()).cancel()
+        clock.put_forward(LATE_S)
+        await settle()
+    assert callers.maker.making == MAX_LEFT
+    callers.cache.close()
+    await settle()
+    assert callers.maker.making == 0
 
 
 async def test_a_failure_is_that_of_the_call_that_began_and_the_others_try_themselves(callers: Callers) -> None:

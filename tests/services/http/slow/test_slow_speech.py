@@ -156,7 +156,7 @@ async def test_a_client_that_reads_nothing_loses_its_speech(
 async def test_writing_continues_when_half_is_left_or_later_when_there_is_room(clock: Clock, is_soon: bool) -> None:
     waiting = 0
     written = Backlog({WAITING: lambda: waiting}, PATIENCE_S)
-    await written.add(1000, 1.0)
+    await written.add(60_000, 60.0)
     most = round(MOST_S * 1000)
     waiting = most + 1
     adding = asyncio.create_task(written.add(1000, 1.0))
@@ -169,6 +169,24 @@ async def test_writing_continues_when_half_is_left_or_later_when_there_is_room(c
         await settle()
         assert not adding.done()
     waiting -= 1
+    clock.put_forward(LOOK_S)
+    await asyncio.wait_for(adding, 60)
+
+
+async def test_audio_does_not_wait_for_that_of_an_earlier_response_on_its_connection(clock: Clock) -> None:
+    """The gateway would take a door that reads nothing meanwhile for a slow client."""
+    waiting = 10_000_000
+    written = Backlog({WAITING: lambda: waiting}, PATIENCE_S)
+    for _ in range(round(MOST_S)):
+        await asyncio.wait_for(written.add(3_000, 1.0), 60)
+    adding = asyncio.create_task(written.add(3_000, 1.0))
+    await settle()
+    for _ in range(4):  # the client takes the earlier one
+        waiting -= 1_000_000
+        clock.put_forward(PATIENCE_S / 2)
+        await settle()
+        assert not adding.done()
+    waiting = 0
     clock.put_forward(LOOK_S)
     await asyncio.wait_for(adding, 60)
 
