@@ -18,7 +18,7 @@ from services.common.rpc import replica_id
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.errors import FULL, StageError
-from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
+from services.gateway.stages.full_replicas import MAX_REFUSALS, FullOutcome, FullReplicas
 from services.gateway.stages.known_replicas import KNOWN_S, KnownReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.services.gateway.stages.engines import Request, fill, metric, named, recording
@@ -37,16 +37,16 @@ def refusal(replica: str, known: str) -> StageError:
 @pytest.mark.parametrize(
     ("answers", "known", "num_calls"),
     [
-        ("aaaaaaaa", "a", 2),
+        ("aaaaaaaa", "a", 4),
         ("aaaaaaab", "ab", 8),  # the other one is looked for
-        ("abab", "ab", 3),
-        ("abcabc", "ab", 4),  # one that nobody knew is found
-        ("aabca", "abc", 4),
+        ("abababab", "ab", 7),
+        ("aaabaa", "a", 5),  # one that nobody knew is found
+        ("aaaabca", "abc", 6),
         ("--------", "", 8),  # of versions that do not say who they are
         ("a-a-a-a-", "a", 8),
     ],
 )
-def test_a_call_is_made_again_until_all_known_replicas_have_refused_it_and_one_of_them_twice(
+def test_a_call_is_made_again_until_all_known_replicas_have_refused_it_and_one_of_them_four_times(
     answers: str, known: str, num_calls: int
 ) -> None:
     reported: list[FullOutcome] = []
@@ -123,27 +123,27 @@ async def test_a_codec_is_known_as_soon_as_it_accepts_a_call(has_recording: bool
 
 
 @pytest.mark.parametrize("name", ["full", ""], ids=["conversation", "load"])
-async def test_a_lone_full_engine_gets_a_refused_call_only_once_more(stream_request: Request, name: str) -> None:
+async def test_a_lone_full_engine_gets_a_refused_call_four_times(stream_request: Request, name: str) -> None:
     async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
         await running.gateway.wait_ready()
         running.engine.refusal = EngineBusyError("The queue is full.")
         stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         error = await failure(stub.StreamSynthesize(named(stream_request, name), timeout=60))
-        assert (error.reason, len(running.engine.calls)) == ("QUEUE_FULL", 2)
+        assert (error.reason, len(running.engine.calls)) == ("QUEUE_FULL", MAX_REFUSALS)
         by = "conversation" if name else "load"
         assert metric(running, "tts_full_replicas_total", stage="engine", by=by, outcome="refused") == 1
 
 
-async def test_a_lone_full_codec_gets_a_refused_call_only_once_more(stream_request: Request) -> None:
+async def test_a_lone_full_codec_gets_a_refused_call_four_times(stream_request: Request) -> None:
     async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
         await running.gateway.wait_ready()
         fill(running.codec)
         stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         error = await failure(stub.StreamSynthesize(stream_request, timeout=60))
-        assert (error.reason, len(running.codec.calls)) == ("QUEUE_FULL", 2)
+        assert (error.reason, len(running.codec.calls)) == ("QUEUE_FULL", MAX_REFUSALS)
 
 
-async def test_a_lone_full_codec_gets_a_refused_recording_only_once_more() -> None:
+async def test_a_lone_full_codec_gets_a_refused_recording_four_times() -> None:
     async with fake_deployment(max_full_replicas=7) as running, grpc.aio.insecure_channel(running.target) as channel:
         await running.gateway.wait_ready()
         running.codec.refusal = CodecBusyError("The queue is full.")
@@ -151,5 +151,5 @@ async def test_a_lone_full_codec_gets_a_refused_recording_only_once_more() -> No
         request = watermark_pb2.DetectWatermarkRequest(recording=recording())
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.DetectWatermark(request, timeout=60)
-        for outcome in ("moved", "refused"):
-            assert metric(running, "tts_full_replicas_total", stage="codec", by="load", outcome=outcome) == 1
+        for outcome, count in (("moved", MAX_REFUSALS - 1), ("refused", 1)):
+            assert metric(running, "tts_full_replicas_total", stage="codec", by="load", outcome=outcome) == count
