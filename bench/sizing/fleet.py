@@ -11,6 +11,7 @@ from typing import Any
 ENGINE, CODEC = "engine_under_load_csm_1b_h100.json", "codec_published_bfloat16_xeon.json"
 SLOW_CODEC = "codec_published_cpu.json"  # a CPU without AVX-512
 GATEWAY, NETWORK = "gateway_cpu.json", "network_tiny_cpu.json"
+ENGINE_HOST = "engine_host_cpu.json"
 FIRST_AUDIO_MS = 1000  # a load counts as held when 95 % of its first frames come sooner
 FULL_AT = 0.75  # the share of its slots at which deploy/kubernetes adds an engine
 RATE_HZ = 24_000  # of 16-bit samples to callers
@@ -24,6 +25,11 @@ class Measured:
 
     streams_per_gpu: int
     gpu: str
+    streams_per_host_core: int  # of an engine's host, whatever its GPU; a message for each frame
+    host_streams: int  # that it was measured with, at once
+    streams_per_host_core_8: int  # the same with up to eight frames in a message
+    host_streams_8: int
+    host_cpu: str
     streams_per_codec_core: float
     codec_batch: int
     codec_core: str
@@ -40,18 +46,25 @@ class Measured:
     @classmethod
     def read(cls, folder: Path) -> Measured:
         """Raises FileNotFoundError for a file that is not there, ValueError for one without the figures."""
-        files = (ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK)
-        engine, codec, slow, gateway, network = (json.loads((folder / name).read_text()) for name in files)
+        files = (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK)
+        engine, host, codec, slow, gateway, network = (json.loads((folder / name).read_text()) for name in files)
         held = [row for row in engine["rows"] if is_held(row)]
         both, slow_both = ([row for row in file["rows"] if row["arm"] == "both"] for file in (codec, slow))
         near = [row for row in network["rows"] if not row["delay_ms"] and not row["loss_percent"]]
         if not (held and both and slow_both and near):
             raise ValueError(f"{folder} has no load that an engine held, no codec arm `both`, or no undelayed network.")
         busiest = max(gateway["rows"], key=lambda row: (-row["frames_per_message"], row["streams"]))
+        host_rows = sorted((row for row in host["rows"] if not row["underruns"]), key=lambda row: -row["streams"])
+        one, eight = (next(row for row in host_rows if row["most_frames_per_message"] == most) for most in (1, 8))
         best = max(both, key=lambda row: row["streams_in_real_time"])
         return cls(
             streams_per_gpu=max(row["streams"] for row in held),
             gpu=engine["device"],
+            streams_per_host_core=one["streams_a_core"],
+            host_streams=one["streams"],
+            streams_per_host_core_8=eight["streams_a_core"],
+            host_streams_8=eight["streams"],
+            host_cpu=host["device"],
             streams_per_codec_core=best["streams_in_real_time"],
             codec_batch=best["batch"],
             codec_core=codec["device"],

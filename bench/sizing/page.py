@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.sizing.fleet import (
     CODEC,
     ENGINE,
+    ENGINE_HOST,
     FIRST_AUDIO_MS,
     FULL_AT,
     GATEWAY,
@@ -45,6 +46,7 @@ real time. A caller that listens a third of the time is a third of a listener.
 | | measured | on | from |
 |---|---|---|---|
 | streams per GPU, engine | {measured.streams_per_gpu} | {measured.gpu} | {link(ENGINE)} |
+| streams per core, engine's host | {measured.streams_per_host_core} | {measured.host_cpu} | {link(ENGINE_HOST)} |
 | streams per core, codec with mark | {measured.streams_per_codec_core:g} | {measured.codec_core} | {link(CODEC)} |
 | the same on a CPU without AVX-512 | {measured.streams_per_slow_core:g} | {measured.slow_core} | {link(SLOW_CODEC)} |
 | cores per stream, gateway | {measured.gateway_core:g} | {measured.gateway_cpu} | {link(GATEWAY)} |
@@ -54,6 +56,10 @@ real time. A caller that listens a third of the time is a third of a listener.
 * **Engine:** the highest load of the file that was held: every stream began, none ran dry, 95 % of the first frames
   came within {FIRST_AUDIO_MS} ms. CSM-1B's sizes with random weights, alone, with products that are not the default
   any more. `--slots` must be as large. The next load of the file was not held.
+* **Engine's host:** requests, scheduler and gRPC of a process, whose Python has one core: a limit, whatever the GPU.
+  {measured.host_streams} streams at once, a message for each frame, none ran dry. With up to eight frames in
+  a message, which is the default for streams ahead of their playback: {measured.streams_per_host_core_8}, measured with
+  {measured.host_streams_8} at once. The callers ran on the same machine.
 * **Codec:** the published sizes in float32, as the defaults are, at batch {measured.codec_batch}, the best of the file.
   Random weights. The tables below take the CPU with AVX-512: choose such ones, or measure yours (`bench.codec`).
 * **Gateway:** {measured.gateway_streams} streams at once through one process, a message for each frame, before

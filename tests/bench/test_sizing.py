@@ -10,13 +10,25 @@ from pathlib import Path
 import pytest
 
 from bench.sizing.__main__ import PAGE, RESULTS, main
-from bench.sizing.fleet import CODEC, ENGINE, GATEWAY, NETWORK, SLOW_CODEC, CodecOnGpu, Measured, fleet, is_held, minute
+from bench.sizing.fleet import (
+    CODEC,
+    ENGINE,
+    ENGINE_HOST,
+    GATEWAY,
+    NETWORK,
+    SLOW_CODEC,
+    CodecOnGpu,
+    Measured,
+    fleet,
+    is_held,
+    minute,
+)
 from bench.sizing.page import page
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for name in (ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK):
+    for name in (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK):
         shutil.copy(RESULTS / name, tmp_path)
     return tmp_path
 
@@ -24,7 +36,25 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def measured() -> Measured:
     return Measured(
-        100, "a GPU", 4.0, 8, "a CPU", 2.0, "an older CPU", 0.02, 30, "a CPU", 1_000, 49_000, "a CPU", {"engine": 600.0}
+        streams_per_gpu=100,
+        gpu="a GPU",
+        streams_per_host_core=400,
+        host_streams=256,
+        streams_per_host_core_8=800,
+        host_streams_8=512,
+        host_cpu="a CPU",
+        streams_per_codec_core=4.0,
+        codec_batch=8,
+        codec_core="a CPU",
+        streams_per_slow_core=2.0,
+        slow_core="an older CPU",
+        gateway_core=0.02,
+        gateway_streams=30,
+        gateway_cpu="a CPU",
+        engine_bytes=1_000,
+        codec_bytes=49_000,
+        network_cpu="a CPU",
+        rss_mb={"engine": 600.0},
     )
 
 
@@ -44,6 +74,15 @@ def test_engine_capacity_is_the_highest_load_without_losses(results: Path) -> No
 def test_a_load_with_losses_does_not_count(change: dict[str, int]) -> None:
     row = {"refused": 0, "silent": 0, "streams_with_underrun": 0, "ttfa_p95_ms": 30}
     assert is_held(row) and not is_held({**row, **change}) and not is_held({**row, "ttfa_p95_ms": None})
+
+
+def test_an_engines_host_is_given_the_streams_that_did_not_run_dry(results: Path) -> None:
+    rows = json.loads((results / ENGINE_HOST).read_text())["rows"]
+    smooth = [row for row in rows if row["most_frames_per_message"] == 1 and not row["underruns"]]
+    measured = Measured.read(results)
+    assert measured.host_streams == max(row["streams"] for row in smooth)
+    assert measured.streams_per_host_core in [row["streams_a_core"] for row in smooth]
+    assert len(smooth) < sum(row["most_frames_per_message"] == 1 for row in rows)  # a larger load was tried
 
 
 def test_a_new_result_changes_the_page(results: Path) -> None:
@@ -78,7 +117,7 @@ def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[
 
 def test_every_file_of_the_page_exists() -> None:
     links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
-    assert set(links) == {ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK}
+    assert set(links) == {ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK}
     assert all((RESULTS / name).exists() for name in links)
 
 
