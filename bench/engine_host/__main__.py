@@ -39,8 +39,8 @@ from bench.deployment.run import run_program
 from bench.listeners.playback import Arrival, play
 from bench.machine import result_head
 from bench.report import write_result
+from csm_engine.scheduling.admission import FRAME_SECONDS
 
-FRAME_S = 0.08
 BUFFER_S = 0.16
 LEAD_S = 2.0  # of a live stream before its playback, at most
 TIMEOUT_S = 600.0
@@ -91,7 +91,7 @@ async def rows_of(bundle: Path, streams: Sequence[int], frames: Sequence[int], s
             async with bare(most) as server:
                 for count in streams:
                     bare_request_ms, request_ms = [
-                        FRAME_S * (await cpu_ms(arm, count, 1, FRAME_S))[0] for arm in (server, stage)
+                        FRAME_SECONDS * (await cpu_ms(arm, count, 1, FRAME_SECONDS))[0] for arm in (server, stage)
                     ]
                     bare_ms, _ = await cpu_ms(server, count, most, seconds)
                     whole_ms, heard = await cpu_ms(stage, count, most, seconds)
@@ -122,7 +122,7 @@ async def cpu_ms(arm: Arm, count: int, most_frames: int, seconds: float) -> tupl
 async def hear(arm: Arm, number: int, count: int, most_frames: int, seconds: float) -> Heard:
     """One of `count` streams, which begin within half of `seconds`. No two texts are alike."""
     await asyncio.sleep(seconds / 2 * number / count)
-    num_frames = round(seconds / FRAME_S)
+    num_frames = round(seconds / FRAME_SECONDS)
     request = engine_pb2.GenerateRequest(
         request_id=f"{number}",
         segments=[engine_pb2.Segment(speaker_id=0, text=f"{number} of {time.monotonic():.6f}: {TEXT}")],
@@ -134,7 +134,7 @@ async def hear(arm: Arm, number: int, count: int, most_frames: int, seconds: flo
     async for response in arm.stub.Generate(request, timeout=TIMEOUT_S):
         messages += 1
         if frames := response.frames.frame_count:
-            arrivals.append(Arrival(time.monotonic(), frames * FRAME_S))
+            arrivals.append(Arrival(time.monotonic(), frames * FRAME_SECONDS))
             received += frames
     if received != num_frames:
         raise RuntimeError(f"a stream of {num_frames} frames had {received}")
@@ -167,7 +167,7 @@ async def server(*arguments: str) -> AsyncIterator[Arm]:
         (port,) = await printed_ports(running)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             arm = Arm(engine_pb2_grpc.EngineServiceStub(channel), lambda: process_cpu_s(running.pid))
-            await hear(arm, 0, 1, 1, FRAME_S)  # warm-up
+            await hear(arm, 0, 1, 1, FRAME_SECONDS)  # warm-up
             yield arm
 
 

@@ -42,6 +42,7 @@ class TimedStep:
         self._rows = torch.full((num_slots, config.num_codebooks + 1), _CODE, dtype=torch.int16)
 
     def prefill(self, prompts: Sequence[PromptRows]) -> None:
+        """Takes as long as a step of one row, which is an assumption."""
         time.sleep(STEP_S)
         for prompt in prompts:
             if (first := prompt.first_frame) is not None:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -20,10 +21,12 @@ from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.http.api.bodies import Bodies, Share
 from services.http.connections import HEADER_BYTES, http_connection, websocket_connection
-from services.http.cuts import LOOK_S, LOST_S, LostClients, SlowCloses, probe_idle_clients
+from services.http.cuts import LOOK_S, LOST_S, Connection, LostClients, SlowCloses, probe_idle_clients
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
+
+Cut = Callable[[Iterable[Connection], float], None]  # of the open connections; the loop's time in seconds
 
 LAST_SECONDS = 5  # for answers that are still being written when the server stops
 _BACKLOG = 2048
@@ -87,9 +90,12 @@ class HttpServer:
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        most_s = self._settings.write_timeout_seconds
         self._cutting = [
-            self._background.start("cut of slow closes", self._cut_slow_closes),
-            self._background.start("cut of lost clients", self._cut_lost_clients),
+            self._background.start(
+                "cut of slow closes", partial(self._cut_every, min(most_s, 1.0), SlowCloses(most_s).cut)
+            ),
+            self._background.start("cut of lost clients", partial(self._cut_every, LOOK_S, LostClients(LOST_S).cut)),
         ]
         while not self._server.started:
             if self._serving.done():
@@ -116,18 +122,10 @@ class HttpServer:
         for cutting in self._cutting:
             cutting.cancel()
 
-    async def _cut_slow_closes(self) -> None:
-        most_s = self._settings.write_timeout_seconds
-        slow = SlowCloses(most_s)
+    async def _cut_every(self, seconds: float, cut: Cut) -> None:
         while True:
-            await asyncio.sleep(min(most_s, 1.0))
-            slow.cut(self._server.server_state.connections, asyncio.get_running_loop().time())
-
-    async def _cut_lost_clients(self) -> None:
-        lost = LostClients(LOST_S)
-        while True:
-            await asyncio.sleep(LOOK_S)
-            lost.cut(self._server.server_state.connections, asyncio.get_running_loop().time())
+            await asyncio.sleep(seconds)
+            cut(self._server.server_state.connections, asyncio.get_running_loop().time())
 
 
 class _Server(uvicorn.Server):

@@ -266,8 +266,9 @@ def _refusing(error: status.StatusError) -> Handler:
 
 
 def _writing(handler: Callable[[Any, Context], Any], replica: str) -> Handler:
-    """A streaming handler that writes to its context. Converts one that is an async generator. replica: see above
+    """A streaming handler that writes to its context. Converts one that is an async generator.
 
+    replica: as in CallInterceptor.
     A cancellation then reaches the generator as CancelledError at once, not when it is garbage collected.
     """
 

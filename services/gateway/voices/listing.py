@@ -91,28 +91,17 @@ def listed_model(voice: engine_pb2.Voice) -> ListedVoice:
 
 
 def listed_folder(voice: FolderVoice) -> ListedVoice:
-    return ListedVoice(
-        voice.name,
-        voice.speaker,
-        voice.language_codes,
-        voice.description,
-        voice.seed,
-        bool(voice.digest),
-        audience=Audience.EVERYONE if voice.callers is None else Audience.CALLERS,
-    )
+    audience = Audience.EVERYONE if voice.callers is None else Audience.CALLERS
+    return _listed(voice, bool(voice.digest), "", audience)
 
 
 def listed_kept(voice: KeptVoice) -> ListedVoice:
-    return ListedVoice(
-        voice.name,
-        voice.speaker,
-        voice.language_codes,
-        voice.description,
-        voice.seed,
-        voice.prompt_frames > 0,
-        voice.owner,
-        voice.audience,
-    )
+    return _listed(voice, voice.prompt_frames > 0, voice.owner, voice.audience)
+
+
+def _listed(voice: FolderVoice | KeptVoice, has_prompt: bool, owner: str, audience: Audience) -> ListedVoice:
+    languages = voice.language_codes
+    return ListedVoice(voice.name, voice.speaker, languages, voice.description, voice.seed, has_prompt, owner, audience)
 
 
 def may_use(voice: FolderVoice, caller: str) -> bool:

@@ -15,6 +15,7 @@ from bench.engine_host import timed_step
 from bench.engine_host.timed_step import TimedStep
 from csm_engine.config import EngineConfig
 from csm_engine.loop.engine import Engine
+from csm_engine.scheduling.admission import FRAME_SECONDS
 from csm_engine.types import FinishReason, GenerationRequest, Segment
 from tests.support.fake_stages import fake_frames
 from tests.support.tiny.csm import TINY
@@ -56,6 +57,6 @@ class ShortEngine:
 
 async def test_a_stream_that_is_not_whole_is_an_error() -> None:
     arm = engine_host.Arm(cast(engine_pb2_grpc.EngineServiceStub, ShortEngine()), cpu_s=lambda: 0.0)
-    assert await engine_host.hear(arm, 0, 1, 1, engine_host.FRAME_S) == engine_host.Heard(1, ran_dry=False)
+    assert await engine_host.hear(arm, 0, 1, 1, FRAME_SECONDS) == engine_host.Heard(1, ran_dry=False)
     with pytest.raises(RuntimeError, match="2 frames had 1"):
-        await engine_host.hear(arm, 0, 1, 1, 2 * engine_host.FRAME_S)
+        await engine_host.hear(arm, 0, 1, 1, 2 * FRAME_SECONDS)

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import pytest
-from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
@@ -284,41 +283,3 @@ def test_wrong_voice_stops_the_start_and_is_named(tmp_path: Path, changes: dict[
     with pytest.raises(VoicesFolderError) as failed:
         VoiceFolder(tmp_path)
     assert why in str(failed.value) and "carol" in str(failed.value)
-
-
-@pytest.mark.parametrize("as_codes", [False, True])
-async def test_prompt_of_the_bundle_is_asked_for_once(tmp_path: Path, as_codes: bool) -> None:
-    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
-        running.engine.info.voices.add(name="eve", speaker_id=2, prompt_digest="d0", seed=3)
-        prompt = engine_pb2.GetVoicePromptResponse(text="What she says.", recording=wav())
-        if as_codes:
-            prompt = engine_pb2.GetVoicePromptResponse(text="What she says.", codes=fake_frames(0, 5))
-        running.engine.voice_prompts["eve"] = prompt
-        running.gateway._catalogs.forget()
-        for _ in range(2):
-            header: Any = await read(shop.say("eve"))
-            assert header.seed == 3
-        running.engine.voice_prompts.clear()
-        await read(shop.say("eve"))
-        assert len(running.codec.encoded) == (0 if as_codes else 1)
-        for call in running.engine.calls:
-            assert call.request.segments[0].codes == fake_frames(0, 5 if as_codes else 3)
-        answer = await shop.tts.ListVoices(tts_pb2.ListVoicesRequest(), metadata=shop.metadata)
-        assert [voice.has_prompt for voice in answer.voices] == [False, False, True]
-
-
-async def test_prompt_of_another_bundle_is_not_held_as_the_one_that_was_asked_for(tmp_path: Path) -> None:
-    """During the rollout of a new bundle one engine may list the voice, and another be asked for its prompt."""
-
-    def prompt(frames: int, digest: str) -> engine_pb2.GetVoicePromptResponse:
-        codes = fake_frames(0, frames)
-        return engine_pb2.GetVoicePromptResponse(text="What she says.", codes=codes, prompt_digest=digest)
-
-    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
-        running.engine.info.voices.add(name="eve", speaker_id=2, prompt_digest="old", seed=3)
-        running.gateway._catalogs.forget()
-        for frames, digest in ((5, "new"), (7, "old")):
-            running.engine.voice_prompts["eve"] = prompt(frames, digest)
-            await read(shop.say("eve"))
-        said = [call.request.segments[0].codes for call in running.engine.calls]
-        assert said == [fake_frames(0, 5), fake_frames(0, 7)]
