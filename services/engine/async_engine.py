@@ -123,7 +123,7 @@ class AsyncEngine:
         self._drop_old()
         for output in outputs:
             if stream := self._streams.get(output.sequence):
-                stream.outputs.put_nowait(output)
+                stream.outputs.put(output, is_last=output.finish_reason is not None)
         self._on_step(outputs)
 
     def _beat_streams(self) -> None:
@@ -137,7 +137,7 @@ class AsyncEngine:
     def _end_streams(self, message: str) -> None:
         self._reader.end(message)
         for stream in self._streams.values():
-            stream.outputs.put_nowait(EngineStoppedError(message))
+            stream.outputs.fail(EngineStoppedError(message))
 
     def _drop_old(self) -> None:
         while self._recent and self._recent[0][0] < time.monotonic() - _RATE_WINDOW_S:
@@ -149,7 +149,7 @@ class SequenceStream:
 
     def __init__(self, async_engine: AsyncEngine, sequence: Sequence) -> None:
         self.sequence = sequence
-        self.outputs = WatchedOutputs[Output | EngineStoppedError]()
+        self.outputs = WatchedOutputs[Output]()
         self._async_engine = async_engine
 
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
@@ -158,19 +158,9 @@ class SequenceStream:
         The last output of the sequence ends the wait. So do two beats of the watchdog, which come only while the
         engine thread goes round: the list is then shorter than `at_least`, and may be empty.
 
-        Raises: EngineStoppedError; outputs that were taken in the same wait are lost with it.
+        Raises: EngineStoppedError, after the outputs that were there.
         """
-        outputs: list[Output] = []
-        while len(outputs) < at_most and (len(outputs) < at_least or not self.outputs.empty()):
-            item = await self.outputs.get()
-            if isinstance(item, EngineStoppedError):
-                raise item
-            if item is not None:
-                outputs.append(item)
-            if item is None or item.finish_reason is not None:
-                break
-        self.outputs.restart()
-        return outputs
+        return await self.outputs.take(at_least, at_most)
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""
