@@ -46,7 +46,7 @@ class AsyncEngine:
         background = background or Background()
         self.engine = engine
         loop = asyncio.get_running_loop()
-        self._streams: dict[Sequence, SequenceStream] = {}
+        self._streams: dict[Sequence, SequenceStream] = {}  # of sequences that have not ended
         # A token for each accepted request that is not in the engine's queue yet, by `has_listener`.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
         self._on_step = on_step
@@ -122,8 +122,10 @@ class AsyncEngine:
         self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))
         self._drop_old()
         for output in outputs:
-            if stream := self._streams.get(output.sequence):
-                stream.outputs.put(output, is_last=output.finish_reason is not None)
+            is_last = output.finish_reason is not None
+            find = self._streams.pop if is_last else self._streams.get
+            if stream := find(output.sequence, None):
+                stream.outputs.put(output, is_last=is_last)
         self._on_step(outputs)
 
     def _beat_streams(self) -> None:
