@@ -54,7 +54,8 @@ class TextReader:
         """
         await self._order.acquire(request)
         reading = asyncio.wrap_future(self._worker.call(prepare, EngineStoppedError("the engine has stopped")))
-        self._outcome = outcome = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Sequence] = asyncio.get_running_loop().create_future()
+        self._outcome = outcome
         reading.add_done_callback(partial(self._end_turn, outcome))
         return await outcome
 
