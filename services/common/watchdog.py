@@ -98,7 +98,7 @@ class WatchedOutputs(Generic[T]):
 
     def __init__(self) -> None:
         self._outputs: deque[T] = deque()
-        self._end: Exception | None = None  # raised after the last output
+        self._error: Exception | None = None  # raised after the last output
         self._has_ended = False
         self._wait: asyncio.Future[None] | None = None  # the reader's
         self._num_wanted = 0  # outputs that it waits for
@@ -113,7 +113,7 @@ class WatchedOutputs(Generic[T]):
 
     def fail(self, error: Exception) -> None:
         """Makes `take` raise the error when no output is left. Of two errors the first counts."""
-        self._end = self._end or error
+        self._error = self._error or error
         self._has_ended = True
         self._end_wait()
 
@@ -133,8 +133,8 @@ class WatchedOutputs(Generic[T]):
             self._num_wanted, self._is_quiet = at_least, False
             self._wait = asyncio.get_running_loop().create_future()
             await self._wait
-        if self._end is not None and not self._outputs:
-            raise self._end
+        if self._error is not None and not self._outputs:
+            raise self._error
         count = len(self._outputs) if at_most is None else min(at_most, len(self._outputs))
         return [self._outputs.popleft() for _ in range(count)]
 
