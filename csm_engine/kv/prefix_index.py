@@ -1,7 +1,7 @@
 """Finds which of many prefixes has the longest beginning in common with a prompt, without comparing each. No torch.
 
 A table holds the fingerprints of all rows: one line per position, one column per prefix. One vector comparison of a
-line finds the prefixes that may have a given row at that position. Only those are compared by content.
+few lines finds the prefixes that may have given rows there. Only those are compared by content.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from csm_engine.kv.prefix import EMPTY, Fingerprints, Prefix
+
+_ROWS_BEFORE = 7  # compared beside the next row: unlike prompts often have one token in common at some position
 
 
 class PrefixIndex:
@@ -48,7 +50,8 @@ class PrefixIndex:
         best, length = None, longer_than
         last_rank: int | None = None  # candidates are compared by ascending rank, each once
         while self._columns and length < min(len(wanted), len(self._fingerprints)):
-            is_candidate = self._fingerprints[length] == wanted.fingerprints[length]
+            rows = slice(max(0, length - _ROWS_BEFORE), length + 1)
+            is_candidate = (self._fingerprints[rows] == wanted.fingerprints[rows, None]).all(axis=0)
             is_candidate &= self._lengths > length
             if last_rank is not None:
                 is_candidate &= self._ranks > last_rank

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -31,8 +31,7 @@ from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One event of one sequence: it was admitted, made a frame, or ended.
 
     frame: (K,) int16 codes; None for an admission, and for an end without a frame.
@@ -238,12 +237,12 @@ class Engine:
             result, stages = self._steps.read(), self._frame_step.timer.take()
             self._record_prefill_times()
             # A sequence that finished after the launch gets no output from its row.
-            rows = [(item, row) for item, row in result if item.status is not SequenceStatus.FINISHED]
+            rows = [row for row in result if row[0].status is not SequenceStatus.FINISHED]
             if rows:
                 self._scheduler.frame_budget.observe(len(result.sequences), result.seconds)
-            for sequence, row in rows:
+            for sequence, codes, outcome in rows:
                 sequence.count_step(result.seconds, stages)
-                outputs.append(self._deliver_row(sequence, row))
+                outputs.append(self._deliver_row(sequence, codes, outcome))
         return outputs
 
     def _record_prefill_times(self) -> None:
@@ -253,11 +252,10 @@ class Engine:
             for chunk in batch.chunks:
                 chunk.sequence.prefill_seconds += seconds
 
-    def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
-        """Records one row of a step in its sequence. row: (K + 1,) int16, K codes and an Outcome."""
-        outcome = Outcome(row[-1])
-        frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
-        reason = FINISH_REASONS.get(outcome)
+    def _deliver_row(self, sequence: Sequence, codes: Codes, outcome: int) -> Output:
+        """Records one row of a step in its sequence. codes: (K,) int16; outcome: an Outcome."""
+        frame = None if outcome == Outcome.END_OF_SPEECH else codes
+        reason = FINISH_REASONS[outcome]
         if frame is not None:
             if sequence.first_frame_at is None:
                 sequence.first_frame_at = self._clock()

@@ -30,8 +30,9 @@ class StepResult:
     rows: Codes
     seconds: float
 
-    def __iter__(self) -> Iterator[tuple[Sequence, Codes]]:
-        return zip(self.sequences, self.rows, strict=True)
+    def __iter__(self) -> Iterator[tuple[Sequence, Codes, int]]:
+        """Each sequence, its codes and its Outcome."""
+        return zip(self.sequences, self.rows[:, :-1], self.rows[:, -1].tolist(), strict=True)
 
 
 class InFlightSteps:

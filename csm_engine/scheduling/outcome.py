@@ -17,7 +17,9 @@ class Outcome(IntEnum):
     CONTEXT_WINDOW = 4  # a frame, the last one that fits into the context window
 
 
-FINISH_REASONS = {
+FINISH_REASONS: dict[int, FinishReason | None] = {
+    Outcome.NOTHING: None,
+    Outcome.FRAME: None,
     Outcome.END_OF_SPEECH: FinishReason.END_OF_SPEECH,
     Outcome.MAX_FRAMES: FinishReason.MAX_FRAMES,
     Outcome.CONTEXT_WINDOW: FinishReason.CONTEXT_WINDOW,

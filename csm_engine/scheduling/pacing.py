@@ -39,25 +39,24 @@ class Pacing:
             return list(running)
         if self.next_wakeup(running, now) != 0.0:
             return []
-        leads_s = {id(item): playout_lead_s(item, now) for item in running}
-        candidates = [
-            item for item in running if not (self._is_paced(item) and leads_s[id(item)] >= self._max_playout_lead_s)
-        ]
-        num_urgent = sum(is_urgent(item, now) for item in candidates)
+        leads_s = {item: playout_lead_s(item, now) for item in running}
+        candidates = [item for item in running if leads_s[item] < self._max_playout_lead_s or not self._is_paced(item)]
+        num_urgent = sum(leads_s[item] < URGENT_PLAYOUT_LEAD_S for item in candidates)
         max_rows = bucket_of(max(num_urgent, self._saturation_batch), self._buckets)
         if not num_urgent or len(candidates) <= max_rows:
             return candidates
-        candidates.sort(key=lambda item: leads_s[id(item)])  # all urgent ones are among the first max_rows
-        chosen = {id(item) for item in candidates[:max_rows]}
-        return [item for item in running if id(item) in chosen]
+        chosen = set(sorted(candidates, key=leads_s.__getitem__)[:max_rows])  # all urgent ones are among them
+        return [item for item in running if item in chosen]
 
     def next_wakeup(self, running: list[Sequence], now: float) -> float | None:
         """Seconds until a sequence needs a frame: 0 is now; None when no sequence runs."""
-        surplus = min(
-            (playout_lead_s(item, now) - self._resume_lead_s if self._is_paced(item) else 0.0 for item in running),
-            default=None,
-        )
-        return None if surplus is None else max(0.0, surplus)
+        surpluses_s = []
+        for item in running:
+            surplus_s = playout_lead_s(item, now) - self._resume_lead_s
+            if surplus_s <= 0 or not self._is_paced(item):
+                return 0.0
+            surpluses_s.append(surplus_s)
+        return min(surpluses_s, default=None)
 
     def _is_paced(self, sequence: Sequence) -> bool:
         """Whether the sequence may be paused. Never if one message of its caller is longer than the resume lead."""

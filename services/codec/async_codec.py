@@ -131,8 +131,7 @@ class StreamHandle:
         self.stream = stream
         self.has_end = False  # whether the last output has come
         self._async_codec = async_codec
-        self.outputs = WatchedOutputs[Output | Exception]()
-        self._failure: Exception | None = None  # taken from the queue; raised from then on
+        self.outputs = WatchedOutputs[Audio | Complete]()
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
 
@@ -152,42 +151,29 @@ class StreamHandle:
         """No more frames will come."""
         self._async_codec.thread.finish(self.stream)
 
-    async def take(self) -> list[Output]:
+    async def take(self) -> list[Audio | Complete]:
         """Waits for an output, and returns all that are there. Raises the stream's failure after its last output.
 
         Empty when nothing has come for two beats although the codec thread is alive (watchdog.py).
         """
-        outputs: list[Output] = []
-        if self._failure is None:
-            self._add(await self.outputs.get(), outputs)
-        while self._failure is None and not self.outputs.empty():
-            self._add(self.outputs.get_nowait(), outputs)
-        if self._failure is not None and not outputs:
-            raise self._failure
-        self.outputs.restart()
+        outputs = await self.outputs.take()
+        for output in outputs:
+            if isinstance(output, Audio):
+                self._taken_frames = output.num_frames
+                self._room.set()
         return outputs
 
     def put(self, output: Output) -> None:
         self.has_end = not isinstance(output, Audio)
-        self.outputs.put_nowait(output)
+        if isinstance(output, Failed):
+            self.fail(output.error)
+        else:
+            self.outputs.put(output)
 
     def fail(self, error: Exception) -> None:
         """Makes `take` raise the error, after the outputs that are there already."""
-        self.outputs.put_nowait(error)
+        self.outputs.fail(error)
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""
         self._async_codec.close(self.stream)
-
-    def _add(self, item: Output | Exception | None, outputs: list[Output]) -> None:
-        match item:
-            case Exception():
-                self._failure = item
-            case Failed():
-                self._failure = item.error
-            case Audio():
-                outputs.append(item)
-                self._taken_frames = item.num_frames
-                self._room.set()
-            case Complete():
-                outputs.append(item)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -89,26 +90,54 @@ class Watchdog:
         self._on_beat()
 
 
-class WatchedOutputs(asyncio.Queue[T | None], Generic[T]):
-    """A queue of a worker's outputs for one reader. The item None is a beat: no output yet, but the worker is alive."""
+class WatchedOutputs(Generic[T]):
+    """A worker's outputs for one reader, which waits for many of them at once, so that it wakes once for all.
+
+    All methods are called on the event loop.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        self._outputs: deque[T] = deque()
+        self._error: Exception | None = None  # raised after the last output
+        self._has_ended = False
+        self._wait: asyncio.Future[None] | None = None  # the reader's
+        self._num_wanted = 0  # outputs that it waits for
         self._is_quiet = False  # whether the reader's wait has lasted a whole beat
 
+    def put(self, output: T, *, is_last: bool = False) -> None:
+        """Adds an output. is_last: the reader waits for no more."""
+        self._outputs.append(output)
+        self._has_ended |= is_last
+        if self._has_ended or len(self._outputs) >= self._num_wanted:
+            self._end_wait()
+
+    def fail(self, error: Exception) -> None:
+        """Makes `take` raise the error when no output is left. Of two errors the first counts."""
+        self._error = self._error or error
+        self._has_ended = True
+        self._end_wait()
+
     def beat(self) -> None:
-        """Ends the reader's wait if it has got nothing since the last beat."""
-        if self._is_quiet and self.empty():
-            self.put_nowait(None)
+        """Ends the reader's wait if it has lasted since the last beat."""
+        if self._is_quiet:
+            self._end_wait()
         self._is_quiet = True
 
-    def restart(self) -> None:
-        """To be called when the reader stops waiting. Its next wait ends after at most two beats."""
-        self._is_quiet = False
+    async def take(self, at_least: int = 1, at_most: int | None = None) -> list[T]:
+        """The next outputs: `at_least` as many as are waited for, `at_most` as are taken of those that are there.
 
-    async def get(self) -> T | None:
-        """The next output; None for a beat that no output has followed yet."""
-        item = await super().get()
-        while item is None and not self.empty():
-            item = self.get_nowait()
-        return item
+        The wait ends at the last output, and after at most two beats: the list is then shorter, and may be empty.
+        Raises: the error of `fail`.
+        """
+        if len(self._outputs) < at_least and not self._has_ended:
+            self._num_wanted, self._is_quiet = at_least, False
+            self._wait = asyncio.get_running_loop().create_future()
+            await self._wait
+        if self._error is not None and not self._outputs:
+            raise self._error
+        count = len(self._outputs) if at_most is None else min(at_most, len(self._outputs))
+        return [self._outputs.popleft() for _ in range(count)]
+
+    def _end_wait(self) -> None:
+        if self._wait is not None and not self._wait.done():
+            self._wait.set_result(None)

@@ -46,7 +46,7 @@ class AsyncEngine:
         background = background or Background()
         self.engine = engine
         loop = asyncio.get_running_loop()
-        self._streams: dict[Sequence, SequenceStream] = {}
+        self._streams: dict[Sequence, SequenceStream] = {}  # of sequences that have not ended
         # A token for each accepted request that is not in the engine's queue yet, by `has_listener`.
         self._pending: dict[bool, set[object]] = {False: set(), True: set()}
         self._on_step = on_step
@@ -122,8 +122,10 @@ class AsyncEngine:
         self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))
         self._drop_old()
         for output in outputs:
-            if stream := self._streams.get(output.sequence):
-                stream.outputs.put_nowait(output)
+            is_last = output.finish_reason is not None
+            find = self._streams.pop if is_last else self._streams.get
+            if stream := find(output.sequence, None):
+                stream.outputs.put(output, is_last=is_last)
         self._on_step(outputs)
 
     def _beat_streams(self) -> None:
@@ -137,7 +139,7 @@ class AsyncEngine:
     def _end_streams(self, message: str) -> None:
         self._reader.end(message)
         for stream in self._streams.values():
-            stream.outputs.put_nowait(EngineStoppedError(message))
+            stream.outputs.fail(EngineStoppedError(message))
 
     def _drop_old(self) -> None:
         while self._recent and self._recent[0][0] < time.monotonic() - _RATE_WINDOW_S:
@@ -149,7 +151,7 @@ class SequenceStream:
 
     def __init__(self, async_engine: AsyncEngine, sequence: Sequence) -> None:
         self.sequence = sequence
-        self.outputs = WatchedOutputs[Output | EngineStoppedError]()
+        self.outputs = WatchedOutputs[Output]()
         self._async_engine = async_engine
 
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
@@ -158,19 +160,9 @@ class SequenceStream:
         The last output of the sequence ends the wait. So do two beats of the watchdog, which come only while the
         engine thread goes round: the list is then shorter than `at_least`, and may be empty.
 
-        Raises: EngineStoppedError; outputs that were taken in the same wait are lost with it.
+        Raises: EngineStoppedError, after the outputs that were there.
         """
-        outputs: list[Output] = []
-        while len(outputs) < at_most and (len(outputs) < at_least or not self.outputs.empty()):
-            item = await self.outputs.get()
-            if isinstance(item, EngineStoppedError):
-                raise item
-            if item is not None:
-                outputs.append(item)
-            if item is None or item.finish_reason is not None:
-                break
-        self.outputs.restart()
-        return outputs
+        return await self.outputs.take(at_least, at_most)
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""

@@ -102,7 +102,7 @@ def from_frames(first_frame_index: int, frames: list[Codes]) -> rvq_pb2.CodeFram
         first_frame_index=first_frame_index,
         frame_count=len(frames),
         codebook_count=len(frames[0]),
-        codes=np.stack(frames).astype("<u2").tobytes(),
+        codes=np.concatenate(frames).astype("<u2").tobytes(),
     )
 
 

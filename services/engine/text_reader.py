@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from csm_bundle.errors import EngineStoppedError, ReadingStalledError
 from csm_bundle.runtime.worker_thread import WorkerThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
-from services.common.outcomes import post, retrieve_exception
+from services.common.outcomes import post
 from services.common.watchdog import OnStall, Watchdog
 from services.engine.reading_order import ReadingOrder
 
@@ -41,7 +41,7 @@ class TextReader:
         self._worker = WorkerThread("text reader", lambda error: post(loop, on_failure, error))
         self._worker.start()
         self._report_stall, self._stall_s = on_stall, stall_s
-        self._stalled = asyncio.Event()
+        self._outcome: asyncio.Future[Sequence] | None = None  # of the request that is read, or was last
         self._watchdog = Watchdog(self._worker, on_stall=self._on_stall, stall_s=stall_s, background=background)
 
     async def read(self, request: GenerationRequest, prepare: Callable[[], Sequence]) -> Sequence:
@@ -54,17 +54,10 @@ class TextReader:
         """
         await self._order.acquire(request)
         reading = asyncio.wrap_future(self._worker.call(prepare, EngineStoppedError("the engine has stopped")))
-        reading.add_done_callback(lambda _: self._order.release())
-        reading.add_done_callback(retrieve_exception)
-        stalled = asyncio.ensure_future(self._stalled.wait())
-        waiting: set[asyncio.Future[Any]] = {reading, stalled}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stalled.cancel()
-        if not reading.done():
-            raise ReadingStalledError(f"The engine could not read these texts within {self._stall_s:g} s.")
-        return reading.result()
+        outcome: asyncio.Future[Sequence] = asyncio.get_running_loop().create_future()
+        self._outcome = outcome
+        reading.add_done_callback(partial(self._end_turn, outcome))
+        return await outcome
 
     def end(self, message: str) -> None:
         """All that wait for their turn fail at once, and so does each later one."""
@@ -75,11 +68,23 @@ class TextReader:
         self._watchdog.stop()
         await asyncio.to_thread(self._worker.stop)
 
+    def _end_turn(self, outcome: asyncio.Future[Sequence], reading: asyncio.Future[Sequence]) -> None:
+        """Begins the next turn. The outcome has ended before if its caller has, or if the thread hung."""
+        self._order.release()
+        error = reading.exception()
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(reading.result())
+
     def _on_stall(self, thread: str, stalled: bool) -> None:
         if stalled:
-            self._stalled.set()
+            if self._outcome is not None and not self._outcome.done():
+                message = f"The engine could not read these texts within {self._stall_s:g} s."
+                self._outcome.set_exception(ReadingStalledError(message))
             self._order.pause("the thread that reads texts hangs")
         else:
-            self._stalled.clear()
             self._order.go_on()
         self._report_stall(thread, stalled)

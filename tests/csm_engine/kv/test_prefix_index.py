@@ -64,6 +64,21 @@ def test_a_match_is_that_of_the_scan(known: list[list[int]], wanted: list[int], 
     assert index.best_match(prefix(*wanted), longer_than) == best_match(prefix(*wanted), prefixes.items(), longer_than)
 
 
+def test_prompts_with_one_row_in_common_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of the same voice often have one word at the same position, and each would be read as far as that."""
+    index, compared, rows_in_common = PrefixIndex(64), [], Prefix.rows_in_common
+
+    def recorded(wanted: Prefix, other: Prefix, longer_than: int = 0) -> int:
+        compared.append(other)
+        return rows_in_common(wanted, other, longer_than)
+
+    for key in range(64):
+        index.put(key, prefix(1, 2, 100 + key, 4, 5), key)
+    monkeypatch.setattr(Prefix, "rows_in_common", recorded)
+    assert index.best_match(prefix(1, 2, 163, 4, 6)) == (63, 4) and len(compared) == 2
+    assert index.best_match(prefix(1, 2, 3, 4, 5), longer_than=3) == (None, 3) and len(compared) == 2
+
+
 @pytest.mark.parametrize("positions", [0, 12, 60])
 @pytest.mark.parametrize("seed", range(4))
 def test_slots_and_entries_of_host_memory_are_chosen_as_by_the_scan(seed: int, positions: int) -> None:

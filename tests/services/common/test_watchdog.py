@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from services.common.background import Background
 from services.common.watchdog import Watchdog, WatchedOutputs
 from tests.support.waits import settle
@@ -86,20 +88,53 @@ async def test_a_failed_report_is_repeated() -> None:
 
 async def test_a_wait_for_outputs_ends_at_the_second_beat() -> None:
     outputs = WatchedOutputs[str]()
-    wait = asyncio.create_task(outputs.get())
-    outputs.beat()
-    await settle()
-    assert not wait.done()
-    outputs.beat()
-    assert await wait is None
+    for made in ([], ["one of two"]):
+        wait = asyncio.create_task(outputs.take(at_least=2))
+        await settle()
+        outputs.beat()
+        for output in made:
+            outputs.put(output)
+        await settle()
+        assert not wait.done()
+        outputs.beat()
+        assert await wait == made
 
 
-async def test_outputs_that_follow_a_beat_are_read_in_its_place() -> None:
+async def test_a_beat_while_nobody_waits_does_not_end_the_next_wait() -> None:
     """Otherwise a caller that read nothing meanwhile would believe that the worker made nothing."""
     outputs = WatchedOutputs[str]()
     for _ in range(3):
         outputs.beat()
+    wait = asyncio.create_task(outputs.take(at_least=2))
+    await settle()
     for output in ("first", "second"):
-        outputs.put_nowait(output)
-    assert [await outputs.get(), await outputs.get()] == ["first", "second"]
-    assert outputs.empty()
+        outputs.put(output)
+    assert await wait == ["first", "second"]
+
+
+async def test_a_reader_wakes_once_for_all_the_outputs_that_it_waits_for() -> None:
+    outputs = WatchedOutputs[int]()
+    wait = outputs.take(at_least=3, at_most=4)
+    wakeup = wait.send(None)
+    assert wakeup is not None
+    for number in range(5):
+        outputs.put(number)
+        assert wakeup.done() == (number >= 2)
+    with pytest.raises(StopIteration) as returned:
+        wait.send(None)
+    assert returned.value.value == [0, 1, 2, 3]
+    assert await outputs.take(at_least=1, at_most=4) == [4]
+
+
+async def test_the_last_output_and_a_failure_end_the_wait_and_no_output_is_lost() -> None:
+    ended, failed = WatchedOutputs[str](), WatchedOutputs[str]()
+    waits = [asyncio.create_task(outputs.take(at_least=3)) for outputs in (ended, failed)]
+    await settle()
+    ended.put("last", is_last=True)
+    failed.put("before")
+    failed.fail(OSError("first"))
+    failed.fail(OSError("second"))
+    assert [await wait for wait in waits] == [["last"], ["before"]]
+    for _ in range(2):
+        with pytest.raises(OSError, match="first"):
+            await failed.take(at_least=3)

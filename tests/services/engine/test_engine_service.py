@@ -14,6 +14,7 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.scheduling.sequence import Sequence
 from services.common.rpc import status
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
@@ -86,6 +87,25 @@ async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
         call.cancel()
     await wait_until_idle(stage)
     assert len(codes_of(await collect(stub, generate_request()))) == 6
+
+
+async def test_only_a_call_that_ends_before_its_sequence_wakes_the_engine_again(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aborted, abort = [], stage.async_engine.engine.abort
+
+    def recorded(sequence: Sequence) -> None:
+        aborted.append(sequence.request.max_frames)
+        abort(sequence)
+
+    monkeypatch.setattr(stage.async_engine.engine, "abort", recorded)
+    for _ in range(2):  # the thread runs commands in order: one for the first call would be run before the second call
+        await collect(stub, generate_request())
+    cancelled = stub.Generate(long_request())
+    await read_event(cancelled)
+    cancelled.cancel()
+    await wait_until_idle(stage)
+    assert aborted == [long_request().max_frame_count]
 
 
 async def test_gauges_are_right_after_cancelled_calls(
