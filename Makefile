@@ -46,7 +46,7 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test images test-images test-cluster test-slow test-gpu test-polyglot test-browser screenshots packages \
+.PHONY: say serve test test-compiled images test-images test-cluster test-slow test-gpu test-polyglot test-browser screenshots packages \
 	test-packages test-plugins chaos fuzz soak bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal \
 	evaluate check coverage format protos protos-freeze lock notices settings-page api-reference clean
 
@@ -58,13 +58,15 @@ say: $(STAMPS)/run $(ASKED)
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
-# A process interprets Triton's kernels or compiles them, so there are two runs. In the first, each process begins with a
-# fixed part of the tests, so that most shared fixtures are made once, and then takes over tests of slower processes. In
-# the second, tests are handed out one by one, because some take half of a process's time. The tests start many
-# processes, so Python may write its bytecode for the next ones.
+# Each process begins with a fixed part of the tests, so that most shared fixtures are made once, and then takes over tests
+# of slower processes. The tests start many processes, so Python may write its bytecode for the next ones.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMPS)/dev
 	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
+
+# A process interprets Triton's kernels or compiles them, so these are apart. Tests are handed out one by one, because some
+# take a tenth of the time.
+test-compiled: $(STAMPS)/dev
 	$(COMPILED) -n $(COMPILED_PROCESSES) --dist load --maxschedchunk 1 -m 'compiled and not slow'
 
 test-slow: $(STAMPS)/dev

@@ -38,6 +38,7 @@ def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
     assert 0 < both.watermark_share() < 1
 
 
+@pytest.mark.slow
 def test_the_gate_refuses_an_arm_with_another_mark(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackageOracle, "embed", lambda self, pcm, payload: pcm)
     with pytest.raises(SystemExit, match="gate"):
@@ -55,6 +56,7 @@ def test_first_audio_counts_frames_and_samples(parts: Parts) -> None:
     assert (full["frames"], full["held_back_ms"]) == (3, 154.7)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_measured_against_float32_without_touching_the_other_arms(parts: Parts) -> None:
     found = bfloat16_snr(parts.mimi_path, parts.device)
     assert 15 < found["least_frame_snr_db"] <= found["snr_db"] < 80  # eight bits of mantissa, neither none nor all

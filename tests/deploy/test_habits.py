@@ -48,7 +48,7 @@ def test_workflow_and_script_call_the_same_targets(repository: Path) -> None:
     workflow = yaml.safe_load((repository / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     (job,) = workflow["jobs"].values()
     assert job["steps"][-1]["run"] == "make ${{ matrix.target }}"
-    assert job["strategy"]["matrix"]["target"] == ci_targets(repository) == ["check", "test"]
+    assert job["strategy"]["matrix"]["target"] == ci_targets(repository) == ["check", "test", "test-compiled"]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ VOICES = sa.Table(
 )
 # Alembic has global state, so the stores of one event loop migrate one after the other.
 _MIGRATING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+_LOCK_OWNER = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")  # until the transaction ends
 _FIELDS = [VOICES.c[field.name] for field in fields(KeptVoice)]  # all but the codes
 
 
@@ -126,6 +127,8 @@ class VoiceStore:
         values = asdict(voice) | {"codes": codes}
 
         async def insert(connection: AsyncConnection) -> None:
+            if connection.dialect.name == "postgresql":  # an owner's voices are counted one after the other
+                await connection.execute(_LOCK_OWNER, {"owner": voice.owner})
             await connection.execute(sa.insert(VOICES).values(**values))  # takes SQLite's lock before the count
             owned = sa.select(sa.func.count()).select_from(VOICES).where(VOICES.c.owner == voice.owner)
             if (await connection.scalar(owned) or 0) > max_per_owner:
@@ -164,7 +167,7 @@ class VoiceStore:
         return await self._to_the_end(rows())
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Runs `work` in a transaction as if no other ran beside it. Raises IntegrityError, StatusError."""
+        """Runs `work` in a transaction, again if it lost against another one. Raises IntegrityError, StatusError."""
         await self._prepare()
         async with _bounded():
             last_s = asyncio.get_running_loop().time() + TIMEOUT_S - BUSY_S  # later, the limit could cut off SQLite
@@ -172,10 +175,8 @@ class VoiceStore:
             while True:
                 attempt += 1
                 try:
-                    async with self._engine.connect() as connection:
-                        await connection.execution_options(isolation_level="SERIALIZABLE")
-                        async with connection.begin():
-                            return await work(connection)
+                    async with self._engine.begin() as connection:
+                        return await work(connection)
                 except DBAPIError as error:
                     is_late = asyncio.get_running_loop().time() > last_s
                     if attempt == ATTEMPTS or is_late or not _lost_a_race(error):

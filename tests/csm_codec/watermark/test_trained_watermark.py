@@ -126,7 +126,9 @@ def test_the_mark_survives_mu_law(trained: SilentCipher, marked: Pcm) -> None:
     assert detect(trained, KEYS, _mu_law(marked), RATE_HZ).key_id == KEYS[0].id
 
 
-@pytest.mark.parametrize("channel", ["none", "mu-law", "telephone rate"])
+@pytest.mark.parametrize(
+    "channel", ["mu-law", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "telephone rate"))]
+)
 def test_turns_joined_with_other_speech_and_silence_are_found_where_they_are(
     trained: SilentCipher, speech: Pcm, marked: Pcm, channel: str
 ) -> None:

@@ -29,6 +29,7 @@ def run(path: Path, minutes: float) -> tuple[nn.Linear, Training]:
     return layer, training
 
 
+@pytest.mark.slow
 def test_training_learns_until_its_time_is_up_and_leaves_a_log(tmp_path: Path) -> None:
     layer, training = run(tmp_path / "line.pt", 0.04)
     assert training.progress == 1 and training.steps > 10

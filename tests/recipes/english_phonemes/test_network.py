@@ -39,6 +39,7 @@ def test_gradients_of_a_layer_are_those_of_its_definition(monkeypatch: pytest.Mo
     assert torch.autograd.gradcheck(lambda only: _gated(only, None), (linear,))
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_weights_and_words_are_learned(trained: Network) -> None:
     again = train(ROWS, GRAPHONES, 60).state_dict()
     assert all(torch.equal(again[name], value) for name, value in trained.state_dict().items())
@@ -46,6 +47,7 @@ def test_training_again_gives_the_same_weights_and_words_are_learned(trained: Ne
     assert torch.equal(trained(letters, truth).argmax(-1), truth)
 
 
+@pytest.mark.slow
 def test_the_written_network_has_the_costs_of_the_trained_one(trained: Network, tmp_path: Path) -> None:
     weights = {name: value.double().numpy() for name, value in trained.state_dict().items()}
     write(tmp_path / "model.xz", GRAPHONES, weights, ngram_weight=3)

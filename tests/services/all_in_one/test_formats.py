@@ -20,7 +20,7 @@ def client(voice_target: str) -> Iterator[csm_client.Client]:
         yield opened
 
 
-@pytest.mark.parametrize("encoding", ["mp3", "aac", "flac"])
+@pytest.mark.parametrize("encoding", ["mp3", pytest.param("aac", marks=pytest.mark.slow), "flac"])
 def test_the_mark_is_found_in_each_sent_format(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
     with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=4) as stream:
         chunks = list(stream)

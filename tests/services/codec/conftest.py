@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2_grpc
 
+from csm_codec.codec import Codec
+from services.codec import load
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from tests.support.tiny.mimi import write_tiny_mimi
@@ -33,6 +36,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "bundle.json").write_text(json.dumps(manifest))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_up() -> Iterator[Callable[[Codec, int], None]]:
+    """That of a start. In these tests the first stage alone warms up, which compiles, and networks are read once: both
+    are most of a start, and no stage changes them."""
+    warm_up = load._warm_up
+
+    def warm_up_once(codec: Codec, codebook_count: int) -> None:
+        warm_up(codec, codebook_count)
+        patch.setattr(load, "_warm_up", lambda codec, codebook_count: None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "load_mimi", cache(load.load_mimi))
+        patch.setattr(load, "load_silentcipher", cache(load.load_silentcipher))
+        patch.setattr(load, "_warm_up", warm_up_once)
+        yield warm_up
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import urllib.request
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError, KeyringError
 from csm_codec import codec as codec_module
+from csm_codec.codec import Codec
 from csm_codec.stretch import Stretcher
+from services.codec import load
 from services.codec.load import _check_identity
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
@@ -49,7 +52,7 @@ async def test_info_has_everything_but_the_keys(stub: Any) -> None:
 
 
 async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
-    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch, warm_up: Callable[[Codec, int], None]
 ) -> None:
     """Otherwise the thread of all streams would be blocked meanwhile."""
     speeds = []
@@ -59,6 +62,7 @@ async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
         return Stretcher(speed, sample_rate_hz)
 
     monkeypatch.setattr(codec_module, "Stretcher", stretcher)
+    monkeypatch.setattr(load, "_warm_up", warm_up)
     async with running_codec(settings):
         assert speeds
 

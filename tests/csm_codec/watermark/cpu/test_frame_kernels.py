@@ -47,7 +47,8 @@ def test_no_two_kernels_share_files_that_processes_could_mix_up(tmp_path: Path) 
     assert len(kernels) == 7 and set(kernels.values()) == {1}
 
 
-@pytest.mark.parametrize("kind", ["nbi", pytest.param("nbc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
 def test_a_cache_cut_off_by_a_crash_does_not_stop_the_start(cache: Path, tmp_path: Path, kind: str) -> None:
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     cut_off = sorted(tmp_path.glob(f"*/*.{kind}"))[0]

@@ -42,6 +42,7 @@ def two_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "distortions", lambda: chosen)
 
 
+@pytest.mark.slow
 def test_every_turn_is_counted_with_the_error_of_its_ends(trained: SilentCipher, made: Talk) -> None:
     assert all(2 <= end_s - start_s <= 3.6 for start_s, end_s in made.turns)
     kept, gone = turns_found(trained, [made])

@@ -55,7 +55,7 @@ async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
     assert [call.request.segments[-1].text for call in deployment.engine.calls] == [text] * 2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[-1], *(pytest.param(former, marks=pytest.mark.slow) for former in NAMES[:-1])])
 def test_characters_that_the_front_end_speaks_alone_count_as_words(name: str) -> None:
     """Every character of Unicode that is neither letter nor digit."""
     front_end = load(name)
