@@ -127,6 +127,19 @@ def test_budget_keeps_one_pod_of_a_stage(deployed: Cluster) -> None:
         deployed.evict(second)
 
 
+def test_drain_evicts_gateways_that_are_not_ready(deployed: Cluster) -> None:
+    """Without a codec none is, and the drain of a node would wait for them until there is one."""
+    deployed.rolled_out("codec", "gateway", seconds=ROLLOUT_SECONDS)
+    gateways = deployed.pods("gateway")
+    deployed.kubectl("scale", "deployment/codec", "--replicas=0")
+    try:
+        wait_for("no gateway is ready", lambda: not deployed.pods("gateway"), seconds=120)
+        for gateway in gateways:
+            deployed.evict(gateway)
+    finally:
+        deployed.kubectl("scale", "deployment/codec", "--replicas=2")
+
+
 @pytest.mark.parametrize("stage", ["codec", "engine", "gateway"])
 def test_rollout_ends_no_call(deployed: Cluster, undisturbed_at_the_door: bytes, stage: str) -> None:
     """Calls one after the other through the HTTP door, while every pod of a stage is replaced."""
