@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from csm_client import Client, Speech
+from csm_client import Client, Speech, SpeechStream
 
 from tests.cluster.cluster import Cluster, KubectlError, wait_for
 from tests.support.wav import wav_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
+# One sentence, so that one engine and one codec make all of it.
 TEXT = (
-    "Hello from a cluster. This voice was trained in this project, and it speaks through pods that may be lost at any "
-    "time. Nobody who listens should notice, because another replica goes on where the lost one ended."
+    "Hello from a cluster, whose voice was trained in this project, and which speaks through pods that may be lost, "
+    "while nobody who listens should notice, because another replica goes on where the lost one ended."
 )
 ROLLOUT_SECONDS = 600.0
 METRICS = {
@@ -74,6 +75,18 @@ def through_the_door(port: int, while_heard: Callable[[], None] = lambda: None) 
     return heard
 
 
+def heard_while(stream: SpeechStream, disturb: Callable[[], object]) -> bytes:
+    """The samples of a stream that is disturbed after its first audio. They are read meanwhile: a caller that reads
+    nothing for 2 s gives its slot at the codec back.
+    """
+    pieces = iter(stream)
+    first = next(pieces)
+    with ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(lambda: b"".join(chunk.audio_content for chunk in pieces))
+        disturb()
+        return first.audio_content + rest.result()
+
+
 def test_speech_is_made_and_its_mark_is_found(client: Client, undisturbed: Speech) -> None:
     assert undisturbed.duration_s > 5
     found = client.detect_watermark(wav_of(undisturbed.samples, undisturbed.sample_rate_hz))
@@ -85,11 +98,8 @@ def test_killed_pod_changes_no_sample(deployed: Cluster, client: Client, undistu
     deployed.rolled_out(stage, seconds=ROLLOUT_SECONDS)
     before = failovers(deployed)
     with client.stream_synthesize(TEXT, seed=5) as stream:
-        pieces = iter(stream)
-        heard = [next(pieces).audio_content]
-        deployed.kill(busy(deployed, stage))
-        heard += [chunk.audio_content for chunk in pieces]
-    assert b"".join(heard) == undisturbed.samples
+        heard = heard_while(stream, lambda: deployed.kill(busy(deployed, stage)))
+    assert heard == undisturbed.samples
     assert failovers(deployed) == before + 1
 
 
@@ -101,11 +111,8 @@ def test_deleted_pod_drains_and_changes_no_sample(
     deployed.rolled_out(stage, seconds=ROLLOUT_SECONDS)
     before = failovers(deployed)
     with client.stream_synthesize(TEXT, seed=5) as stream:
-        pieces = iter(stream)
-        heard = [next(pieces).audio_content]
-        deployed.kubectl("delete", "pod", busy(deployed, stage), "--wait=false")
-        heard += [chunk.audio_content for chunk in pieces]
-    assert b"".join(heard) == undisturbed.samples
+        heard = heard_while(stream, lambda: deployed.kubectl("delete", "pod", busy(deployed, stage), "--wait=false"))
+    assert heard == undisturbed.samples
     assert failovers(deployed) == before
 
 
@@ -125,6 +132,20 @@ def test_budget_keeps_one_pod_of_a_stage(deployed: Cluster) -> None:
     deployed.evict(first)
     with pytest.raises(KubectlError, match="disruption budget"):
         deployed.evict(second)
+
+
+def test_drain_evicts_gateways_that_are_not_ready(deployed: Cluster) -> None:
+    """Without a codec none is, and the drain of a node would wait for them until there is one."""
+    deployed.rolled_out("codec", "gateway", seconds=ROLLOUT_SECONDS)
+    gateways = deployed.pods("gateway")
+    deployed.kubectl("scale", "deployment/codec", "--replicas=0")
+    try:
+        wait_for("no gateway is ready", lambda: not deployed.pods("gateway"), seconds=120)
+        for gateway in gateways:
+            deployed.evict(gateway)
+    finally:
+        deployed.kubectl("scale", "deployment/codec", "--replicas=2")
+        deployed.rolled_out("codec", "gateway", "http", seconds=ROLLOUT_SECONDS)
 
 
 @pytest.mark.parametrize("stage", ["codec", "engine", "gateway"])

@@ -72,11 +72,19 @@ class ChannelPool(grpc.aio.Channel):
 
         return call
 
-    def _with_room(self) -> grpc.aio.Channel:
+    def finds_no_replica(self) -> bool:
+        """Whether a call would fail at once. Looks for a replica, as a call does."""
+        self._take_found()
+        return self.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    def _take_found(self) -> None:
         if (found := self._next.instead_of(self._channels[0])) is not None:
             for channel in self._channels:
                 self._owned.retire(channel)
             self._channels = [found]
+
+    def _with_room(self) -> grpc.aio.Channel:
+        self._take_found()
         for channel, num_calls in zip(self._channels, self.num_calls, strict=True):
             if not self._calls_per_channel or num_calls < self._calls_per_channel:
                 return channel

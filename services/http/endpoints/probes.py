@@ -25,7 +25,7 @@ def probes_router(door: Door) -> APIRouter:
     async def readyz() -> PlainTextResponse:
         if door.streams.draining.is_set():
             return PlainTextResponse("draining\n", 503)
-        if not await door.health.is_ready():
+        if not await door.health.is_ready() or door.upstream.channels.finds_no_replica():
             return PlainTextResponse("the gateway is not ready\n", 503)
         return PlainTextResponse("ok\n")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from csm.v1 import watermark_pb2
@@ -10,8 +14,10 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
 from services.http.api.disconnect import until_disconnect
-from services.http.api.errors import ApiError, wrong_field
+from services.http.api.errors import ApiError, unavailable, wrong_field
 from services.http.door import Door
+
+log = logging.getLogger("csm.http")
 
 PATH = "/v1/audio/watermark"
 IN_MEMORY_BYTES = 2**20  # of a recording; the rest of a larger one is in a file without a name
@@ -44,7 +50,7 @@ def watermark_router(door: Door) -> APIRouter:
         async def search(file: BinaryIO) -> dict[str, Any]:
             return found(await until_disconnect(request.receive, client.find_watermarks(file)))
 
-        with door.streams.one_more():
+        with door.streams.one_more(), _room_on_the_disk():
             if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
                 async with request.form(max_files=1, max_fields=4) as form:
                     upload = form.get("file")
@@ -64,6 +70,18 @@ def watermark_router(door: Door) -> APIRouter:
                 return await search(_binary(file))
 
     return router
+
+
+@contextmanager
+def _room_on_the_disk() -> Iterator[None]:
+    """Raises ApiError when the disk is full. Other replicas may have room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        log.error("no room for a recording in %s: %s", tempfile.gettempdir(), error.strerror)
+        raise unavailable("This server has no room for the recording now; call again.", "disk_full") from None
 
 
 def _binary(file: tempfile.SpooledTemporaryFile[bytes]) -> BinaryIO:

@@ -249,6 +249,13 @@ def test_two_replicas_that_spread_over_nodes_with_priority(render: Render, name:
         assert constraint["labelSelector"] == deployment["spec"]["selector"]
 
 
+def test_drain_of_a_node_evicts_pods_that_are_not_ready(render: Render) -> None:
+    """No gateway and no HTTP server is ready once the only engine is evicted, which may have no other node."""
+    budgets = [document for document in render("gpu", "pod-monitor") if document["kind"] == "PodDisruptionBudget"]
+    assert sorted(budget["metadata"]["name"] for budget in budgets) == sorted(DEPLOYMENTS)
+    assert {budget["spec"].get("unhealthyPodEvictionPolicy") for budget in budgets} == {"AlwaysAllow"}
+
+
 def test_demo_needs_no_secret_no_volume_and_no_download(
     render: Render, settings_classes: Mapping[str, type[StageSettings]], repository: Path
 ) -> None:

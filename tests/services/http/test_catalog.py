@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from typing import Any
 
@@ -116,6 +117,21 @@ async def test_watermark_of_no_recording_names_the_file(door: FakeDoor, sent: di
 @pytest.mark.parametrize("sent", [{"content": recording()}, {"files": {"file": ("a.wav", recording())}}])
 async def test_a_disconnect_ends_the_search(door: FakeDoor, sent: dict[str, Any]) -> None:
     assert (await left_in_search(door, WATERMARK, **sent)).error == "CancelledError"
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+async def test_a_recording_for_which_the_disk_has_no_room_may_come_again(
+    door: FakeDoor, is_form: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: open("/dev/full", "wb+", buffering=0))
+    large = recording() * 30
+    sent: dict[str, Any] = {"files": {"file": ("a.wav", large)}} if is_form else {"content": large}
+    answer = await door.client.post(WATERMARK, **sent)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_full"), answer.text
+    assert answer.headers["retry-after"] == "1"
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert tempfile.gettempdir() in line.getMessage() and not line.exc_info
+    assert (await door.client.post(WATERMARK, content=recording())).status_code == 200
 
 
 async def test_large_recording_is_refused() -> None:

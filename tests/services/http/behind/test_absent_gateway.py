@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
+import httpx
 import pytest
+from fastapi import FastAPI
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
@@ -14,6 +18,7 @@ from services.common.rpc.channels import next_channel
 from services.http.api import health
 from services.http.api.channels import ChannelPool
 from services.http.api.health import READINESS, GatewayHealth
+from services.http.endpoints.probes import probes_router
 
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
 
@@ -84,3 +89,32 @@ async def test_readiness_follows_a_gateway_that_came_later(
     assert await count_failures(gateway.is_ready) >= 2
     await gateway.close()
     assert [each.get_state() for each in opened] == [SHUTDOWN] * 3
+
+
+async def test_server_is_ready_only_when_the_next_call_finds_the_gateway(
+    open_channel: Callable[[], grpc.aio.Channel],
+) -> None:
+    """After an outage of all gateways, although their health is known to be good again."""
+    pool = ChannelPool(open_channel, 8)
+    stub, app = health_pb2_grpc.HealthStub(pool), FastAPI()
+
+    async def is_ready() -> bool:
+        return True
+
+    door: Any = SimpleNamespace(
+        health=SimpleNamespace(is_ready=is_ready),
+        upstream=SimpleNamespace(channels=pool),
+        streams=SimpleNamespace(draining=asyncio.Event()),
+        settings=SimpleNamespace(metrics_at_api_port=False),
+    )
+    app.include_router(probes_router(door))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Check(health_pb2.HealthCheckRequest())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+
+        async def is_answered() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        assert await count_failures(is_answered) >= 1
+    await stub.Check(health_pb2.HealthCheckRequest())
+    await pool.close()
