@@ -276,15 +276,6 @@ async def test_passed_deadline_is_504(door: FakeDoor, body: dict[str, Any]) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
-async def test_lost_gateway_is_503() -> None:
-    async with fake_door() as door:
-        await door.behind.gateway.stop()
-        answer = await door.client.post(
-            SPEECH, json={"input": "Hello.", "response_format": "pcm"}, headers={"x-timeout-seconds": "60"}
-        )
-        assert answer.status_code == 503 and "retry-after" in answer.headers
-
-
 def test_gateways_paths_become_fields_of_the_body() -> None:
     assert body_field("config.audio_config.audio_encoding") == "response_format"
     assert body_field("context.turns[2].audio.codes.frame_count") == "context[2].codes"

@@ -1,4 +1,4 @@
-"""A gateway whose name had no address: calls and readiness find it soon after its return."""
+"""A gateway that is gone, or whose name had no address: calls and readiness find it soon after its return."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from services.http.api import health
 from services.http.api.channels import ChannelPool
 from services.http.api.health import READINESS, GatewayHealth
 from services.http.endpoints.probes import probes_router
+from tests.support.door.fake_door import fake_door
 
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
 
@@ -118,3 +119,14 @@ async def test_server_is_ready_only_when_the_next_call_finds_the_gateway(
         assert await count_failures(is_answered) >= 1
     await stub.Check(health_pb2.HealthCheckRequest())
     await pool.close()
+
+
+async def test_lost_gateway_is_503() -> None:
+    async with fake_door() as door:
+        await door.behind.gateway.stop()
+        answer = await door.client.post(
+            "/v1/audio/speech",
+            json={"input": "Hello.", "response_format": "pcm"},
+            headers={"x-timeout-seconds": "60"},
+        )
+        assert answer.status_code == 503 and "retry-after" in answer.headers
