@@ -168,7 +168,7 @@ gpu-lease:
 	$(PYTHON) -m bench.lease $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 gpu-lease-rehearsal: $(STAMPS)/dev
-	$(BIN)/python -m bench.lease --rehearse --minutes 25 --out build/lease-rehearsal
+	$(BIN)/python -m bench.lease --rehearse --out build/lease-rehearsal
 
 wheels:
 	$(PYTHON) -m bench.lease.wheels

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from bench.lease import figures
-from bench.lease.__main__ import command_of, environment_of, parse_arguments, run
+from bench.lease.__main__ import (
+    LEASE_MINUTES,
+    REHEARSAL_MINUTES,
+    REHEARSED_PART_S,
+    command_of,
+    environment_of,
+    parse_arguments,
+    run,
+)
 from bench.lease.parts import PARTS, Part, named
 from tests.gpu.conftest import pytest_runtest_logreport
 
@@ -72,11 +80,20 @@ def test_an_unknown_part_is_refused_with_the_known_parts() -> None:
         named(["smoke", "codecs"])
 
 
+def test_a_rehearsal_has_time_for_a_part_of_the_longest_kind_and_for_others() -> None:
+    minutes = [parse_arguments(words).minutes for words in ([], ["--rehearse"], ["--rehearse", "--minutes", "3"])]
+    assert minutes == [LEASE_MINUTES, REHEARSAL_MINUTES, 3]
+    assert 60 * REHEARSAL_MINUTES > 2 * REHEARSED_PART_S > 2 * max(part.limit_s for part in PARTS)
+
+
+PROGRAM_S = 60 * REHEARSAL_MINUTES + 60  # by then the rehearsal has ended its last part
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1600)
+@pytest.mark.timeout(PROGRAM_S + 60)
 def test_rehearsal_gives_figures_of_every_part(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.lease", "--rehearse", "--minutes", "25", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1250)
+    command = [sys.executable, "-m", "bench.lease", "--rehearse", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROGRAM_S)
     line = json.loads(done.stdout.splitlines()[-1])
     assert line["ended_well"] and done.returncode == 0, done.stdout[-3000:]
     assert set(line["parts"]) == {part.name for part in PARTS}
