@@ -30,7 +30,7 @@ from bench.lease.wheels import install
 
 LEAST_S = 20.0  # a part is not started with less time than this
 LEASE_MINUTES = 9.0  # all parts together, by default
-REHEARSAL_MINUTES = 40.0  # the same in a rehearsal, which took 23 minutes on two cores with ten processes waiting
+REHEARSAL_MINUTES = 40.0  # the same in a rehearsal, which took 23 minutes on two busy cores
 REHEARSED_PART_S = 900.0  # the limit of each part in a rehearsal; there the longest took five minutes
 _KILL_AFTER_S = 5.0
 
@@ -114,7 +114,7 @@ def run(part: Part, command: list[str], limit_s: float, environment: dict[str, s
     """Runs a part and returns its result. A part is ended when its time is up; its figures until then are kept."""
     before = len(figures.read(folder / "figures.jsonl"))
     began = time.monotonic()
-    with (folder / "parts.log").open("a", encoding="utf-8") as log:
+    with (folder / "parts.log").open("a", buffering=1, encoding="utf-8") as log:
         log.write(f"== {part.name}: {' '.join(command)}\n")
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -126,7 +126,6 @@ def run(part: Part, command: list[str], limit_s: float, environment: dict[str, s
         with process.stdout:
             for text in process.stdout:
                 log.write(text)
-                log.flush()
                 sys.stdout.write(text)
                 last = text.strip() or last
         exit_code = process.wait()
