@@ -13,6 +13,8 @@ import pytest
 from csm.codec.v1 import codec_pb2_grpc
 
 from csm_codec.codec import Codec
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from services.codec import load
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
@@ -49,8 +51,8 @@ def warm_up() -> Iterator[Callable[[Codec, int], None]]:
         patch.setattr(load, "_warm_up", lambda codec, codebook_count: None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "load_mimi", cache(load.load_mimi))
-        patch.setattr(load, "load_silentcipher", cache(load.load_silentcipher))
+        patch.setattr(load, "load_mimi", cache(load_mimi))
+        patch.setattr(load, "load_silentcipher", cache(load_silentcipher))
         patch.setattr(load, "_warm_up", warm_up_once)
         yield warm_up
 
