@@ -46,9 +46,10 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-compiled images test-images test-cluster test-slow test-gpu test-polyglot test-browser screenshots packages \
-	test-packages test-plugins chaos fuzz soak bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal \
-	evaluate check coverage format protos protos-freeze lock notices settings-page api-reference clean
+.PHONY: say serve test test-compiled images test-images test-cluster test-slow test-gpu test-polyglot test-browser \
+	screenshots packages test-packages test-plugins chaos fuzz soak bench bench-gpu kernels gpu-lease gpu-lease-rehearsal \
+	wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page api-reference \
+	clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \

@@ -1,4 +1,4 @@
-"""Kernels as they are compiled for sm_90, run on a CPU (tests/support/kernels/ptx): the last step of `make test`.
+"""Kernels as they are compiled for sm_90, run on a CPU (tests/support/kernels/ptx): `make test-compiled`.
 
 Triton decides at its import whether a process interprets kernels, so these tests run in processes of their own, with
 TRITON_INTERPRET=0. Twins run outside of `compiled_kernels`, so in plain torch.
