@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import llvmlite.binding
 import numba
 import numpy as np
+from filelock import FileLock
 from llvmlite import ir
 from numba import float32, float64, int32, njit, uint16, uint32
 from numba.extending import intrinsic, overload
@@ -26,6 +29,7 @@ BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, 
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
+_LONGEST_COMPILE_S = 60.0  # of one kernel, which takes a second or two
 # By LLVM: loops are as fast as with numba's own inline="always", and Mimi's kernels compile in two thirds of the time.
 INLINE = {"forceinline": True, "fastmath": {"contract"}}
 
@@ -58,6 +62,12 @@ _choose_processor()
 _copy_built()
 
 
+def _lock(function: Callable[..., object]) -> FileLock:
+    """While one process compiles a kernel, others that start wait for it and read it from the cache."""
+    cache = numba.config.CACHE_DIR or Path(function.__code__.co_filename).with_name("__pycache__")
+    return FileLock(Path(cache) / f"{function.__module__}.{function.__qualname__}.lock", timeout=_LONGEST_COMPILE_S)
+
+
 def compiled(signature, *fastmath, variant=""):
     """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
 
@@ -69,7 +79,10 @@ def compiled(signature, *fastmath, variant=""):
     def decorate(function):
         function.__qualname__ += variant
         try:
-            return njit(signature, cache=True, **options)(function)
+            with ExitStack() as stack:
+                with suppress(OSError, NotImplementedError):  # a folder without locks, or a wait past the limit
+                    stack.enter_context(_lock(function))
+                return njit(signature, cache=True, **options)(function)
         except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
             return njit(signature, **options)(function)
 

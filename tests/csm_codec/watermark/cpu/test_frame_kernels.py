@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,41 @@ def test_no_two_kernels_share_files_that_processes_could_mix_up(tmp_path: Path) 
     _start(tmp_path, (2, False), (2, True))
     kernels = Counter(path.name.rsplit(".", 2)[0] for path in tmp_path.glob("*/*.nbc"))
     assert len(kernels) == 7 and set(kernels.values()) == {1}
+
+
+_AT_ONCE = """
+import sys
+import numba, numpy
+from csm_codec.compiled import compiled
+print("ready", flush=True)
+sys.stdin.readline()
+def make(step):
+    @compiled(numba.float32(numba.float32[::1]), variant=f"_{step}")
+    def total(values):
+        sum = numpy.float32(0)
+        for value in values:
+            sum += numpy.tanh(value + numpy.float32(step))
+        return sum
+    return total
+kernels = [make(step) for step in range(3)]
+print(sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels), flush=True)
+"""
+
+
+def test_processes_that_start_together_compile_each_kernel_once(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"  # numba caches what comes from files
+    program.write_text(_AT_ONCE)
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        command = [sys.executable, str(program)]
+        processes = [stack.enter_context(subprocess.Popen(command, env=environment, **pipes)) for _ in range(2)]
+        assert all(process.stdout.readline() == "ready\n" for process in processes)
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        compiled = [int(process.communicate()[0]) for process in processes]
+    assert sum(compiled) == 3
 
 
 @pytest.mark.slow
