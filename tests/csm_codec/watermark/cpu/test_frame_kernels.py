@@ -54,20 +54,17 @@ import numba, numpy
 from csm_codec.compiled import compiled
 print("ready", flush=True)
 sys.stdin.readline()
-def make(step):
-    @compiled(numba.float32(numba.float32[::1]), variant=f"_{step}")
-    def total(values):
-        sum = numpy.float32(0)
-        for value in values:
-            sum += numpy.tanh(value + numpy.float32(step))
-        return sum
-    return total
-kernels = [make(step) for step in range(3)]
-print(sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels), flush=True)
+@compiled(numba.float32(numba.float32[::1]))
+def total(values):
+    sum = numpy.float32(0)
+    for value in values:
+        sum += numpy.tanh(value)
+    return sum
+print(sum(total.stats.cache_misses.values()), flush=True)
 """
 
 
-def test_processes_that_start_together_compile_each_kernel_once(tmp_path: Path) -> None:
+def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path) -> None:
     program = tmp_path / "program.py"  # numba caches what comes from files
     program.write_text(_AT_ONCE)
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
@@ -80,7 +77,7 @@ def test_processes_that_start_together_compile_each_kernel_once(tmp_path: Path) 
             process.stdin.write("go\n")
             process.stdin.flush()
         compiled = [int(process.communicate()[0]) for process in processes]
-    assert sum(compiled) == 3
+    assert sorted(compiled) == [0, 1]
 
 
 @pytest.mark.slow
