@@ -190,6 +190,7 @@ class GatewayStage:
     async def _check_until_they_fit(self) -> None:
         """Repeats the check: a stage may report SERVING before its API port is reachable from here."""
         while not await self._stages_fit():
+            self._set_ready(False)
             await asyncio.sleep(RECHECK_S)
         self._set_ready(True)
 

@@ -1,7 +1,7 @@
 """The gateway's readiness: it follows the health of engine and codec through Health.Watch.
 
-A stage may have many replicas behind its name. One of them is watched. If it stops serving, another one is watched
-after a while.
+A stage may have many replicas behind its name. One of them is watched. If it stops serving, as when it drains, another
+one is looked for, and only if none is found does the stage count as not serving.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from services.gateway.stages.reloading_channel import ReloadingChannel
 
 log = logging.getLogger("csm.gateway")
 
-ANOTHER_REPLICA_AFTER_S = 2.0
+ANOTHER_REPLICA_AFTER_S = 2.0  # a replica that is not serving for so long is left for another one
+RETRY_AFTER_S = 0.25  # between two calls
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -42,38 +43,46 @@ class StageWatch:
         """Never returns."""
         while True:
             try:
-                ended = await self._follow_one_replica()
+                async with asyncio.timeout(ANOTHER_REPLICA_AFTER_S) as limit:
+                    await self._follow_replicas(limit)
+            except TimeoutError:
+                if self.serving:
+                    self._report(False)
+
+    async def _follow_replicas(self, limit: asyncio.Timeout) -> None:
+        """Follows one replica after the other. Never returns; `limit` counts while none serves."""
+        while True:
+            try:
+                async with self._channel.call() as stub:
+                    request = health_pb2.HealthCheckRequest(service=READINESS)
+                    ended = await self._follow(stub.Watch(request, wait_for_ready=True), limit)
             except grpc.aio.AioRpcError as error:
                 ended = error.details() or error.code().name
-            if ended:
-                self._set(False)
-                log.debug("health of the %s: %s", self.name, ended)
-                await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica answers; it is not unreachable
+            log.debug("health of the %s: %s", self.name, ended)
+            if limit.when() is None:
+                limit.reschedule(asyncio.get_running_loop().time() + ANOTHER_REPLICA_AFTER_S)
+            await asyncio.sleep(RETRY_AFTER_S)
 
-    async def _follow_one_replica(self) -> str:
-        """Returns "" when the replica has not been serving for a while, or else how it has ended the call."""
-        async with self._channel.call() as stub:
-            return await self._follow(stub.Watch(health_pb2.HealthCheckRequest(service=READINESS), wait_for_ready=True))
-
-    async def _follow(self, call: Any) -> str:
+    async def _follow(self, call: Any, limit: asyncio.Timeout) -> str:
+        """Returns why another replica is to be called. One that does not serve yet is followed until `limit`."""
         try:
-            while True:
-                async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):
-                    answer = await call.read()
-                if not answer:  # the end of the call, or None, which gRPC returns for a malformed message
-                    return "it has ended"
-                self._set(answer.status == _SERVING)
-        except TimeoutError:
-            return ""
+            while answer := await call.read():
+                if answer.status == _SERVING:
+                    limit.reschedule(None)
+                    self._report(True)
+                elif self.serving:
+                    return "it is not serving"
+            return "it has ended"  # the end of the call, or None, which gRPC returns for a malformed message
         finally:
             call.cancel()
 
-    def _set(self, serving: bool) -> None:
-        if serving != self.serving:
-            self.serving = serving
+    def _report(self, serving: bool) -> None:
+        """Each replica that is found is reported: it may be of another bundle than the one before."""
+        before, self.serving = self.serving, serving
+        if serving != before:
             log.info("the %s is %s", self.name, "serving" if serving else "not serving")
-            try:
-                self._on_change()
-            except Exception:
-                self.serving = not serving  # so that the next report calls `on_change` again
-                raise
+        try:
+            self._on_change()
+        except Exception:
+            self.serving = before
+            raise

@@ -107,6 +107,14 @@ async def test_not_ready_with_stages_of_different_bundles(deployment: FakeDeploy
             await wait_health(deployment, "readiness", SERVING)
 
 
+async def test_not_ready_when_the_next_replica_that_is_found_is_of_another_bundle(deployment: FakeDeployment) -> None:
+    await wait_health(deployment, "readiness", SERVING)
+    deployment.codec.info.codec.weights_digest = "other"
+    assert deployment.gateway._watches[1].serving
+    deployment.gateway._on_health()
+    await wait_health(deployment, "readiness", NOT_SERVING)
+
+
 async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
     deployment: FakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,10 @@ from services.gateway.stages.readiness import StageWatch
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.waits import eventually
 
-SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+SERVING, NOT_SERVING = (
+    health_pb2.HealthCheckResponse(status=status)
+    for status in (health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING)
+)
 
 
 class Calls:
@@ -41,7 +44,9 @@ class _Call:
     async def read(self) -> Any:
         if not self._answers:
             await asyncio.Event().wait()
-        return self._answers.pop(0)
+        if isinstance(answer := self._answers.pop(0), grpc.aio.AioRpcError):
+            raise answer
+        return answer
 
     def cancel(self) -> None:
         pass
@@ -52,6 +57,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     monkeypatch: pytest.MonkeyPatch, end: object
 ) -> None:
     monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
+    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.01)
     changes: list[bool] = []
 
     def on_change() -> None:
@@ -65,6 +71,53 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     finally:
         following.cancel()
     assert calls.num_made == 3
+
+
+UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+@pytest.mark.parametrize("end", [NOT_SERVING, UNREACHABLE], ids=["it drains", "it is lost"])
+async def test_stage_counts_as_serving_while_another_replica_is_found(
+    monkeypatch: pytest.MonkeyPatch, end: object
+) -> None:
+    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 60.0)
+    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.0)
+    reports: list[bool] = []
+    calls = Calls([SERVING, end], [NOT_SERVING], [UNREACHABLE], [SERVING])
+    watch = StageWatch("engine", channel_to(calls), lambda: reports.append(watch.serving))
+    following = asyncio.create_task(watch.run())
+    try:
+        await eventually(lambda: len(reports) == 2)
+    finally:
+        following.cancel()
+    assert reports == [True, True] and calls.num_made == 4
+
+
+async def test_stage_stops_serving_when_no_replica_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
+    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.01)
+    reports: list[bool] = []
+    watch = StageWatch(
+        "engine",
+        channel_to(Calls([SERVING, NOT_SERVING], *[[NOT_SERVING, UNREACHABLE]] * 1000)),
+        lambda: reports.append(watch.serving),
+    )
+    following = asyncio.create_task(watch.run())
+    try:
+        await eventually(lambda: reports == [True, False])
+    finally:
+        following.cancel()
+
+
+async def test_a_replica_that_does_not_serve_yet_is_followed_until_it_does() -> None:
+    calls = Calls([NOT_SERVING, SERVING])
+    watch = StageWatch("engine", channel_to(calls), lambda: None)
+    following = asyncio.create_task(watch.run())
+    try:
+        await eventually(lambda: watch.serving)
+    finally:
+        following.cancel()
+    assert calls.num_made == 1
 
 
 async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
