@@ -38,8 +38,9 @@ class SentenceCheckpoints(Protocol):
     def deliver_with_checkpoints(
         self, synthesis: Synthesis, text: str, sink: StreamSink, *, resumes_inside: bool
     ) -> Deliver:
-        """Delivers the next sentence to the sink, with checkpoints between its audio. resumes_inside: not from its
-        start
+        """Delivers the next sentence to the sink, with checkpoints between its audio.
+
+        resumes_inside: the caller has the sentence's first samples from an earlier call
         """
 
     async def end_sentence(self, sentence: SpokenSentence, sink: StreamSink) -> None:

@@ -150,6 +150,7 @@ class TextSynthesis:
         return self._together(watermark)
 
     async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
+        """Begins a synthesis for each sentence, once the one before is generated; not for sentences already heard."""
         given, num_frames = self._plan.turns, 0
         async for text in self._sentences:
             result = self._spoken.result_of(self._number, text)
@@ -222,6 +223,7 @@ class TextSynthesis:
         deliver: Deliver,
         resumes_inside: bool,
     ) -> None:
+        """Runs the synthesis of one sentence. Its audio waits for that of the sentences before it."""
         own: Deliver | None = None
 
         async def take(samples: bytes) -> int:
