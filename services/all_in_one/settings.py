@@ -1,5 +1,5 @@
-"""Settings of the all-in-one server. What is not here, the stages read from their own variables (CSM_ENGINE_SLOTS,
-CSM_CODEC_SLOTS, CSM_GATEWAY_MAX_TEXT_LENGTH, ...). Importing it loads no torch.
+"""Settings of the all-in-one server. What is not here, the stages read from their own variables
+(CSM_ENGINE_MAX_WAITING, CSM_CODEC_LANE_WIDTH, CSM_GATEWAY_MAX_TEXT_LENGTH, ...). Importing it loads no torch.
 """
 
 from __future__ import annotations
