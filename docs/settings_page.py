@@ -38,7 +38,7 @@ INTRODUCTION = """# Settings
 A flag overrides an environment variable, and a variable overrides the default. `--help` of a program prints the same.
 The name of a variable is the program's prefix and the flag in capitals: the engine's `--health-port` is
 `CSM_ENGINE_HEALTH_PORT`. A switch is turned off by a second flag, such as `--no-reflection`. With a value that is not
-allowed, a program ends with exit code 2. A variable that has its prefix and belongs to no setting is named in a warning.
+allowed, a program ends with exit code 2. A warning names variables that have its prefix and belong to no setting.
 
 `make serve` passes only `--bundle`. Its server reads the variables of [all in one](#all-in-one), and those of the
 stages for settings that all in one does not have:
