@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from csm_client import CsmClientError
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.telemetry.spans import Tracer
@@ -18,15 +19,8 @@ from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import ApiError, failed, from_client_error, from_validation
 from services.http.api.front import REASON, REQUEST_ID, Front
 from services.http.door import Door
-from services.http.endpoints.catalog import catalog_router
-from services.http.endpoints.page import page_router
-from services.http.endpoints.probes import probes_router
-from services.http.endpoints.speech import speech_router
-from services.http.endpoints.voices import voices_router
-from services.http.endpoints.watermark import PATH as WATERMARK_PATH
-from services.http.endpoints.watermark import watermark_router
-from services.http.endpoints.websocket import websocket_router
-from services.http.settings import comma_separated
+from services.http.endpoints import catalog, page, probes, speech, voices, watermark, websocket
+from services.http.settings import HttpSettings, comma_separated
 
 VERSION = "1"  # of this API
 _EXPOSED = [
@@ -58,17 +52,15 @@ _ERROR = {
 }
 
 
-def routers(door: Door) -> list[APIRouter]:
-    """The routers of all endpoints."""
-    return [
-        speech_router(door),
-        catalog_router(door),
-        voices_router(door),
-        watermark_router(door),
-        websocket_router(door),
-        probes_router(door),
-        *([page_router()] if door.settings.page else []),
-    ]
+def routes_of(settings: HttpSettings) -> list[BaseRoute]:
+    """The routes of all endpoints. Raises OSError for files of the page that cannot be read."""
+    routers = [speech.router, catalog.router, voices.router, watermark.router, websocket.router, probes.router]
+    if settings.metrics_at_api_port:
+        routers.append(probes.metrics_router)
+    if settings.page:
+        page.files()
+        routers.append(page.router)
+    return [route for router in routers for route in router.routes]
 
 
 def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
@@ -78,6 +70,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
         version=VERSION,
         docs_url=None,
         redoc_url=None,
+        routes=routes_of(door.settings),
         redirect_slashes=False,  # a redirect would go to whatever host and scheme the request seems to have
         telemetry={
             "auto_configure": False,
@@ -87,8 +80,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
             "logs": False,
         },
     )
-    for router in routers(door):
-        app.include_router(router)
+    app.state.door = door
     app.add_exception_handler(ApiError, _answer)
     app.add_exception_handler(CsmClientError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
@@ -96,7 +88,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     app.add_exception_handler(Exception, _answer_failure)
     app.router.default = _not_found
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
-    front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}), door.streams.draining)
+    front = Front(app, door.settings, door.metrics, door.bodies, frozenset({watermark.PATH}), door.streams.draining)
     if origins := comma_separated(door.settings.cors_origins):
         return CORSMiddleware(  # around all, so that pages may read errors of the front too
             front,

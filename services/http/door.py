@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.requests import HTTPConnection
+
 from services.http.api.bodies import Bodies
 from services.http.api.health import GatewayHealth
 from services.http.api.names import Names
@@ -24,3 +26,9 @@ class Door:
     streams: Streams
     bodies: Bodies
     metrics: HttpMetrics
+
+
+def door_of(connection: HTTPConnection) -> Door:
+    """The door whose application answers a request or a WebSocket."""
+    door: Door = connection.app.state.door
+    return door

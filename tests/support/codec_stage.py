@@ -20,7 +20,7 @@ from services.codec.stage import CodecStage, start_codec
 from services.common.rpc.status import StatusError, from_rpc_error
 
 F32, S16 = codec_pb2.SAMPLE_FORMAT_F32LE, codec_pb2.SAMPLE_FORMAT_S16LE
-FRAMES = 30
+FRAMES = 16  # more than Mimi's attention spans in that bundle, and five of its watermark's messages
 
 
 @asynccontextmanager

@@ -12,41 +12,44 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from services.http.api.errors import unknown_model
-from services.http.door import Door
+from services.http.door import door_of
 
 OWNER = "csm"
 
 
-def catalog_router(door: Door) -> APIRouter:
-    router = APIRouter()
+router = APIRouter()
 
-    @router.get("/v1/audio/voices", summary="The voices that the caller may use", response_model=dict[str, Any])
-    async def list_voices(request: Request, language: str = "") -> JSONResponse:
-        caller, began_s = door.upstream.caller(request.headers), time.monotonic()
-        voices = await door.upstream.client(caller).list_voices(language)
-        default = (await door.upstream.client(caller.since(began_s)).server_info()).default_voice
-        # In a thread, and not by FastAPI: thousands of voices would stop every stream for a moment.
-        return await asyncio.to_thread(lambda: JSONResponse(_listed(voices, door.names.voices, default)))
 
-    async def model_ids(request: Request) -> list[str]:
-        return list(
-            dict.fromkeys(
-                [(await door.upstream.client_of(request.headers).server_info()).model_version, *door.names.models]
-            )
+@router.get("/v1/audio/voices", summary="The voices that the caller may use", response_model=dict[str, Any])
+async def list_voices(request: Request, language: str = "") -> JSONResponse:
+    door = door_of(request)
+    caller, began_s = door.upstream.caller(request.headers), time.monotonic()
+    voices = await door.upstream.client(caller).list_voices(language)
+    default = (await door.upstream.client(caller.since(began_s)).server_info()).default_voice
+    # In a thread, and not by FastAPI: thousands of voices would stop every stream for a moment.
+    return await asyncio.to_thread(lambda: JSONResponse(_listed(voices, door.names.voices, default)))
+
+
+async def _model_ids(request: Request) -> list[str]:
+    door = door_of(request)
+    return list(
+        dict.fromkeys(
+            [(await door.upstream.client_of(request.headers).server_info()).model_version, *door.names.models]
         )
+    )
 
-    @router.get("/v1/models", summary="The model, under every name that it has")
-    async def list_models(request: Request) -> dict[str, Any]:
-        return {"object": "list", "data": [_model(name) for name in await model_ids(request)]}
 
-    @router.get("/v1/models/{model:path}", summary="The model under one of its names")
-    async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
-        known = await model_ids(request)
-        if model not in known and not door.names.is_model(model):
-            raise unknown_model(model, known)
-        return _model(model)
+@router.get("/v1/models", summary="The model, under every name that it has")
+async def list_models(request: Request) -> dict[str, Any]:
+    return {"object": "list", "data": [_model(name) for name in await _model_ids(request)]}
 
-    return router
+
+@router.get("/v1/models/{model:path}", summary="The model under one of its names")
+async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
+    known = await _model_ids(request)
+    if model not in known and not door_of(request).names.is_model(model):
+        raise unknown_model(model, known)
+    return _model(model)
 
 
 def described(voice: tts_pb2.Voice) -> dict[str, Any]:

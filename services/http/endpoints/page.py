@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -43,22 +44,25 @@ class _File:
         return Response(self.content, headers=self.headers)
 
 
-def page_router() -> APIRouter:
-    """Raises OSError for files that cannot be read."""
-    router = APIRouter()
-    files = {path.name: _read(path) for path in FOLDER.iterdir() if path.suffix in CONTENT_TYPES}
+router = APIRouter()
 
-    @router.get("/", summary="A page to listen and to try", response_class=HTMLResponse)
-    async def index(request: Request) -> Response:
-        return files[INDEX].answer(request)
 
-    @router.get("/page/{name}", summary="A file of the page", response_class=Response)
-    async def file(name: str, request: Request) -> Response:
-        if name not in files:
-            raise ApiError(404, f"The page has no file '{name}'.", code="not_found")
-        return files[name].answer(request)
+@router.get("/", summary="A page to listen and to try", response_class=HTMLResponse)
+async def index(request: Request) -> Response:
+    return files()[INDEX].answer(request)
 
-    return router
+
+@router.get("/page/{name}", summary="A file of the page", response_class=Response)
+async def file(name: str, request: Request) -> Response:
+    if name not in files():
+        raise ApiError(404, f"The page has no file '{name}'.", code="not_found")
+    return files()[name].answer(request)
+
+
+@cache
+def files() -> Mapping[str, _File]:
+    """The files of the page, which are read once. Raises OSError for one that cannot be read."""
+    return {path.name: _read(path) for path in FOLDER.iterdir() if path.suffix in CONTENT_TYPES}
 
 
 def _read(path: Path) -> _File:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from services.http.api.bodies import forget_body
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import wrong_field
-from services.http.door import Door
+from services.http.door import door_of
 from services.http.endpoints.catalog import described
 from services.http.endpoints.speech_request import INT32, INT64, Body, Text, recording_of
 
@@ -49,28 +49,29 @@ class VoiceRequest(Body):
     everyone: bool = Field(default=False, description="Every caller may use it.")
 
 
-def voices_router(door: Door) -> APIRouter:
-    router = APIRouter()
+router = APIRouter()
 
-    @router.post("/v1/audio/voices", summary="Keeps a voice; its owner is the caller", status_code=201)
-    async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
-        options = voice_options(body)
-        body.audio = None
-        forget_body(request)
-        with door.streams.one_more():
-            creating = door.upstream.client_of(request.headers).create_voice(body.name, **options)
-            return described_kept(await until_disconnect(request.receive, creating))
 
-    @router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
-    async def get_voice(voice: str, request: Request) -> dict[str, Any]:
-        return described_kept(await door.upstream.client_of(request.headers).get_voice(voice))
+@router.post("/v1/audio/voices", summary="Keeps a voice; its owner is the caller", status_code=201)
+async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
+    options = voice_options(body)
+    body.audio = None
+    forget_body(request)
+    door = door_of(request)
+    with door.streams.one_more():
+        creating = door.upstream.client_of(request.headers).create_voice(body.name, **options)
+        return described_kept(await until_disconnect(request.receive, creating))
 
-    @router.delete("/v1/audio/voices/{voice}", summary="Deletes a voice of the caller's", status_code=204)
-    async def delete_voice(voice: str, request: Request) -> Response:
-        await door.upstream.client_of(request.headers).delete_voice(voice)
-        return Response(status_code=204)
 
-    return router
+@router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
+async def get_voice(voice: str, request: Request) -> dict[str, Any]:
+    return described_kept(await door_of(request).upstream.client_of(request.headers).get_voice(voice))
+
+
+@router.delete("/v1/audio/voices/{voice}", summary="Deletes a voice of the caller's", status_code=204)
+async def delete_voice(voice: str, request: Request) -> Response:
+    await door_of(request).upstream.client_of(request.headers).delete_voice(voice)
+    return Response(status_code=204)
 
 
 def voice_options(body: VoiceRequest) -> VoiceOptions:

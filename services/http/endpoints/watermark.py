@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import ApiError, unavailable, wrong_field
-from services.http.door import Door
+from services.http.door import door_of
 
 log = logging.getLogger("csm.http")
 
@@ -25,51 +25,46 @@ IN_MEMORY_BYTES = 2**20  # of a recording; the rest of a larger one is in a file
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def watermark_router(door: Door) -> APIRouter:
-    router = APIRouter()
+router = APIRouter()
 
-    @router.post(
-        PATH,
-        summary="Looks for the server's watermarks in a recording",
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "multipart/form-data": {
-                        "schema": {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
-                    },
-                    "audio/*": {"schema": _BINARY},
-                    "application/octet-stream": {"schema": _BINARY},
+
+@router.post(
+    PATH,
+    summary="Looks for the server's watermarks in a recording",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
                 },
-            }
-        },
-    )
-    async def detect_watermark(request: Request) -> dict[str, Any]:
-        client = door.upstream.client_of(request.headers)
+                "audio/*": {"schema": _BINARY},
+                "application/octet-stream": {"schema": _BINARY},
+            },
+        }
+    },
+)
+async def detect_watermark(request: Request) -> dict[str, Any]:
+    door = door_of(request)
+    client = door.upstream.client_of(request.headers)
 
-        async def search(file: BinaryIO) -> dict[str, Any]:
-            return found(await until_disconnect(request.receive, client.find_watermarks(file)))
+    async def search(file: BinaryIO) -> dict[str, Any]:
+        return found(await until_disconnect(request.receive, client.find_watermarks(file)))
 
-        with door.streams.one_more(), _room_on_the_disk():
-            if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-                async with request.form(max_files=1, max_fields=4) as form:
-                    upload = form.get("file")
-                    if not isinstance(upload, UploadFile):
-                        raise wrong_field(
-                            "file", "is missing; it must be a recording.", code="missing_required_parameter"
-                        )
-                    return await search(upload.file)
-            with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
-                async for piece in request.stream():
-                    file.write(piece)
-                if not file.tell():
-                    raise ApiError(
-                        400, "The body is empty; it must be a recording.", param="file", code="invalid_value"
-                    )
-                file.seek(0)
-                return await search(_binary(file))
-
-    return router
+    with door.streams.one_more(), _room_on_the_disk():
+        if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            async with request.form(max_files=1, max_fields=4) as form:
+                upload = form.get("file")
+                if not isinstance(upload, UploadFile):
+                    raise wrong_field("file", "is missing; it must be a recording.", code="missing_required_parameter")
+                return await search(upload.file)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
+            async for piece in request.stream():
+                file.write(piece)
+            if not file.tell():
+                raise ApiError(400, "The body is empty; it must be a recording.", param="file", code="invalid_value")
+            file.seek(0)
+            return await search(_binary(file))
 
 
 @contextmanager

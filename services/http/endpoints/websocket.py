@@ -19,7 +19,7 @@ from services.http.api.front import BROKEN, REASON
 from services.http.api.streams import about_to_stop
 from services.http.api.upstream import Caller
 from services.http.cuts import LOST
-from services.http.door import Door
+from services.http.door import Door, door_of
 from services.http.endpoints.speech import check_model
 from services.http.endpoints.speech_request import client_options, context_size, ignored_parameters
 from services.http.endpoints.utterance import Utterance
@@ -41,23 +41,22 @@ GOING_AWAY, POLICY, FAILED, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
 STOPS = "the server stops"
 
 
-def websocket_router(door: Door) -> APIRouter:
-    router = APIRouter()
+router = APIRouter()
 
-    @router.websocket(PATH)
-    async def stream(websocket: WebSocket) -> None:
-        with ExitStack() as held:
-            try:
-                caller = door.upstream.caller(websocket.headers)
-                held.enter_context(door.streams.one_more())
-            except ApiError as error:
-                websocket.scope[REASON] = error.code
-                await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
-                return
-            await websocket.accept()
-            await _Session(door, websocket, caller).run()
 
-    return router
+@router.websocket(PATH)
+async def stream(websocket: WebSocket) -> None:
+    door = door_of(websocket)
+    with ExitStack() as held:
+        try:
+            caller = door.upstream.caller(websocket.headers)
+            held.enter_context(door.streams.one_more())
+        except ApiError as error:
+            websocket.scope[REASON] = error.code
+            await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
+            return
+        await websocket.accept()
+        await _Session(door, websocket, caller).run()
 
 
 class _Session:

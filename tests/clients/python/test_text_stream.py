@@ -18,6 +18,7 @@ import pytest
 from csm_client import AsyncClient
 from csm_client.command import cli
 from csm_client.command.pieces import pieces
+from csm_client.text_writer import LONGEST_PIECE
 
 from services.common.rpc import lingering
 from tests.support.fake_deployment import FakeDeployment
@@ -69,10 +70,11 @@ async def test_a_whole_text_may_be_given_as_a_string(client: AsyncClient, pieces
 
 async def test_a_long_text_goes_in_several_messages(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.frame_count = 1
-    text = "This is a sentence like any other. " * 150
+    text = "This is a sentence like any other. " * 60
+    assert len(text) > 2 * LONGEST_PIECE
     stream = client.stream_synthesize_text(text)
     await stream.read_all()
-    assert [sentence.text for sentence in stream.sentences] == ["This is a sentence like any other."] * 150
+    assert [sentence.text for sentence in stream.sentences] == ["This is a sentence like any other."] * 60
 
 
 async def test_an_exception_of_the_pieces_is_raised_and_ends_the_call(

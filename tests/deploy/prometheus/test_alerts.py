@@ -43,8 +43,11 @@ def test_alerts_fire_when_they_should_and_only_then(rules: Path, tmp_path: Path)
 def test_tool_would_find_an_alert_that_does_not_fire(rules: Path, tmp_path: Path) -> None:
     deaf = tmp_path / "rules.yaml"
     deaf.write_text(rules.read_text().replace("> 0.05", "> 0.5"))
+    suite = yaml.safe_load(CASES.read_text()) | {"rule_files": [str(deaf)]}
+    two = {"SpeechFails", "FirstAudioIsLate"}
+    suite["tests"] = [case for case in suite["tests"] if two & {each["alertname"] for each in case["alert_rule_test"]}]
     cases = tmp_path / "alerts.yaml"
-    cases.write_text(CASES.read_text().replace("rule_files: [RULES]", f"rule_files: [{deaf}]"))
+    cases.write_text(yaml.safe_dump(suite))
     done = promtool("test", "rules", str(cases))
     assert done.returncode != 0
     assert "SpeechFails" in done.stdout + done.stderr and "FirstAudioIsLate" not in done.stdout + done.stderr

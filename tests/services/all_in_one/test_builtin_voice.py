@@ -100,7 +100,8 @@ def test_speakers_are_a_woman_and_a_man(spoken: Spoken) -> None:
 
 
 def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken: Spoken) -> None:
-    for _, speech in spoken.items():
+    for voice in SPEAKERS:
+        speech = spoken[SENTENCES[0], voice]
         answer = client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz))
         assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
 
@@ -109,7 +110,6 @@ def test_voice_follows_the_context(client: csm_client.Client, spoken: Spoken) ->
     """Speaker 0 is the woman, unless the conversation has shown that it is the man."""
     text, question = SENTENCES[:2]
     heard_as_a_man = [Turn(0, question, codes=spoken[question, "rms"].codes)]
-    alone = client.synthesize(text, speaker=0, seed=2)
-    answered = client.synthesize(text, speaker=0, seed=2, context=heard_as_a_man)
-    pitches = [pitch_hz(pcm(speech), speech.sample_rate_hz) for speech in (alone, answered)]
+    answered = client.synthesize(text, speaker=0, seed=1, context=heard_as_a_man)
+    pitches = [pitch_hz(pcm(speech), speech.sample_rate_hz) for speech in (spoken[text, "slt"], answered)]
     assert pitches[0] > 150 > 130 > pitches[1]

@@ -11,7 +11,8 @@ from csm.v1 import tts_pb2
 
 from tests.support.wav import wav_of
 
-TEXT = "It is ten past twelve and the station is closed. Please walk until Monday, because Emma is tired."
+TEXT = "It is ten past twelve and the station is closed."
+SECONDS = 2.4  # longer than a whole watermark message
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def client(voice_target: str) -> Iterator[csm_client.Client]:
 
 @pytest.mark.parametrize("encoding", ["mp3", pytest.param("aac", marks=pytest.mark.slow), "flac"])
 def test_the_mark_is_found_in_each_sent_format(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
-    with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=4) as stream:
+    with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=SECONDS) as stream:
         chunks = list(stream)
         assert stream.summary is not None
         assert stream.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
@@ -33,19 +34,24 @@ def test_the_mark_is_found_in_each_sent_format(client: csm_client.Client, encodi
 
 @pytest.mark.parametrize("speed", [1.5, *(pytest.param(speed, marks=pytest.mark.slow) for speed in (0.5, 2.0))])
 def test_mark_is_found_in_stretched_speech(client: csm_client.Client, speed: float) -> None:
-    whole = client.synthesize(TEXT, seed=3, speed=speed, max_seconds=6)
+    whole = client.synthesize(TEXT, seed=3, speed=speed, max_seconds=SECONDS)
     stats = whole.summary.stats
     assert stats.sample_count == len(whole.samples) // 2 == math.ceil(stats.frame_count * 1920 / speed)
     assert whole.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-    with client.stream_synthesize(TEXT, seed=3, speed=speed, max_seconds=6) as stream:
-        assert b"".join(chunk.audio_content for chunk in stream) == whole.samples
     found = client.detect_watermark(wav_of(whole.samples, whole.sample_rate_hz))
     assert found.detected and found.stretches
 
 
+def test_stretched_speech_is_the_same_in_one_message_and_in_many(client: csm_client.Client) -> None:
+    whole = client.synthesize("Hello.", seed=3, speed=1.5, max_seconds=0.5)
+    with client.stream_synthesize("Hello.", seed=3, speed=1.5, max_seconds=0.5) as stream:
+        pieces = [chunk.audio_content for chunk in stream]
+    assert len(pieces) > 1 and b"".join(pieces) == whole.samples
+
+
 def test_sentence_offsets_follow_the_speed(client: csm_client.Client) -> None:
     """Each sentence has the length of its frames, and half of it at twice the speed."""
-    text = "The station is closed. Emma is tired."
+    text = "Please wait. Emma is tired."
     offsets, lengths = [], []
     for speed in (1.0, 2.0):
         with client.stream_synthesize_text(text, seed=3, speed=speed) as stream:

@@ -130,7 +130,7 @@ def test_voice_of_the_bundle_has_its_prompt_and_its_seed(running: Running) -> No
 def test_speech_of_a_kept_voice_is_marked_and_makes_no_voice(running: Running) -> None:
     client = running.client
     client.create_voice("frank", audio=noise(), text="Noise.", consent=CONSENT)
-    speech = client.stream_synthesize("A long story.", voice="frank", max_seconds=5, seed=3).read_all()
+    speech = client.stream_synthesize("A long story.", voice="frank", max_seconds=3, seed=3).read_all()
     assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
     assert (client.detect_watermark(wav_of(speech.samples))).detected
     with pytest.raises(csm_client.InvalidRequestError) as failed:

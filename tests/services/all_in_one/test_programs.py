@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from csm_client.command.cli import main as csm
 
+from services.all_in_one.one_utterance import run
+from services.common.settings import load_settings
 from services.gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[3]
@@ -110,11 +112,11 @@ def test_say_serves_and_speaks_in_one_command(bundle: Path, keyring: Path, tmp_p
         assert re.search(f"^{name} ", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_say_without_a_bundle_is_an_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "services.all_in_one.say", "--text", "Hello."]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "--bundle (CSM_ALL_IN_ONE_BUNDLE) must be given" in done.stderr
+def test_say_without_a_bundle_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(["--text", "Hello."])
+    assert stopped.value.code == 2
+    assert "--bundle (CSM_ALL_IN_ONE_BUNDLE) must be given" in capsys.readouterr().err
 
 
 def test_gateway_program_stops_on_sigterm_with_zero() -> None:
@@ -139,9 +141,9 @@ def test_every_line_is_json_also_of_libraries_that_are_imported(program: str, tm
     assert {line["logger"] for line in lines} == {"csm.run"}
 
 
-def test_gateway_program_refuses_a_wrong_flag() -> None:
-    command = [sys.executable, "-m", "services.gateway", "--max-turn-count", "-1"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--max-turn-count (CSM_GATEWAY_MAX_TURN_COUNT) must be greater than or equal to 0" in done.stderr
+def test_gateway_program_refuses_a_wrong_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(GatewaySettings, ["--max-turn-count", "-1"])
+    assert stopped.value.code == 2
+    assert "--max-turn-count (CSM_GATEWAY_MAX_TURN_COUNT) must be greater than or equal to 0" in capsys.readouterr().err
     assert GatewaySettings.model_fields["max_turn_count"].description

@@ -25,7 +25,7 @@ from tests.support.fake_deployment import stage_targets
 from tests.support.waits import eventually
 
 SLOTS = 2
-SECONDS = 5
+SECONDS = 3
 WAIT_S = 100.0
 
 

@@ -21,7 +21,6 @@ from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
-from tests.services.all_in_one.conftest import BUILTIN
 from tests.support.fake_deployment import stage_targets
 
 LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
@@ -140,8 +139,8 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
         assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1
 
 
-async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(keyring: Path) -> None:
-    """The other codec decodes that sentence from its start, and no earlier one."""
+async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(bundle: Path, keyring: Path) -> None:
+    """The other codec decodes that sentence from its start, and no earlier one. A sentence has ten frames."""
     asked = request()
     asked.input.text = ""
     asked.max_audio_duration.FromSeconds(60)
@@ -150,7 +149,7 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
         tts_pb2.StreamSynthesizeTextRequest(config=asked),
         tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=text)),
     ]
-    async with two_of_each(BUILTIN, keyring) as deployment:
+    async with two_of_each(bundle, keyring, max_utterance_audio_seconds=0.8) as deployment:
         survivors: list[tuple[CodecStage, int]] = []
 
         async def collect(kill_in_sentence: int) -> tuple[bytes, list[int]]:

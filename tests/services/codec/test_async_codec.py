@@ -19,7 +19,7 @@ from tests.support.waits import eventually
 
 async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
     handle = await stage.async_codec.open()
-    total = 2 * MAX_AHEAD_FRAMES
+    total = MAX_AHEAD_FRAMES + 16
     pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
     await eventually(lambda: handle.stream.num_frames >= MAX_AHEAD_FRAMES)
     await asyncio.sleep(0.1)

@@ -133,7 +133,7 @@ async def test_a_codec_of_other_types_or_look_ahead_continues_with_close_samples
     settings: CodecSettings, stub: Any, change: dict[str, Any]
 ) -> None:
     """During a rollout that changes the networks such a stream cannot be told from others; a refusal would end it."""
-    codes = random_codes(FRAMES)
+    codes = random_codes(FRAMES // 2)
     whole, _, _ = await run(stub, codes)
     first = (await run(stub, codes[:4]))[1][0]  # where any look-ahead still grows
     async with running_codec(settings, **change) as (_, other):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from csm_codec.resample import resample
+from services.codec.async_codec import MAX_AHEAD_FRAMES
 from services.codec.convert import from_pcm
 from services.codec.settings import CodecSettings
 from tests.support.codec_stage import (
@@ -72,8 +73,9 @@ async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> Non
 
 
 async def test_more_frames_than_fit_ahead_all_come_out(stub: Any) -> None:
-    _, complete = await decode(stub, stream_of(random_codes(200), [200]))
-    assert complete.sample_count == 200 * 1920
+    count = MAX_AHEAD_FRAMES + 16
+    _, complete = await decode(stub, stream_of(random_codes(count), [count]))
+    assert complete.sample_count == count * 1920
 
 
 async def test_16_bit_samples_are_the_float_ones_rounded(stub: Any) -> None:

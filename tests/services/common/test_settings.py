@@ -87,6 +87,15 @@ def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -
     assert settings.reflection is False
 
 
+def test_variables_have_any_case_and_only_the_program_s_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("csm_demo_Queue_Limit", "3")
+    monkeypatch.setenv("CSM_HEALTH_PORT", "7001")
+    monkeypatch.setenv("HEALTH_PORT", "7002")
+    settings = DemoSettings()
+    assert (settings.queue_limit, settings.health_port) == (3, 0)
+    assert DemoSettings(queue_limit=4).queue_limit == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

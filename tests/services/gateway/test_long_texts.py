@@ -26,6 +26,7 @@ def asked(stream_request: Request) -> Request:
     stream_request.input.text = TEXT
     stream_request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_MULAW
     stream_request.audio_config.sample_rate_hertz = 8000
+    stream_request.stream_config.chunk_duration.FromSeconds(2)  # most of what a message costs is not its samples
     return stream_request
 
 

@@ -11,7 +11,7 @@ from csm.codec.v1 import codec_pb2
 from fastapi.routing import APIRoute
 from google.protobuf import duration_pb2
 
-from services.http.app import routers
+from services.http.app import routes_of
 from services.http.endpoints import catalog
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 from tests.support.wav import wav_of
@@ -186,8 +186,7 @@ async def test_the_openapi_document_has_every_route(door: FakeDoor) -> None:
     document = (await door.client.get("/openapi.json")).json()
     served = {
         (route.path, method.lower())
-        for router in routers(door.stage.door)
-        for route in router.routes
+        for route in routes_of(door.stage.settings)
         if isinstance(route, APIRoute)
         for method in route.methods or ()
     }

@@ -26,11 +26,21 @@ def at(door: FakeDoor, program: str) -> str:
     return re.sub(r"\bslt\b", "ada", program.replace("127.0.0.1:50051", door.behind.target))
 
 
-async def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in `folder`, for at most a minute. environment: additional variables."""
+async def run(
+    command: list[str], folder: Path, given: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in `folder`, for at most a minute. given: its standard input. environment: additional variables"""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), **environment}
     return await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run,
+        command,
+        cwd=folder,
+        env=env,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -26,14 +26,17 @@ NOISE_SDR_DB = 25.0  # stronger than in speech: noise hides the mark from the de
 NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
 
 
-def write_tiny_bundle(folder: Path, *, seed: int = 0) -> None:
-    """Writes the bundle, in place of what was there. `folder` never has half a bundle."""
+def write_tiny_bundle(folder: Path, *, seed: int = 0, num_codebooks: int = TINY_BUNDLE.num_codebooks) -> None:
+    """Writes the bundle, in place of what was there. `folder` never has half a bundle.
+
+    num_codebooks: an engine on a CPU takes as much longer for a frame as there are more of them.
+    """
     draft = folder.with_name(folder.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write_original(draft / "model", TINY_BUNDLE, seed=seed)
+    write_original(draft / "model", replace(TINY_BUNDLE, num_codebooks=num_codebooks), seed=seed)
     write_byte_tokenizer(draft / "tokenizer.json")
-    codec = write_tiny_mimi(draft / "mimi", seed)
+    codec = write_tiny_mimi(draft / "mimi", seed, num_codebooks=num_codebooks)
     _copy_silentcipher(draft / "silentcipher")
     (draft / "bundle.json").write_text(json.dumps(_manifest(seed, codec), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)

@@ -133,6 +133,8 @@ def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
 ) -> None:
     long = tmp_path / "long.wav"
     long.write_bytes(wav_of(bytes(20 * 2**20)))
+    short = tmp_path / "short.wav"
+    short.write_bytes(wav_of(bytes(96_000)))
     found = codec_pb2.DetectWatermarkResponse(confidence=0.6)
     stretch = found.stretches.add(key_id="key-1", confidence=1)
     stretch.start_offset.FromMilliseconds(61_250)
@@ -140,14 +142,14 @@ def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
     server.deployment.codec.detection = found
     assert main(["detect", str(long), "--target", server.target]) == 0
     assert capsys.readouterr().out == "1:01.25 to 2:00.00  key key-1  confidence 1.00\n"
-    assert main(["detect", str(long), "--json", "--target", server.target]) == 0
+    assert len(server.deployment.codec.detected[-1].samples) == 20 * 2**20
+    assert main(["detect", str(short), "--json", "--target", server.target]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "detected": False,
         "confidence": 0.6,
         "key_id": "",
         "stretches": [{"start_s": 61.25, "end_s": 119.999, "key_id": "key-1", "confidence": 1.0}],
     }
-    assert len(server.deployment.codec.detected[-1].samples) == 20 * 2**20
 
 
 class Terminal(io.StringIO):

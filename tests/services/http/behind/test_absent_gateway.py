@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import grpc
 import httpx
@@ -18,7 +17,7 @@ from services.common.rpc.channels import next_channel
 from services.http.api import health
 from services.http.api.channels import ChannelPool
 from services.http.api.health import READINESS, GatewayHealth
-from services.http.endpoints.probes import probes_router
+from services.http.endpoints import probes
 from tests.support.door.fake_door import fake_door
 
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
@@ -97,18 +96,16 @@ async def test_server_is_ready_only_when_the_next_call_finds_the_gateway(
 ) -> None:
     """After an outage of all gateways, although their health is known to be good again."""
     pool = ChannelPool(open_channel, 8)
-    stub, app = health_pb2_grpc.HealthStub(pool), FastAPI()
+    stub, app = health_pb2_grpc.HealthStub(pool), FastAPI(routes=probes.router.routes)
 
     async def is_ready() -> bool:
         return True
 
-    door: Any = SimpleNamespace(
+    app.state.door = SimpleNamespace(
         health=SimpleNamespace(is_ready=is_ready),
         upstream=SimpleNamespace(channels=pool),
         streams=SimpleNamespace(draining=asyncio.Event()),
-        settings=SimpleNamespace(metrics_at_api_port=False),
     )
-    app.include_router(probes_router(door))
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.Check(health_pb2.HealthCheckRequest())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
