@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
-from services.common.environment import Variables
 from services.common.former_names import FormerVariables, flag_of, renamed_flags, variable_of
 
 log = logging.getLogger("csm.settings")
@@ -117,7 +116,7 @@ class ProgramSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """In order of precedence: arguments, environment variables, variables under former names."""
-        return init_settings, Variables(settings_cls), FormerVariables(settings_cls, cls.former_names)
+        return init_settings, env_settings, FormerVariables(settings_cls, cls.former_names)
 
     @field_validator("host")
     @classmethod
