@@ -6,10 +6,14 @@ hold them compiled, and all replicas run the same code. On other processors numb
 
 from __future__ import annotations
 
+import fcntl
 import math
 import platform
 import shutil
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from zlib import crc32
 
 import llvmlite.binding
 import numba
@@ -28,6 +32,7 @@ _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four floa
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
 # By LLVM: loops are as fast as with numba's own inline="always", and Mimi's kernels compile in two thirds of the time.
 INLINE = {"forceinline": True, "fastmath": {"contract"}}
+_PATIENCE_S = 60.0  # for another process that compiles a kernel; one takes some seconds
 
 
 def _choose_processor() -> None:
@@ -58,6 +63,30 @@ _choose_processor()
 _copy_built()
 
 
+def _lock_of(function):
+    """A lock, to be released as a context: no other process compiles this kernel meanwhile. So one of the processes that
+    start together compiles it, and the others read it.
+
+    No lock where no file can be written or locked, and after some patience.
+    """
+    try:
+        folder = Path(numba.config.CACHE_DIR or Path(function.__code__.co_filename).with_name("__pycache__"))
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "kernels.lock", "ab")
+    except OSError:
+        return nullcontext()
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        try:  # a byte for each kernel
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, crc32(function.__qualname__.encode()))
+            break
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:
+            break
+    return file
+
+
 def compiled(signature, *fastmath, variant=""):
     """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
 
@@ -69,7 +98,8 @@ def compiled(signature, *fastmath, variant=""):
     def decorate(function):
         function.__qualname__ += variant
         try:
-            return njit(signature, cache=True, **options)(function)
+            with _lock_of(function):
+                return njit(signature, cache=True, **options)(function)
         except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
             return njit(signature, **options)(function)
 

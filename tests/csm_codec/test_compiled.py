@@ -1,13 +1,19 @@
-"""For which processors kernels are compiled."""
+"""For which processors kernels are compiled, and by which of the processes that start together."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from csm_codec import compiled
+from tests.support.clock import Clock
 
 V3 = dict.fromkeys(compiled._NEEDED, True)
 
@@ -37,3 +43,70 @@ def test_the_level_is_that_of_the_kind_of_processor(
     monkeypatch.setattr(compiled, "llvmlite", SimpleNamespace(binding=binding))
     compiled._choose_processor()
     assert (config.CPU_NAME, config.CPU_FEATURES) == target
+
+
+# A process of its own: locks of one process do not exclude each other.
+_HOLDER = """
+import fcntl, sys, zlib
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(sys.argv[2].encode()))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def kernel() -> None:
+    """Compiled by nothing here."""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that compiles `kernel`, until its input ends."""
+    command = [sys.executable, "-c", _HOLDER, str(tmp_path / "kernels.lock"), kernel.__qualname__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process has done: waited, compiled."""
+    done: list[str] = []
+
+    def njit(signature: object, **options: object) -> object:
+        return lambda function: done.append("compiled")
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    monkeypatch.setattr(compiled.numba.config, "CACHE_DIR", str(tmp_path))
+    return done
+
+
+def test_a_kernel_that_another_process_compiles_is_waited_for(
+    holder: subprocess.Popen[str], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        done.append("waited")
+        holder.communicate()  # which ends it
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    compiled.compiled("of another kernel", variant="_2")(lambda: None)
+    compiled.compiled("of this kernel")(kernel)
+    assert done == ["compiled", "waited", "compiled"]
+
+
+def test_a_process_that_never_ends_compiling_stops_no_other(
+    clock: Clock, holder: subprocess.Popen[str], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.put_forward(compiled._PATIENCE_S))
+    compiled.compiled("of this kernel")(kernel)
+    assert done == ["compiled"]
+
+
+def test_a_folder_that_cannot_be_written_needs_no_lock(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr(compiled.numba.config, "CACHE_DIR", str(tmp_path / "a file"))
+    compiled.compiled("of this kernel")(kernel)
+    assert done == ["compiled"]
