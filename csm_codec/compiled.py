@@ -64,7 +64,7 @@ _copy_built()
 
 
 def _lock_of(function):
-    """A lock, to be released as a context: no other process compiles this kernel meanwhile. So one of the processes that
+    """A lock, which a context releases: no other process compiles this kernel meanwhile. So one of the processes that
     start together compiles it, and the others read it.
 
     No lock where no file can be written or locked, and after some patience.
