@@ -78,7 +78,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda function: done.append("compiled")
 
     monkeypatch.setattr(compiled, "njit", njit)
-    monkeypatch.setattr(compiled.numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     return done
 
 
@@ -107,6 +107,6 @@ def test_a_folder_that_cannot_be_written_needs_no_lock(
     tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a file").touch()
-    monkeypatch.setattr(compiled.numba.config, "CACHE_DIR", str(tmp_path / "a file"))
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "a file"))
     compiled.compiled("of this kernel")(kernel)
     assert done == ["compiled"]
