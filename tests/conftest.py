@@ -27,6 +27,8 @@ Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 
 # Before anything imports triton: kernels run in its interpreter, on CPU tensors. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# Before anything imports torch: tests run beside each other on few cores, and so do the processes that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Gateways of tests keep no voices in the home of who runs them.
 os.environ["CSM_GATEWAY_VOICES_DATABASE"] = ""
 

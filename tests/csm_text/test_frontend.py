@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
+from csm_text.frontend import NAMES, FrontEnd, UnknownFrontEndError, load
 from csm_text.symbols import BOUNDARY, MARKS, PHONES, SYMBOLS
 
 ROOT = Path(__file__).parents[2]
@@ -123,8 +123,8 @@ def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text:
         assert one in PHONES or other in PHONES, "no two boundaries or marks follow each other"
 
 
-@settings(max_examples=10)
-@given(texts=st.lists(ANY_TEXT, min_size=1, max_size=9))
+@settings(max_examples=5)
+@given(texts=st.lists(ANY_TEXT, min_size=1, max_size=18))
 def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, texts: list[str]) -> None:
     """Whatever the front end has read before."""
     fresh = FrontEnd(front_end.name)  # takes a tenth of a second
@@ -133,13 +133,13 @@ def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, texts: 
     assert others == [front_end.phonemize(text) for text in texts]
 
 
-def test_another_process_with_another_hash_seed_gives_the_same_symbols(front_end: FrontEnd) -> None:
+def test_another_process_with_another_hash_seed_gives_the_same_symbols() -> None:
     text = "Schwarzenegger read 1,024 e-mails on 3/4/2024; glorbulation isn't a word. 你好!"
-    program = f"from csm_text.frontend import load; print(load({front_end.name!r}).phonemize({text!r}))"
+    program = f"from csm_text.frontend import load\nfor name in {NAMES!r}: print(load(name).phonemize({text!r}))"
     for seed in ("1", "2"):
         environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
-        assert done.stdout.decode().strip() == front_end.phonemize(text)
+        assert done.stdout.decode().splitlines() == [load(name).phonemize(text) for name in NAMES]
 
 
 def test_importing_and_loading_it_loads_no_torch_and_opens_no_socket() -> None:
@@ -182,7 +182,7 @@ def test_time_grows_with_the_length_of_a_text_and_no_faster(name: str, part: str
     times = []
     gc.disable()  # what other tests have left may take a second to look through
     try:
-        for length in (500, 5_000):
+        for length in (300, 3_000):
             start = time.thread_time()
             front_end.phonemize((part * length)[:length])
             times.append(time.thread_time() - start)

@@ -20,7 +20,13 @@ from triton.runtime.cache import triton_key
 
 import bench.kernel_proof.capturable
 import bench.kernel_proof.machine_code
-import bench.kernel_proof.proof  # noqa: F401
+import bench.kernel_proof.prefetch_model
+import bench.kernel_proof.proof
+import bench.kernel_proof.time_model
+import bench.lease.barriers.kernels  # noqa: F401
+import csm_engine.execution.ops.prompt.prompt_launches
+import csm_engine.execution.ops.state_launches
+import csm_engine.execution.ops.triton_ops  # noqa: F401
 
 
 def main() -> None:

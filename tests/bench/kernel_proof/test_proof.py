@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
 from bench.kernel_proof.__main__ import REPRESENTATIVE_FORMS
 from bench.kernel_proof.budget import OPERATIONS, complaints_about_code, complaints_about_frame
 from bench.kernel_proof.machine_code import MachineCode
+from bench.kernel_proof.operations import PRODUCT, count_torch
 from bench.kernel_proof.time_model import Cost, Point, _fitted, class_of
 
 FORMS = (
@@ -49,6 +51,15 @@ def test_float8_with_the_depth_kernel_is_within_the_budget_of_frames(compiling: 
     """Its kernels are compiled by `make kernels`, and the depth kernel by a slow test in test_memory_order.py."""
     done = compiling("-c", TRACED)
     assert done.stdout.splitlines()[-1:] == ["[88, 88, 805] []"], done.stderr[-3000:]
+
+
+def test_an_added_product_counts_as_a_product_and_is_refused_where_it_cannot_be() -> None:
+    sums, left, right = (torch.empty(shape, device="meta") for shape in ((2, 4), (2, 3), (3, 4)))
+    made = count_torch(lambda: sums.addmm_(left, right))
+    assert made.counts == {PRODUCT: 1} and made.total_bytes == 4 * (2 * 4 + 2 * 3 + 3 * 4)
+    for one, other in ((right, left), (left, right.bfloat16())):
+        with pytest.raises(RuntimeError, match="cannot be added"):
+            count_torch(lambda one=one, other=other: sums.addmm_(one, other))  # type: ignore[misc]
 
 
 def test_growth_of_operations_and_bytes_is_reported() -> None:

@@ -20,6 +20,7 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingPar
 from tests.support.generation import run_all
 
 HAS_NATIVE_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+LONG = "x" * 80  # leaves room for few frames in the window of 128 positions
 
 
 MakeEngine = Callable[..., Engine]
@@ -34,7 +35,7 @@ def codes(frames: int, seed: int = 0) -> Codes:
     return np.random.default_rng(seed).integers(1, 64, (frames, 8), dtype=np.int16)
 
 
-def request(name: str = "a", *, frames: int = 12, seed: int = 7, text: str = "Hello.") -> GenerationRequest:
+def request(name: str = "a", *, frames: int = 8, seed: int = 7, text: str = "Hello.") -> GenerationRequest:
     context = Segment(1, "Who?", codes(6))
     return GenerationRequest(name, [context, Segment(0, text)], frames, SamplingParams(seed=seed))
 
@@ -43,7 +44,7 @@ def test_same_seed_same_codes_and_another_seed_others(engine: Engine) -> None:
     first = run_all(engine, [request("a")])["a"]
     again = run_all(engine, [request("a")])["a"]
     other = run_all(engine, [request("a", seed=8)])["a"]
-    assert first.shape == (12, 8)
+    assert first.shape == (8, 8)
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.5
 
@@ -189,7 +190,7 @@ def test_cancel_while_waiting_and_while_prefilling(engine: Engine) -> None:
     assert second.prefilled > 0 and second.num_frames == 0
     engine.abort(second)
     assert not engine.has_work
-    assert len(run_all(engine, [request("c")])["c"]) == 12
+    assert len(run_all(engine, [request("c")])["c"]) == 8
 
 
 def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | None:
@@ -201,10 +202,10 @@ def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | Non
 
 def test_frame_limit_and_full_window_are_distinct_outcomes(engine: Engine, tiny_config: ModelConfig) -> None:
     assert finish_reason(engine, request(frames=3)) is FinishReason.MAX_FRAMES
-    prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
+    prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len(f"[0]{LONG}") + 2
     room = tiny_config.max_seq_len - prompt_rows + 1
     endless, fitting = (
-        engine.add_request(request(name, frames=frames)) for name, frames in (("a", 10_000), ("b", room))
+        engine.add_request(request(name, frames=frames, text=LONG)) for name, frames in (("a", 10_000), ("b", room))
     )
     made = run_all(engine, [])
     assert len(made["a"]) == len(made["b"]) == room
@@ -263,7 +264,7 @@ def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Eng
 def test_a_number_of_frames_past_64_bits_is_refused_and_does_not_end_the_engine(engine: Engine) -> None:
     with pytest.raises(InvalidRequestError, match="max_frames: is 9223372036854775808"):
         engine.add_request(request(frames=2**63))
-    assert finish_reason(engine, request(frames=2**63 - 1)) is FinishReason.CONTEXT_WINDOW
+    assert finish_reason(engine, request(frames=2**63 - 1, text=LONG)) is FinishReason.CONTEXT_WINDOW
 
 
 def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
@@ -276,7 +277,7 @@ def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
 
 
 def test_ids_past_the_codebook_are_never_drawn(engine: Engine) -> None:
-    hot = replace(request("a", frames=60), sampling=SamplingParams(temperature=50.0, top_k=1000, seed=3))
+    hot = replace(request("a", frames=20), sampling=SamplingParams(temperature=50.0, top_k=1000, seed=3))
     assert run_all(engine, [hot])["a"].max() < 64
 
 

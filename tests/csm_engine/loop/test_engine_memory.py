@@ -81,7 +81,7 @@ def test_voice_prompt_of_requests_that_come_together_is_prefilled_once(make_engi
     names = ["One.", "Two, longer.", "Three."]
     alone = {name: run_all(make_engine(slots=1, spare_slots=0), [request(name, text=name)])[name] for name in names}
     engine = make_engine(slots=3, spare_slots=0, prefill_chunk=8)
-    sequences = [engine.add_request(request(name, text=name, frames=40)) for name in names]
+    sequences = [engine.add_request(request(name, text=name, frames=20)) for name in names]
     while engine.num_waiting:
         engine.step()
     assert [item.finish_reason for item in sequences] == [None] * 3
@@ -95,15 +95,15 @@ def test_voice_prompt_of_requests_that_come_together_is_prefilled_once(make_engi
 
 
 def test_source_of_a_copy_may_be_cancelled_at_any_time(make_engine: MakeEngine) -> None:
-    expected = run_all(make_engine(slots=1, spare_slots=0), [request("b", text="Two.")])["b"]
+    expected = run_all(make_engine(slots=1, spare_slots=0), [request("b", text="Two.", frames=6)])["b"]
     for steps in range(1, 9):
         engine = make_engine(slots=2, spare_slots=0, prefill_chunk=8)
         first = engine.add_request(request("a", text="One."))
-        second = engine.add_request(request("b", text="Two."))
+        second = engine.add_request(request("b", text="Two.", frames=6))
         for _ in range(steps):
             engine.step()
         engine.abort(first)
-        run_all(engine, [request("c", text="Three.", seed=3)])  # takes the freed slot
+        run_all(engine, [request("c", text="Three.", seed=3, frames=3)])  # takes the freed slot
         np.testing.assert_array_equal(np.stack(second.frames), expected)
 
 

@@ -86,7 +86,7 @@ def _settle_statistics(silentcipher: SilentCipher) -> None:
                 norm.weight.uniform_(0.8, 1.2)
                 norm.bias.normal_(std=0.2)
     hparams = silentcipher.hparams
-    frames = (1, 1, hparams.num_bins, 48)
+    frames = (1, 1, min(hparams.num_bins, 513), 48)  # enough to settle on
     silentcipher.carrier_encoder(torch.rand(frames))
     silentcipher.carrier_decoder.main(torch.randn(1, FEATURES_IN, *frames[2:]))
     silentcipher.message_decoder(torch.rand(frames))

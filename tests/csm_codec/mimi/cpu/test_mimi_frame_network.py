@@ -34,7 +34,10 @@ def _codes() -> Tensor:
     return torch.randint(64, (FRAMES, 4), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("dtype", "least_db"), [(torch.float64, 120), (torch.float32, 90), (torch.bfloat16, 25)])
+@pytest.mark.parametrize(
+    ("dtype", "least_db"),
+    [pytest.param(torch.float64, 120, marks=pytest.mark.slow), (torch.float32, 90), (torch.bfloat16, 25)],
+)
 def test_audio_is_that_of_the_modules(mimi_folder: Path, dtype: torch.dtype, least_db: float) -> None:
     mimi, exact = load_mimi(mimi_folder), load_mimi(mimi_folder)
     exact.model.double()

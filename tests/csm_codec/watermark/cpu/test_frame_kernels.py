@@ -91,7 +91,6 @@ def test_a_cache_cut_off_by_a_crash_does_not_stop_the_start(cache: Path, tmp_pat
 
 _IN_AN_IMAGE = """
 import sys
-from pathlib import Path
 import llvmlite.binding, numba
 llvmlite.binding.get_host_cpu_name = lambda: sys.argv[1]  # another processor of the same level
 from csm_codec import compiled
@@ -101,19 +100,18 @@ print(numba.config.CPU_NAME, sum(len(kernel.stats.cache_hits) for kernel in kern
 """
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package that holds its kernels compiled, as an image does."""
-    folder = tmp_path_factory.mktemp("image")
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A copy of the package, which has a folder for kernels, as an image does."""
     for name in ("csm_codec", "csm_bundle"):
-        shutil.copytree(_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    _started(folder, folder / "csm_codec" / "__kernels__", "the-machine-that-builds")
-    return folder
+        shutil.copytree(_ROOT / name, tmp_path / "image" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "image" / "csm_codec" / "__kernels__").mkdir()
+    return tmp_path / "image"
 
 
-def _started(image: Path, cache: Path, processor: str) -> list[str]:
+def _started(image: Path, cache: Path, program: str, *arguments: str) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(image), "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", _IN_AN_IMAGE, processor]
+    command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(
         command, env=environment, cwd=image, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -121,13 +119,17 @@ def _started(image: Path, cache: Path, processor: str) -> list[str]:
 
 @pytest.mark.slow
 def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
-    name, hits, kernels = _started(image, tmp_path / "numba", "another-machine")
+    _started(image, image / "csm_codec" / "__kernels__", _IN_AN_IMAGE, "the-machine-that-builds")
+    name, hits, kernels = _started(image, tmp_path / "numba", _IN_AN_IMAGE, "another-machine")
     if name == "None":
         pytest.skip("this processor is not at the level that kernels are compiled for")
     assert hits == kernels == "3"
 
 
-def test_a_cache_folder_that_is_there_gets_the_kernels_too(image: Path, tmp_path: Path) -> None:
-    assert len(_started(image, tmp_path, "another-machine")) == 3
-    built = sorted(path.name for path in (image / "csm_codec" / "__kernels__").rglob("*.nbi"))
-    assert built and sorted(path.name for path in tmp_path.rglob("*.nbi")) == built
+def test_a_cache_folder_that_is_there_gets_the_kernels_of_an_image_too(image: Path, tmp_path: Path) -> None:
+    folders = (image / "csm_codec" / "__kernels__" / "cpu", tmp_path / "numba" / "cpu")
+    for folder, kernel in zip(folders, ("built.nbi", "compiled.nbi"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / kernel).touch()
+    _started(image, tmp_path / "numba", "import csm_codec.compiled")
+    assert sorted(path.name for path in folders[1].iterdir()) == ["built.nbi", "compiled.nbi"]

@@ -21,7 +21,9 @@ def test_the_transforms_make_a_filter_of_three_taps() -> None:
     assert np.abs(filtered - np.correlate(samples, taps)).max() < 1e-12
 
 
-@pytest.mark.parametrize("num_bins", [4 * TILE, 3 * TILE + 1, 4 * TILE - 1, TILE - 1])
+@pytest.mark.parametrize(
+    "num_bins", [4 * TILE, 3 * TILE + 1, 4 * TILE - 1, pytest.param(TILE - 1, marks=pytest.mark.slow)]
+)
 @torch.inference_mode()
 def test_a_layer_is_the_package_s(silentcipher: SilentCipher, num_bins: int) -> None:
     """Over a clip of even and odd frames, with zeros around it and past the last bin, whole tiles or not."""

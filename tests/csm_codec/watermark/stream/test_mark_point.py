@@ -17,6 +17,7 @@ from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 SYMBOLS = frame_symbols(bytes([1, 200, 33, 4, 250]))
 PIECE = 1920
+PIECES = {24_000: 9, 44_100: 6, 16_000: 25}  # whole ones: enough for two blocks and all growth of the look-ahead
 LATER = ClipProgress(position=12_345, hops=96.4453125, square_sum=17.3, audible_frames=90)
 
 
@@ -30,8 +31,8 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def pcm(network: SilentCipher) -> np.ndarray:
-    """Whole pieces but for the last: enough for two blocks and all growth of the look-ahead."""
-    length = (25 if network.hparams.sample_rate_hz == 16_000 else 12) * PIECE + 321
+    """Whole pieces but for the last."""
+    length = PIECES[network.hparams.sample_rate_hz] * PIECE + 321
     loudness = 0.02 + 0.1 * np.abs(np.sin(np.arange(length) / 7000))
     return (loudness * np.random.default_rng(3).standard_normal(length)).astype(np.float32)
 
@@ -75,6 +76,8 @@ def test_continues_bit_for_bit(
 ) -> None:
     whole, points, progress, _ = _run(network, pcm, look_ahead, lane_width, before, 0)
     assert len(whole) == len(pcm) and len(points) >= 2
+    grown_s = 6 * look_ahead.frames_per_growth * network.hparams.hop / network.hparams.sample_rate_hz
+    assert points[0].num_samples < points[-1].num_samples > 24_000 * grown_s
     for point in (points[0], points[-1]):
         rest, later, end, first_sample = _run(network, pcm, look_ahead, lane_width, before, point.num_samples, point)
         assert point.num_samples < first_sample < point.num_samples + 2 * PIECE
