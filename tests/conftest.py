@@ -75,7 +75,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
-    """Tests run beside each other on few cores; imports of torch stay where the tests need it."""
+    """Also after a test that asked for more; imports of torch stay where the tests need it."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 

@@ -15,7 +15,6 @@ from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("codec")
     write_tiny_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
     write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=1024)

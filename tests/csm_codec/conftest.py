@@ -5,18 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from csm_codec.codec import Codec
 from csm_codec.mimi.loader import Mimi, load_mimi
 from tests.csm_codec.codec_steps import small_codec
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from csm_codec.codec import Codec
 from csm_codec.mimi.batch.lanes import BatchLanes
@@ -54,7 +53,6 @@ def speech() -> np.ndarray:
 
 
 def test_sound_is_that_of_a_cpu_and_the_mark_is_found(speech: np.ndarray) -> None:
-    torch.set_num_threads(1)
     mimi, silentcipher = load_mimi(BUILTIN / "mimi"), load_silentcipher(BUILTIN / "silentcipher")
     codes = encode(mimi, speech, 24000).astype(np.int64)
     expected = sound(new_codec(mimi, silentcipher, 2, batch=False), codes)

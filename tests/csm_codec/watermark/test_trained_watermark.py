@@ -25,11 +25,6 @@ RATE_HZ = 24000
 KEYS = [WatermarkKey(f"key-{seed}", np.random.default_rng(seed).bytes(5)) for seed in range(3)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def trained() -> SilentCipher:
     return load_silentcipher(ROOT / "bundles" / "builtin" / "silentcipher")

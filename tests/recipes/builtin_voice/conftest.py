@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from recipes.builtin_voice.vocoder import FEATURES, PARTS, PULSES, Frames
 
@@ -20,12 +19,6 @@ def made_up_frames(count: int, seed: int = 0) -> Frames:
     strengths[count // 2 :] = 0
     pulses = random.integers(PULSES[0], PULSES[-1] - 5, count)
     return Frames(cepstra.astype(np.float32), strengths.astype(np.float32), pulses, random.integers(-1, 2, count))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> None:
-    """Before fixtures of modules, which train: on busy cores threads wait for each other, and use up the cores."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect import detector
@@ -250,9 +249,3 @@ def test_loudest_piece_of_a_stream_is_that_of_the_whole() -> None:
         for part in np.array_split(pcm, 7):
             piece.push(part)
         assert np.array_equal(piece.get(), pcm[loudest(pcm, 100)])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Callable[[], None]:
-    torch.set_num_threads(1)
-    return lambda: None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from csm_codec.resample import Pcm
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
@@ -20,7 +19,6 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture(scope="module")
 def trained() -> SilentCipher:
-    torch.set_num_threads(1)
     return load_silentcipher(ROOT / "bundles" / "builtin" / "silentcipher")
 
 
