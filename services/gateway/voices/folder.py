@@ -41,7 +41,7 @@ class VoiceFolder:
             await asyncio.wait({looking}, timeout=MOST_LOOK_S)
         return self._voices
 
-    def _end_look(self, looking: asyncio.Future[Mapping[str, FolderVoice]]) -> None:
+    def _end_look(self, looking: asyncio.Future[dict[str, FolderVoice]]) -> None:
         self._is_looking = False
         if not looking.cancelled():
             self._voices = looking.result()
