@@ -76,7 +76,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     assert calls.num_made == 3
 
 
-UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone", "")
 
 
 @pytest.mark.parametrize("end", [NOT_SERVING, UNREACHABLE], ids=["it drains", "it is lost"])
