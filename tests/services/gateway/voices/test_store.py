@@ -21,7 +21,6 @@ from services.gateway.voices import store as store_module
 from services.gateway.voices.database import VoicesDatabaseError
 from services.gateway.voices.store import VoiceStore
 from services.gateway.voices.voice import Audience, KeptVoice
-from tests.services.gateway.voices.conftest import emptied
 from tests.support.clock import Clock
 
 VOICE = KeptVoice(
@@ -94,36 +93,6 @@ async def test_limit_of_an_owner_holds_also_for_voices_added_at_once(
     assert outcomes.count("OK") == await store.count("shop") == 3
     assert set(outcomes) == {"OK", "VOICE_LIMIT"}
     await store.add(replace(VOICE, owner="other"), b"", 3)
-
-
-@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-async def test_limit_of_an_owner_holds_in_a_postgresql_with_another_default_isolation(
-    isolation: str, postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There a transaction would count what was there before it waited for the others."""
-    import asyncpg
-
-    monkeypatch.setattr(store_module, "ATTEMPTS", 1)
-    operator = await asyncpg.connect(await asyncio.to_thread(emptied, postgres))
-    await operator.execute(f"ALTER DATABASE postgres SET default_transaction_isolation = '{isolation}'")
-    store = VoiceStore(postgres)
-
-    async def add(number: int) -> str:
-        try:
-            await store.add(replace(VOICE, name=f"voice-{number}", uid=f"{number:032}"), b"", 3)
-        except StatusError as error:
-            return error.reason
-        return "OK"
-
-    try:
-        await asyncio.gather(*(store.get("ada") for _ in range(8)))  # opens the connections
-        outcomes = await asyncio.gather(*(add(number) for number in range(8)))
-        assert outcomes.count("OK") == await store.count("shop") == 3
-        assert set(outcomes) == {"OK", "VOICE_LIMIT"}
-    finally:
-        await store.close()
-        await operator.execute("ALTER DATABASE postgres RESET default_transaction_isolation")
-        await operator.close()
 
 
 @pytest.mark.parametrize("cancelled", ["an added voice", "a taken name", "a deleted voice", "a list"])
