@@ -114,7 +114,7 @@ class WorkerThread:
         with self._wake:
             self.progress += 1
             while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
-                self._wake.wait(timeout=seconds)
+                self._wake.wait(timeout=None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
                 self.progress += 1
         self._run_commands()
         return not self._stopped

@@ -31,7 +31,7 @@ class Coalescer:
         if not self._sent:
             return self.first
         lead_frames = self._sent - (now - self._first_sent_at) * self.speed / FRAME_SECONDS
-        return min(max(int(lead_frames * _SHARE_OF_LEAD), 1), self.most)
+        return int(min(max(lead_frames * _SHARE_OF_LEAD, 1), self.most))
 
     @property
     def limit(self) -> int:

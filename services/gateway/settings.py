@@ -258,8 +258,8 @@ class GatewaySettings(StageSettings):
         ge=0,
         le=600,
         description="Seconds without a message after which an engine or codec that a stream waits for counts as lost."
-        " Both send their progress every second. 0 never counts one as lost: use it with stages of versions that"
-        " send no progress.",
+        " Both send their progress every second, so it must be at least 2. 0 never counts one as lost: use it with"
+        " stages of versions that send no progress.",
     )
     max_failovers: int = Field(
         default=3,
@@ -292,4 +292,6 @@ class GatewaySettings(StageSettings):
             raise ValueError(
                 "--max-streams-per-caller needs --auth-tokens-file: callers are told apart by their tokens."
             )
+        if 0 < self.stage_silence_seconds < 2:
+            raise ValueError("--stage-silence-seconds must be 0 or at least 2: stages send progress every second.")
         return self

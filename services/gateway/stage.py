@@ -13,7 +13,6 @@ import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
-from grpc_health.v1 import health_pb2_grpc
 
 from services.common.followed_files import FollowedFiles
 from services.common.process.memory import return_free_pages
@@ -41,7 +40,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD
 from services.gateway.stages.catalog import CatalogSource
-from services.gateway.stages.readiness import StageWatch
+from services.gateway.stages.readiness import StageWatch, health_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.voices.directory import VoiceDirectory
@@ -96,9 +95,7 @@ class GatewayStage:
             silence_s=settings.stage_silence_seconds,
         )
         of_health = {
-            name: ReloadingChannel(
-                target, health_pb2_grpc.HealthStub, None, silence_s=settings.stage_silence_seconds
-            )  # a health port is plaintext
+            name: health_channel(target, settings.stage_silence_seconds)
             for name, target in (("engine", settings.engine_health_target), ("codec", settings.codec_health_target))
         }
         self._channels: list[ReloadingChannel[Any]] = [by_load, by_conversation, codec_channel, *of_health.values()]

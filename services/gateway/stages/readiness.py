@@ -1,7 +1,7 @@
 """The gateway's readiness: it follows the health of engine and codec through Health.Watch.
 
-A stage may have many replicas behind its name. One of them is watched. If it stops serving, as when it drains, another
-one is looked for, and only if none is found does the stage count as not serving.
+A stage may have many replicas behind its name. One that serves is watched. If it stops serving, as when it drains,
+another one is looked for, and only if none is found does the stage count as not serving.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ ANOTHER_REPLICA_AFTER_S = 2.0  # a replica that is not serving for so long is le
 RETRY_AFTER_S = 0.25  # between two calls
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def health_channel(target: str, silence_s: float) -> ReloadingChannel[health_pb2_grpc.HealthStub]:
+    """A channel to the health ports of a stage, which are plaintext. Its calls go to replicas that serve."""
+    stub = health_pb2_grpc.HealthStub
+    return ReloadingChannel(target, stub, None, health_service=READINESS, silence_s=silence_s)
 
 
 class StageWatch:

@@ -35,6 +35,7 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
             max_overflow=POOL_SIZE,
             pool_timeout=timeout_s,
             pool_pre_ping=True,  # replaces a connection that the server has closed
+            isolation_level="READ COMMITTED",  # whatever the operator's default: a count follows the wait for a lock
             hide_parameters=True,
         )
     except (ArgumentError, ValueError):

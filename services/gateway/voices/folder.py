@@ -13,6 +13,7 @@ from csm_bundle.voice_folder import FolderVoice, read_voices, voice_files
 from services.common.followed_files import FollowedFiles
 
 LOOK_AGAIN_S = 0.5
+MOST_LOOK_S = 2.0  # longest wait of a call for a look, as in a file system that does not answer
 
 
 class VoicesFolderError(OSError):
@@ -29,13 +30,21 @@ class VoiceFolder:
         self._files = FollowedFiles(lambda: _files(path), lambda: _by_name(path), on_reload=on_reload)
         self._voices = self._files.get()
         self._thread = ThreadPoolExecutor(1, "voices")  # of its own: those of the loop decode recordings, for seconds
+        self._is_looking = False
 
     async def voices(self) -> Mapping[str, FolderVoice]:
-        """The voices, at most half a second old."""
-        if time.monotonic() - self._looked_at_s > LOOK_AGAIN_S:
-            self._looked_at_s = time.monotonic()
-            self._voices = await asyncio.get_running_loop().run_in_executor(self._thread, self._files.get)
+        """The voices, at most half a second old, or older while a look takes longer."""
+        if not self._is_looking and time.monotonic() - self._looked_at_s > LOOK_AGAIN_S:
+            self._is_looking, self._looked_at_s = True, time.monotonic()
+            looking = asyncio.get_running_loop().run_in_executor(self._thread, self._files.get)
+            looking.add_done_callback(self._end_look)
+            await asyncio.wait({looking}, timeout=MOST_LOOK_S)
         return self._voices
+
+    def _end_look(self, looking: asyncio.Future[dict[str, FolderVoice]]) -> None:
+        self._is_looking = False
+        if not looking.cancelled():
+            self._voices = looking.result()
 
 
 def _by_name(path: Path) -> dict[str, FolderVoice]:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import grpc
 import sqlalchemy as sa
@@ -77,6 +77,7 @@ class VoiceStore:
         self._is_ready = False
         self._preparing = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
+        self._adding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by owner
 
     async def close(self) -> None:
         """Waits for running methods, and then for the connections to close, each with a timeout."""
@@ -134,8 +135,18 @@ class VoiceStore:
             if (await connection.scalar(owned) or 0) > max_per_owner:
                 raise too_many(voice.owner, max_per_owner)
 
+        async def insert_in_turn() -> None:
+            """One connection waits for the owner's lock, which another gateway may hold for long; not all of them."""
+            turn = self._adding.setdefault(voice.owner, asyncio.Lock())
+            async with _bounded():
+                await turn.acquire()
+            try:
+                await self._transaction(insert)
+            finally:
+                turn.release()
+
         try:
-            await self._to_the_end(self._transaction(insert))
+            await self._to_the_end(insert_in_turn())
         except IntegrityError:
             raise already_exists(voice.name) from None
 

@@ -12,17 +12,20 @@ from services.http.api.channels import ChannelPool
 
 READINESS = "readiness"
 TIMEOUT_S = 2.0
+SILENCE_S = 4.0  # after which a gateway that answers no ping is asked no more
 
 
 class GatewayHealth:
-    """The health port of the gateway, which is always plaintext."""
+    """The health port of the gateways, which is always plaintext. Of several gateways one that serves is asked."""
 
     def __init__(self, target: str) -> None:
-        self._channel = ChannelPool(lambda: open_channel(target), calls_per_channel=0)
+        self._channel = ChannelPool(
+            lambda: open_channel(target, health_service=READINESS, silence_s=SILENCE_S), calls_per_channel=0
+        )
         self._stub: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def is_ready(self) -> bool:
-        """Whether the gateway is SERVING; false if it does not answer within TIMEOUT_S."""
+        """Whether a gateway is SERVING; false if the one that is asked does not answer within TIMEOUT_S."""
         try:
             answer = await self._stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError:

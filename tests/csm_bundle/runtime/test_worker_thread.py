@@ -108,6 +108,20 @@ def test_the_thread_sleeps_no_longer_than_the_step_asked_for() -> None:
     worker.stop()
 
 
+def test_a_thread_that_may_sleep_for_ten_thousand_years_is_woken_as_any_other() -> None:
+    """A caller's playout lead is such a time: a google.protobuf.Duration may be longer than a thread can wait."""
+    failures: list[BaseException] = []
+    worker = WorkerThread("sleeper", failures.append, lambda: None, lambda: 315_576_000_000.0)
+    worker.start()
+    progress, until_s = worker.progress, time.monotonic() + 20
+    while worker.progress < progress + 2 and not failures and time.monotonic() < until_s:
+        worker.nudge()
+        time.sleep(0.001)
+    assert worker.call(lambda: "awake", STOPPED).result(WAIT_S) == "awake"
+    worker.stop()
+    assert not failures
+
+
 def test_a_failure_is_reported_and_calls_fail_though_a_later_command_raises() -> None:
     counter, held = Countdown(), threading.Event()
 

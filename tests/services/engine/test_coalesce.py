@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from csm_engine.scheduling.admission import FRAME_SECONDS
@@ -19,6 +21,12 @@ def test_slow_engine_sends_every_frame_at_once() -> None:
         now = frame * 2 * FRAME_SECONDS  # half of real time
         assert coalescer.next_count(now) == 1
         coalescer.sent(1, now)
+
+
+def test_the_greatest_speed_that_the_engine_takes_is_no_failure() -> None:
+    coalescer = Coalescer(first=1, most=8, speed=sys.float_info.max)
+    coalescer.sent(1, now=0.0)
+    assert coalescer.next_count(now=1.0) == 1
 
 
 @pytest.mark.parametrize(("frames_per_second", "speed"), [(13, 1.0), (20, 1.0), (50, 1.0), (250, 1.0), (50, 2.0)])

@@ -24,18 +24,18 @@ class NextChannel:
         self._opened_at_s = 0.0
 
     def instead_of(self, present: grpc.aio.Channel) -> grpc.aio.Channel | None:
-        """A connected channel; None while `present` works, or no replica is found.
+        """A channel that has found a replica; None while `present` works, or no replica is found.
 
-        To be called before each call of `present`. Until another channel is connected, calls of `present` fail at once,
-        as they should without a replica.
+        To be called before each call of `present`. Until another channel has found one, calls of `present` fail at
+        once, as they should without a replica.
         """
         if not _has_failed(present):
             self.drop()
             return None
-        if self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY:
+        age_s = time.monotonic() - self._opened_at_s
+        if self._channel is not None and _has_found(self._channel, age_s):
             found, self._channel = self._channel, None
             return found
-        age_s = time.monotonic() - self._opened_at_s
         if self._channel is None or (_has_failed(self._channel) and age_s >= ANOTHER_AFTER_S):
             self.drop()
             self._channel, self._opened_at_s = self._channels.open(), time.monotonic()
@@ -47,6 +47,15 @@ class NextChannel:
         if self._channel is not None:
             self._channels.retire(self._channel)
             self._channel = None
+
+
+def _has_found(channel: grpc.aio.Channel, age_s: float) -> bool:
+    """Whether it is connected, or knows addresses and connects with its first call, as by ring hash: then it is idle,
+    as any channel is for the moment in which it begins to ask for addresses.
+    """
+    state = channel.get_state()
+    is_asking = age_s < ANOTHER_AFTER_S
+    return state is grpc.ChannelConnectivity.READY or (state is grpc.ChannelConnectivity.IDLE and not is_asking)
 
 
 def _has_failed(channel: grpc.aio.Channel) -> bool:

@@ -11,8 +11,10 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.v1 import tts_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
+from pydantic import ValidationError
 
 from csm_bundle.errors import EngineBusyError
+from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
 from tests.services.gateway.stages.engines import Request, counts, engine_of, metric, named, say
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
@@ -166,3 +168,10 @@ async def test_a_busier_engine_gets_fewer_calls_without_a_conversation(
                 more = [after - earlier for after, earlier in zip(counts(running.engines), before, strict=True)]
                 if more[0] <= 2:
                     return
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.9])
+def test_a_silence_that_is_no_longer_than_the_pauses_between_progress_is_refused(seconds: float) -> None:
+    """With half a second each stream that waits for its engine or codec would be lost, again and again."""
+    with pytest.raises(ValidationError, match="--stage-silence-seconds must be 0 or at least 2"):
+        GatewaySettings(stage_silence_seconds=seconds)

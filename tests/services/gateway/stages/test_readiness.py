@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.background import Background
+from services.common.rpc.health import HealthServicer
+from services.common.rpc.server import READINESS
 from services.gateway.stages import readiness
-from services.gateway.stages.readiness import StageWatch
+from services.gateway.stages.readiness import StageWatch, health_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.waits import eventually
 
@@ -73,7 +76,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     assert calls.num_made == 3
 
 
-UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone", "")
 
 
 @pytest.mark.parametrize("end", [NOT_SERVING, UNREACHABLE], ids=["it drains", "it is lost"])
@@ -136,3 +139,37 @@ async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
         await eventually(lambda: told == [True])
     finally:
         following.cancel()
+
+
+class Replica(HealthServicer):
+    """The health of a replica."""
+
+    num_calls = 0
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        self.num_calls += 1
+        await super().Watch(request, context)
+
+
+async def test_of_many_replicas_one_that_serves_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One replica after the other would not be found in time: 15 of 16 drain in a rollout whose streams are long."""
+    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 60.0)
+    async with AsyncExitStack() as stack:
+        ports, replicas = list[int](), [Replica(), Replica()]
+        for replica, status in zip(replicas, (SERVING.status, NOT_SERVING.status), strict=True):
+            replica.set(READINESS, status)
+            server = grpc.aio.server()
+            health_pb2_grpc.add_HealthServicer_to_server(replica, server)
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+        channel = health_channel("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports), 60.0)
+        stack.push_async_callback(channel.close)
+        watches: list[StageWatch] = []
+        while not all(replica.num_calls for replica in replicas) or len(watches) < 4:
+            watches.append(StageWatch("engine", channel, lambda: None))
+            following = asyncio.create_task(watches[-1].run())
+            stack.callback(following.cancel)
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            await eventually(lambda: all(watch.serving for watch in watches))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from services.common.rpc.channels import next_channel
+from services.common.rpc.channels import next_channel, opening
 from services.gateway.stages import reloading_channel
+from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD, conversation_metadata
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
@@ -68,8 +70,13 @@ async def test_the_end_closes_replaced_channels_with_calls_too(
         assert [each.get_state() for each in channels] == [SHUTDOWN] * 2
 
 
-async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a name that had no address: gRPC asks for it again only after up to two minutes."""
+@pytest.mark.parametrize("policy", [BY_LOAD, BY_CONVERSATION], ids=["by load", "by conversation"])
+async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(
+    policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a name that had no address: gRPC asks for it again only after up to two minutes. A channel by ring hash
+    connects with its first call only.
+    """
     monkeypatch.setattr(next_channel, "ANOTHER_AFTER_S", 0.05)
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
@@ -78,18 +85,18 @@ async def test_a_channel_that_finds_no_replica_is_replaced_by_one_that_does(monk
     opened = list[grpc.aio.Channel]()
     targets = iter(["127.0.0.1:1", "127.0.0.1:1", f"127.0.0.1:{port}"])
 
-    def open_channel(target: str, credentials: object, **options: object) -> grpc.aio.Channel:
-        opened.append(grpc.aio.insecure_channel(next(targets), [("grpc.use_local_subchannel_pool", 1)]))
+    def open_channel(target: str, credentials: None, **options: Any) -> grpc.aio.Channel:
+        opened.append(opening.open_channel(next(targets), credentials, **options))
         return opened[-1]
 
     monkeypatch.setattr(reloading_channel, "open_channel", open_channel)
-    channel = ReloadingChannel("replicas:1", health_pb2_grpc.HealthStub, None)
+    channel = ReloadingChannel("replicas:1", health_pb2_grpc.HealthStub, None, policy=policy)
     failed = 0
     async with asyncio.timeout(20):
         while True:
             try:
                 async with channel.call() as stub:
-                    await stub.Check(health_pb2.HealthCheckRequest())
+                    await stub.Check(health_pb2.HealthCheckRequest(), metadata=conversation_metadata("key", 0))
                 break
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE

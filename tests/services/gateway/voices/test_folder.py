@@ -7,9 +7,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder
+import pytest
+
+from services.common.followed_files import FollowedFiles
+from services.gateway.voices.folder import LOOK_AGAIN_S, MOST_LOOK_S, VoiceFolder
 from tests.services.gateway.voices.test_files import write_voice
 from tests.support.clock import Clock
+from tests.support.waits import eventually
 
 
 async def test_a_changed_folder_is_read_although_all_threads_decode_recordings(tmp_path: Path, clock: Clock) -> None:
@@ -22,3 +26,31 @@ async def test_a_changed_folder_is_read_although_all_threads_decode_recordings(t
     assert sorted(await folder.voices()) == ["carol", "erin"]
     read.set()
     assert await decoding, "the folder was read after the recording"
+
+
+async def test_a_folder_that_does_not_answer_holds_up_no_call_for_long(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before stays in use, and the change is, once the folder answers."""
+    write_voice(tmp_path, "carol")
+    folder = VoiceFolder(tmp_path)
+    begun, answers, look = threading.Event(), threading.Event(), FollowedFiles.get
+
+    def hang(files: FollowedFiles[object]) -> object:
+        begun.set()
+        answers.wait(60)
+        return look(files)
+
+    monkeypatch.setattr(FollowedFiles, "get", hang)
+    write_voice(tmp_path, "erin")
+    clock.put_forward(2 * LOOK_AGAIN_S)
+    first = asyncio.create_task(folder.voices())
+    await eventually(begun.is_set)
+    clock.put_forward(2 * LOOK_AGAIN_S)
+    async with asyncio.timeout(20):
+        assert list(await folder.voices()) == ["carol"]
+        clock.put_forward(MOST_LOOK_S)
+        assert list(await first) == ["carol"]
+        answers.set()
+        while sorted(await folder.voices()) != ["carol", "erin"]:
+            await asyncio.sleep(0.01)

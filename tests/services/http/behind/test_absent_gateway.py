@@ -84,7 +84,7 @@ async def test_calls_find_a_gateway_that_came_later(
 async def test_readiness_follows_a_gateway_that_came_later(
     open_channel: Callable[[], grpc.aio.Channel], opened: list[grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "open_channel", lambda target: open_channel())
+    monkeypatch.setattr(health, "open_channel", lambda target, **options: open_channel())
     gateway = GatewayHealth("gateway:1")
     assert await count_failures(gateway.is_ready) >= 2
     await gateway.close()
