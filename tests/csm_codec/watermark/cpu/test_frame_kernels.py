@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -68,15 +67,20 @@ def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path) -> 
     program = tmp_path / "program.py"  # numba caches what comes from files
     program.write_text(_AT_ONCE)
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with ExitStack() as stack:
+
+    def start() -> subprocess.Popen[str]:
         command = [sys.executable, str(program)]
-        processes = [stack.enter_context(subprocess.Popen(command, env=environment, **pipes)) for _ in range(2)]
-        assert all(process.stdout.readline() == "ready\n" for process in processes)
-        for process in processes:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    with start() as one, start() as other:
+        for process in (one, other):
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        for process in (one, other):
+            assert process.stdin is not None
             process.stdin.write("go\n")
-            process.stdin.flush()
-        compiled = [int(process.communicate()[0]) for process in processes]
+        compiled = [int(process.communicate()[0]) for process in (one, other)]
     assert sorted(compiled) == [0, 1]
 
 
