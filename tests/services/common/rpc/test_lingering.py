@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -43,6 +44,22 @@ def no_drain() -> asyncio.Future[None]:
     return asyncio.get_running_loop().create_future()
 
 
+class Registrations(asyncio.Future[None]):
+    """A drain that counts how often a call registers or leaves. To leave is a search among all that are registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0
+
+    def add_done_callback(self, *arguments: Any, **options: Any) -> None:
+        self.changes += 1
+        super().add_done_callback(*arguments, **options)
+
+    def remove_done_callback(self, callback: Any) -> int:
+        self.changes += 1
+        return super().remove_done_callback(callback)
+
+
 async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.05)
     drain = no_drain()
@@ -61,6 +78,15 @@ async def test_a_drain_lets_a_sending_caller_continue(monkeypatch: pytest.Monkey
     drain = no_drain()
     drain.set_result(None)
     assert [number async for number in IncomingMessages(Context(numbers(3, 0.05)).read, drain)] == [0, 1, 2]
+
+
+async def test_a_message_costs_no_search_among_the_calls_that_wait_for_the_drain() -> None:
+    drain = Registrations()
+    messages = IncomingMessages(Context(numbers(20)).read, drain)
+    assert [number async for number in messages] == list(range(20))
+    assert drain.changes == 1
+    messages.close()
+    assert drain.changes == 2
 
 
 async def test_a_cancelled_read_loses_no_message() -> None:
