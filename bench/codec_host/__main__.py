@@ -6,7 +6,7 @@
 The codec has the form for a GPU, but its device does nothing (`idle_device.py`), so what is measured is the part that a
 GPU does not do. csm-1b's 32 codebooks, frames of 1,920 samples at 24 kHz, windows of 4,096 at 44.1 kHz. The bare server
 answers a frame with as many samples. Both servers are processes of their own; the callers are this process. A caller
-sends a frame when it has the samples of the last one, so every frame is a message in each direction at any load. All
+sends a frame when it has all samples of those before, so every frame is a message in each direction at any load. All
 streams are past their start. The last line is one JSON object. Milliseconds are of a core, for one stream and frame:
 
   step_ms         `Codec.step` alone; median of --turns
@@ -33,9 +33,9 @@ import grpc
 import torch
 from csm.codec.v1 import codec_pb2_grpc
 
-from bench.codec_host.caller import Caller
+from bench.codec_host.caller import FRAME_SAMPLES, Caller
 from bench.codec_host.idle_device import Parts
-from bench.codec_host.steps import GROUPS, TURN_STEPS, WARM_UP_STEPS, Steps
+from bench.codec_host.steps import GROUPS, TURN_STEPS, WARM_UP_STEPS, Steps, samples_after
 from bench.command import integers, result_parser
 from bench.deployment.cpu import process_cpu_s
 from bench.deployment.program import printed_ports, program
@@ -68,8 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def row_of(bundle: Path, count: int, turns: int) -> dict[str, Any]:
     """Raises RuntimeError when a process does not start or a stream is not whole."""
-    step_ms, shares = alone(bundle, count, turns)
-    bare_ms, stage_ms = run_program(served(bundle, count, turns))
+    torch.set_num_threads(1)
+    parts = Parts.of_bundle(bundle)
+    step_ms, shares = alone(parts, count, turns)
+    samples = samples_after(parts, GROUPS + WARM_UP_STEPS + TURN_STEPS * turns)
+    bare_ms, stage_ms = run_program(served(bundle, count, turns, samples))
     row = {
         "streams": count,
         "step_ms": round(step_ms, 3),
@@ -83,19 +86,18 @@ def row_of(bundle: Path, count: int, turns: int) -> dict[str, Any]:
     return row
 
 
-def alone(bundle: Path, count: int, turns: int) -> tuple[float, dict[str, float]]:
+def alone(parts: Parts, count: int, turns: int) -> tuple[float, dict[str, float]]:
     """Steps without a server."""
-    torch.set_num_threads(1)
-    steps = Steps(Parts.of_bundle(bundle), count)
+    steps = Steps(parts, count)
     return statistics.median(steps.turn() for _ in range(turns)), steps.shares(turns, LEAST_SHARE)
 
 
-async def served(bundle: Path, count: int, turns: int) -> list[float]:
-    """The two servers in turn: bare, whole."""
+async def served(bundle: Path, count: int, turns: int, samples: Sequence[int]) -> list[float]:
+    """The two servers in turn: bare, whole. samples: of a stream of the whole one, by its number of frames"""
     async with server("bare") as bare, whole(bundle, count) as stage:
         arms = (bare, stage)
-        for arm in arms:
-            await arm.open(count)
+        await bare.open(count, range(0, FRAME_SAMPLES * len(samples), FRAME_SAMPLES))
+        await stage.open(count, samples)
         taken = [[await arm.turn() for arm in arms] for _ in range(turns)]
         for arm in arms:
             await arm.close()
@@ -109,10 +111,10 @@ class Arm:
         self._stub, self._pid = stub, pid
         self._callers: list[Caller] = []
 
-    async def open(self, count: int) -> None:
-        """Opens the streams, in groups, and takes them past their start."""
+    async def open(self, count: int, samples_after: Sequence[int]) -> None:
+        """Opens the streams, in groups, and takes them past their start. samples_after: see Caller"""
         for group in range(GROUPS):
-            self._callers += [await Caller.open(self._stub) for _ in range(group, count, GROUPS)]
+            self._callers += [await Caller.open(self._stub, samples_after) for _ in range(group, count, GROUPS)]
             await self._frames(1)
         await self._frames(WARM_UP_STEPS)
 

@@ -1,7 +1,11 @@
-"""The caller of one stream: it sends a frame when it has the samples of the last one."""
+"""The caller of one stream: it sends a frame when it has all samples of the frames before.
+
+The stage also sends signs of life to a stream that waits, so it is the samples that count, not the messages.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import grpc
@@ -17,28 +21,30 @@ CODES = bytes(2 * CODEBOOKS)
 class Caller:
     """A stream that has started."""
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def __init__(self, call: Any, samples_after: Sequence[int]) -> None:
+        """samples_after: how many samples come, by the number of frames that were sent"""
+        self._call, self._samples_after = call, samples_after
         self._sent_frames = self._received_samples = 0
 
     @classmethod
-    async def open(cls, stub: codec_pb2_grpc.CodecServiceStub) -> Self:
+    async def open(cls, stub: codec_pb2_grpc.CodecServiceStub, samples_after: Sequence[int]) -> Self:
         """Sends the config and waits until the stream has started."""
         call: Any = stub.StreamDecode(timeout=TIMEOUT_S)
         await call.write(codec_pb2.StreamDecodeRequest(config=CONFIG))
         while not (await _next(call)).HasField("started"):
             pass
-        return cls(call)
+        return cls(call, samples_after)
 
     async def frames(self, number: int) -> None:
-        """Sends so many frames, each after the answer to the one before."""
+        """Sends so many frames, and takes their samples."""
         for _ in range(number):
             frames = rvq_pb2.CodeFrames(
                 first_frame_index=self._sent_frames, frame_count=1, codebook_count=CODEBOOKS, codes=CODES
             )
             await self._call.write(codec_pb2.StreamDecodeRequest(frames=frames))
             self._sent_frames += 1
-            self._received_samples += (await _next(self._call)).audio.sample_count
+            while self._received_samples < self._samples_after[self._sent_frames]:
+                self._received_samples += (await _next(self._call)).audio.sample_count
 
     async def close(self) -> None:
         """Half-closes and takes the rest. Raises RuntimeError when samples are missing."""

@@ -14,6 +14,7 @@ import grpc
 import torch
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
+from bench.codec_host.caller import FRAME_SAMPLES
 from bench.codec_host.idle_device import Parts
 from services.codec.keyring import FollowedKeyring
 from services.codec.load import LoadedCodec
@@ -22,7 +23,6 @@ from services.codec.stage import start_codec
 from services.common.rpc.calls import Context
 from services.common.settings import load_settings
 
-FRAME_SAMPLES = 1920
 AUDIO = codec_pb2.StreamDecodeResponse(
     audio=codec_pb2.AudioSamples(samples=bytes(2 * FRAME_SAMPLES), sample_count=FRAME_SAMPLES)
 )

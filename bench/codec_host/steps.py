@@ -51,3 +51,14 @@ class Steps:
         for output in self._codec.step():
             if isinstance(output, Failed):
                 raise output.error
+
+
+def samples_after(parts: Parts, frames: int) -> list[int]:
+    """How many samples of a stream have come after 0 to `frames` frames. They are the same for every stream."""
+    codec = parts.codec(2, Keyring(KEY, {KEY.id: KEY}))
+    stream, counts = codec.open(), [0]
+    for _ in range(frames):
+        codec.push(stream, np.zeros((1, parts.mimi.identity.codebook_count), np.int64))
+        codec.step()
+        counts.append(stream.num_samples)
+    return counts
