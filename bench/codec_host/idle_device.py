@@ -25,7 +25,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentc
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-WINDOWS = {"sample_rate_hz": 44100, "n_fft": 4096}  # the published ones; the host does not see the networks' sizes
+NETWORK_HZ, WINDOW = 44100, 4096  # as published; of the networks' other sizes the host sees nothing
 SPEECH_LEVEL, MARK_LEVEL = 0.07, 0.001
 
 
@@ -42,7 +42,7 @@ class Parts:
         bundle = open_bundle(str(name))
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "silentcipher"
-            write_tiny_silentcipher(folder, 0, **WINDOWS)
+            write_tiny_silentcipher(folder, 0, sample_rate_hz=NETWORK_HZ, n_fft=WINDOW)
             return cls(bundle, load_mimi(bundle.path("mimi")), load_silentcipher(folder))
 
     def embedder(self, slots: int) -> Embedder:
