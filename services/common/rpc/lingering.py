@@ -64,7 +64,7 @@ class IncomingMessages:
             self._reading.add_done_callback(self._wake)
         with self._guard.waiting(self._caller) as short:
             short.add_done_callback(self._wake)
-            if not (self._reading.done() or self._drain.done()):
+            while not (self._reading.done() or self._drain.done() or short.done()):  # an earlier read may wake it too
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter  # a cancellation of which does not cancel the read
         if short.done():  # even if a message has come meanwhile, for the guard has counted this call as ended

@@ -106,6 +106,32 @@ async def test_a_cancelled_read_loses_no_message() -> None:
     assert [number async for number in messages] == []
 
 
+async def test_a_message_that_came_between_two_reads_does_not_end_the_wait_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "DRAIN_QUIET_S", 0)
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_future(), loop.create_future()
+    left = iter((first, second))
+    messages = IncomingMessages(lambda: next(left), no_drain())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await anext(messages)
+
+    async def two() -> list[int]:
+        first.set_result(
+            Received(0, 0)
+        )  # the read is done at once, and its callbacks run in the next round of the loop
+        return [await anext(messages), await anext(messages)]
+
+    reading = asyncio.ensure_future(two())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    second.set_result(Received(1, 10))
+    assert await reading == [0, 1]
+
+
 async def test_messages_in_flight_are_read_before_the_failure_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("QUIET_S", "LINGER_S"):
         monkeypatch.setattr(module, name, 30)
