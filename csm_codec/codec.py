@@ -173,10 +173,10 @@ class Codec:
         if not streams:
             return {}
         started_s = time.perf_counter()
-        reset_mask = torch.zeros(self._decoder.lane_width, dtype=torch.bool)
-        for stream in streams:
-            reset_mask[stream.slot.row] = stream.num_frames == 0
-        pcm = self._decoder.frame_step(lane, *self._next_codes(streams), reset_mask).cpu().numpy()
+        reset_mask = np.zeros(self._decoder.lane_width, np.bool_)
+        reset_mask[[stream.slot.row for stream in streams if stream.num_frames == 0]] = True
+        codes, exec_mask = self._next_codes(streams)
+        pcm = self._decoder.frame_step(lane, codes, exec_mask, torch.from_numpy(reset_mask)).cpu().numpy()
         for stream in streams:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
         return {stream.slot: pcm[stream.slot.row] for stream in streams}
@@ -184,12 +184,12 @@ class Codec:
     def _next_codes(self, streams: Sequence[DecodeStream]) -> tuple[torch.Tensor, torch.Tensor]:
         """Takes the next frame of each stream of a lane: (lane width, codebooks), and the mask of the streams' rows."""
         width, codebooks = self._decoder.lane_width, self._decoder.identity.codebook_count
-        codes, exec_mask = torch.zeros(width, codebooks, dtype=torch.long), torch.zeros(width, dtype=torch.bool)
-        for stream in streams:
-            codes[stream.slot.row] = torch.from_numpy(stream.pending.popleft())
+        codes, exec_mask = np.zeros((width, codebooks), np.int64), np.zeros(width, np.bool_)
+        for stream in streams:  # in numpy, where a row costs a tenth of what it costs in torch
+            codes[stream.slot.row] = stream.pending.popleft()
             exec_mask[stream.slot.row] = True
             stream.num_frames += 1
-        return codes, exec_mask
+        return torch.from_numpy(codes), torch.from_numpy(exec_mask)
 
     def _join(
         self, slot: Slot, symbols: tuple[int, ...], before: ClipProgress, point: MarkPoint | None

@@ -11,7 +11,7 @@ from typing import Any
 ENGINE, CODEC = "engine_under_load_csm_1b_h100.json", "codec_published_bfloat16_xeon.json"
 SLOW_CODEC = "codec_published_cpu.json"  # a CPU without AVX-512
 GATEWAY, NETWORK = "gateway_cpu.json", "network_tiny_cpu.json"
-ENGINE_HOST = "engine_host_cpu.json"
+ENGINE_HOST, CODEC_HOST = "engine_host_cpu.json", "codec_host_cpu.json"
 FIRST_AUDIO_MS = 1000  # a load counts as held when 95 % of its first frames come sooner
 FULL_AT = 0.75  # the share of its slots at which deploy/kubernetes adds an engine
 RATE_HZ = 24_000  # of 16-bit samples to callers
@@ -30,6 +30,9 @@ class Measured:
     streams_per_host_core_8: int  # the same with up to eight frames in a message
     host_streams_8: int
     host_cpu: str
+    codec_host_ms: float  # of a core for a codec frame of one stream, whatever the GPU, with gRPC
+    codec_host_streams: int  # that it was measured with, at once
+    codec_host_cpu: str
     streams_per_codec_core: float
     codec_batch: int
     codec_core: str
@@ -46,8 +49,10 @@ class Measured:
     @classmethod
     def read(cls, folder: Path) -> Measured:
         """Raises FileNotFoundError for a file that is not there, ValueError for one without the figures."""
-        files = (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK)
-        engine, host, codec, slow, gateway, network = (json.loads((folder / name).read_text()) for name in files)
+        files = (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, CODEC_HOST, GATEWAY, NETWORK)
+        engine, host, codec, slow, codec_host, gateway, network = (
+            json.loads((folder / name).read_text()) for name in files
+        )
         held = [row for row in engine["rows"] if is_held(row)]
         both, slow_both = ([row for row in file["rows"] if row["arm"] == "both"] for file in (codec, slow))
         near = [row for row in network["rows"] if not row["delay_ms"] and not row["loss_percent"]]
@@ -56,6 +61,7 @@ class Measured:
         busiest = max(gateway["rows"], key=lambda row: (-row["frames_per_message"], row["streams"]))
         host_rows = sorted((row for row in host["rows"] if not row["underruns"]), key=lambda row: -row["streams"])
         one, eight = (next(row for row in host_rows if row["most_frames_per_message"] == most) for most in (1, 8))
+        most_streams = max(codec_host["rows"], key=lambda row: row["streams"])
         best = max(both, key=lambda row: row["streams_in_real_time"])
         return cls(
             streams_per_gpu=max(row["streams"] for row in held),
@@ -65,6 +71,9 @@ class Measured:
             streams_per_host_core_8=eight["streams_a_core"],
             host_streams_8=eight["streams"],
             host_cpu=host["device"],
+            codec_host_ms=most_streams["stage_ms"],
+            codec_host_streams=most_streams["streams"],
+            codec_host_cpu=codec_host["device"],
             streams_per_codec_core=best["streams_in_real_time"],
             codec_batch=best["batch"],
             codec_core=codec["device"],
@@ -115,18 +124,22 @@ def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT) -> Fleet
 class CodecOnGpu:
     """A model of the codec on an H100 in bfloat16 (docs/codec-on-a-gpu.md). It has not run on a GPU."""
 
+    host_ms: float  # of a core for a codec frame of one stream; measured on a CPU
     rows: int = 1024  # streams in one captured step
     step_ms: float = 33.8  # of the GPU for a codec frame of all rows; modelled
     near_start_ms: float = 67.4  # the same with a quarter of the streams near their start; modelled
     frame_ms: float = 80.0  # of audio
-    host_ms: float = 0.3  # of a core for a codec frame of one stream; measured on a CPU, without gRPC
-    streams_per_process: int = 250  # what the host's part leaves, rounded down
+
+    @property
+    def streams_per_core(self) -> int:
+        """What the host's part leaves."""
+        return int(self.frame_ms / self.host_ms)
 
     def cards(self, streams: float) -> int:
         return math.ceil(streams / self.rows)
 
     def processes(self, streams: float) -> int:
-        return math.ceil(streams / self.streams_per_process)
+        return math.ceil(streams / self.streams_per_core)
 
     def cores(self, streams: float) -> int:
         return math.ceil(streams * self.host_ms / self.frame_ms)

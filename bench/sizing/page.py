@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.sizing.fleet import (
     CODEC,
+    CODEC_HOST,
     ENGINE,
     ENGINE_HOST,
     FIRST_AUDIO_MS,
@@ -28,7 +29,7 @@ def page(measured: Measured) -> str:
         f" {bits(each.inner_bits)} | {bits(each.outer_bits)} |"
         for each in (fleet(count, measured) for count in STEPS)
     )
-    model = CodecOnGpu()
+    model = CodecOnGpu(measured.codec_host_ms)
     modelled = "\n".join(
         f"| {count:,} | {model.cards(count / FULL_AT):,} | {model.processes(count / FULL_AT):,} |"
         f" {model.cores(count / FULL_AT):,} | {fleet(count, measured).codec_cores:,} |"
@@ -99,16 +100,18 @@ this section only the host's part was measured, on a CPU. Nothing of it is in th
 * **Model:** a codec frame of {model.rows:,} streams takes an H100 {model.step_ms:g} ms in bfloat16, of the
   {model.frame_ms:g} ms that it lasts; {model.near_start_ms:g} ms with a quarter of the streams in their first two
   seconds.
-* **Measured:** the host's part is {model.host_ms:g} ms of a core for a stream and frame, without gRPC. So one process
-  carries some {model.streams_per_process} streams, whatever the GPU, and four or five processes share a card. Whether
-  they do so without loss of time is neither modelled nor measured.
+* **Measured:** the host's part is {model.host_ms:g} ms of a core for a stream and frame, gRPC included, with
+  {measured.codec_host_streams} streams at once on {measured.codec_host_cpu}
+  ({link(CODEC_HOST)}). So a core carries {model.streams_per_core} streams, whatever the
+  GPU. Counted as a core each, {model.processes(model.rows)} processes share a card. Whether they do so without loss of
+  time is neither modelled nor measured.
 
 | listeners | codec cards | codec processes | cores for the host's part | cores of codecs without a GPU |
 |---:|---:|---:|---:|---:|
 {modelled}
 
 * codec cards = listeners / {FULL_AT:g} / {model.rows:,}
-* codec processes = listeners / {FULL_AT:g} / {model.streams_per_process}
+* codec processes = listeners / {FULL_AT:g} / {model.streams_per_core}
 * cores for the host's part = listeners / {FULL_AT:g} × {model.host_ms:g} / {model.frame_ms:g}
 
 ## A minute of speech

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
 from services.codec.admission import Admission
 from services.codec.async_codec import AsyncCodec
-from services.codec.load import load_codec
+from services.codec.load import LoadedCodec, load_codec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings.detection import WatermarkSearch
 from services.codec.recordings.encoding import RecordingEncoder
@@ -21,6 +22,8 @@ from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
 
 SERVICE = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
+
+Load = Callable[[CodecSettings, Callable[[bool], None]], LoadedCodec]
 
 log = logging.getLogger("csm.codec")
 
@@ -39,14 +42,15 @@ class CodecStage:
         await asyncio.gather(self.async_codec.stop(), self._recordings.stop())  # one wait, also if both hang
 
 
-async def start_codec(settings: CodecSettings) -> CodecStage:
+async def start_codec(settings: CodecSettings, load: Load = load_codec) -> CodecStage:
     """Loads the networks and keys, then listens and serves.
 
+    load: makes the codec. It is called in another thread, with the settings and what hears of reloads of the keyring.
     Raises: CsmError when bundle or keys cannot be loaded; OSError when a port is taken or spans cannot be sent.
     """
     tracer = open_tracer(settings, "codec")
     metrics = StageMetrics()
-    loaded = await asyncio.to_thread(load_codec, settings, metrics.file_reloads("watermark_keyring"))
+    loaded = await asyncio.to_thread(load, settings, metrics.file_reloads("watermark_keyring"))
     codec_metrics = CodecMetrics(metrics.registry)
 
     async_codec = AsyncCodec(

@@ -12,6 +12,7 @@ import pytest
 from bench.sizing.__main__ import PAGE, RESULTS, main
 from bench.sizing.fleet import (
     CODEC,
+    CODEC_HOST,
     ENGINE,
     ENGINE_HOST,
     GATEWAY,
@@ -28,7 +29,7 @@ from bench.sizing.page import page
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for name in (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK):
+    for name in (ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, CODEC_HOST, GATEWAY, NETWORK):
         shutil.copy(RESULTS / name, tmp_path)
     return tmp_path
 
@@ -43,6 +44,9 @@ def measured() -> Measured:
         streams_per_host_core_8=800,
         host_streams_8=512,
         host_cpu="a CPU",
+        codec_host_ms=0.8,
+        codec_host_streams=256,
+        codec_host_cpu="a CPU",
         streams_per_codec_core=4.0,
         codec_batch=8,
         codec_core="a CPU",
@@ -117,15 +121,21 @@ def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[
 
 def test_every_file_of_the_page_exists() -> None:
     links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
-    assert set(links) == {ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, GATEWAY, NETWORK}
+    assert set(links) == {ENGINE, ENGINE_HOST, CODEC, SLOW_CODEC, CODEC_HOST, GATEWAY, NETWORK}
     assert all((RESULTS / name).exists() for name in links)
 
 
 def test_the_model_of_the_codec_on_a_gpu_is_that_of_its_page() -> None:
     """And a process carries no more than the host's part allows, nor a card more than its time."""
-    model, told = CodecOnGpu(), (PAGE.parent / "codec-on-a-gpu.md").read_text(encoding="utf-8")
+    measured = Measured.read(RESULTS)
+    model, told = CodecOnGpu(measured.codec_host_ms), (PAGE.parent / "codec-on-a-gpu.md").read_text(encoding="utf-8")
     for figure in (model.step_ms, model.near_start_ms):
         assert f" {figure:g} |" in told
-    assert f"takes {model.host_ms:g} ms of a core" in told and f"some {model.streams_per_process} streams" in told
-    assert model.streams_per_process <= model.frame_ms / model.host_ms and model.near_start_ms < model.frame_ms
-    assert (model.cards(1024), model.cards(1025), model.processes(251), model.cores(1000)) == (1, 2, 2, 4)
+    assert f"| {model.host_ms:g} |" in told and f"carries {model.streams_per_core} streams" in told
+    assert model.streams_per_core <= model.frame_ms / model.host_ms and model.near_start_ms < model.frame_ms
+
+
+def test_what_codecs_on_gpus_need_is_rounded_up() -> None:
+    model = CodecOnGpu(host_ms=0.8)
+    assert model.streams_per_core == 100
+    assert (model.cards(1024), model.cards(1025), model.processes(101), model.cores(1001)) == (1, 2, 2, 11)

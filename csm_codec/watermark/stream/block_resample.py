@@ -74,7 +74,7 @@ class BlockResampler:
         size = self._samples.itemsize  # a view by hand: numpy's own takes longer than the products
         pieces = np.ndarray((blocks, reach), np.float32, self._samples, strides=(self._taken * size, size))
         # One product for each block. The rounding of one product over all blocks could depend on their number.
-        given = np.matmul(np.ascontiguousarray(pieces)[:, None], self._matrix).ravel()
+        given = np.matmul(pieces[:, None], self._matrix).ravel()
         self._samples = self._samples[blocks * self._taken :]
         if last:
             given = given[: round(self._received * self._given / self._taken) - self._sent]

@@ -47,6 +47,8 @@ class IncomingMessages:
         """
         self._read, self._drain, self._guard, self._caller = read, drain, guard, caller
         self._reading: asyncio.Future[Any] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # of the iteration, until a message or a reason to end comes
+        drain.add_done_callback(self._wake)
         self._ended = False
         self.num_bytes = 0  # of the last message
         self.caller_waits = False  # the caller writes nothing before it is answered
@@ -59,9 +61,12 @@ class IncomingMessages:
             raise StopAsyncIteration
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
+            self._reading.add_done_callback(self._wake)
         with self._guard.waiting(self._caller) as short:
-            # `wait` does not cancel the read when it is cancelled itself.
-            await asyncio.wait({self._reading, self._drain, short}, return_when=asyncio.FIRST_COMPLETED)
+            short.add_done_callback(self._wake)
+            while not (self._reading.done() or self._drain.done() or short.done()):  # an earlier read may wake it too
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter  # a cancellation of which does not cancel the read
         if short.done():  # even if a message has come meanwhile, for the guard has counted this call as ended
             self._ended = True  # nothing more is read, so that the memory is freed at once
             raise memory_short()
@@ -86,8 +91,14 @@ class IncomingMessages:
         except (StopAsyncIteration, TimeoutError, grpc.aio.BaseError, StatusError):
             pass  # it half-closes, is quiet or writes without end, is gone, or sends malformed messages
 
+    def _wake(self, _: asyncio.Future[Any]) -> None:
+        """Ends the iteration's wait. By hand, because `asyncio.wait` would cost more than the rest of a message."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def close(self) -> None:
         """Stops reading."""
+        self._drain.remove_done_callback(self._wake)
         reading, self._reading = self._reading, None  # dropped, for a cancelled task keeps its frames and so the call
         if reading is not None:
             reading.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -43,6 +44,22 @@ def no_drain() -> asyncio.Future[None]:
     return asyncio.get_running_loop().create_future()
 
 
+class Registrations(asyncio.Future[None]):
+    """A drain that counts how often a call registers or leaves. To leave is a search among all that are registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0
+
+    def add_done_callback(self, *arguments: Any, **options: Any) -> None:
+        self.changes += 1
+        super().add_done_callback(*arguments, **options)
+
+    def remove_done_callback(self, callback: Any) -> int:
+        self.changes += 1
+        return super().remove_done_callback(callback)
+
+
 async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.05)
     drain = no_drain()
@@ -63,6 +80,15 @@ async def test_a_drain_lets_a_sending_caller_continue(monkeypatch: pytest.Monkey
     assert [number async for number in IncomingMessages(Context(numbers(3, 0.05)).read, drain)] == [0, 1, 2]
 
 
+async def test_a_message_costs_no_search_among_the_calls_that_wait_for_the_drain() -> None:
+    drain = Registrations()
+    messages = IncomingMessages(Context(numbers(20)).read, drain)
+    assert [number async for number in messages] == list(range(20))
+    assert drain.changes == 1
+    messages.close()
+    assert drain.changes == 2
+
+
 async def test_a_cancelled_read_loses_no_message() -> None:
     come = asyncio.Event()
 
@@ -78,6 +104,32 @@ async def test_a_cancelled_read_loses_no_message() -> None:
     come.set()
     assert [(number, messages.num_bytes) async for number in messages] == [(0, 0), (1, 10), (2, 20)]
     assert [number async for number in messages] == []
+
+
+async def test_a_message_that_came_between_two_reads_does_not_end_the_wait_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "DRAIN_QUIET_S", 0)
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_future(), loop.create_future()
+    left = iter((first, second))
+    messages = IncomingMessages(lambda: next(left), no_drain())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await anext(messages)
+
+    async def two() -> list[int]:
+        first.set_result(
+            Received(0, 0)
+        )  # the read is done at once, and its callbacks run in the next round of the loop
+        return [await anext(messages), await anext(messages)]
+
+    reading = asyncio.ensure_future(two())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    second.set_result(Received(1, 10))
+    assert await reading == [0, 1]
 
 
 async def test_messages_in_flight_are_read_before_the_failure_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,158 @@
+"""What a codec stage's host costs for each stream: its processor time, by itself and with gRPC.
+
+    python -m bench.codec_host
+    python -m bench.codec_host --streams 64,256 --frames 50 --out bench/results/codec_host_cpu.json
+
+The codec has the form for a GPU, but its device does nothing (`idle_device.py`), so what is measured is the part that a
+GPU does not do. csm-1b's 32 codebooks, frames of 1,920 samples at 24 kHz, windows of 4,096 at 44.1 kHz. The bare server
+answers a frame with as many samples. Both servers are processes of their own; the callers are this process. A caller
+sends a frame when it has all samples of those before, so every frame is a message in each direction at any load. All
+streams are past their start. The last line is one JSON object. Milliseconds are of a core, for one stream and frame:
+
+  step_ms         `Codec.step` alone; median of --turns
+  stage_ms        the whole stage over gRPC, codes in and 16-bit samples out; median of --turns
+  bare_ms         the bare server
+  streams_a_core  that one core carries by stage_ms. All of the stage's Python shares one core.
+  without_grpc    the same by step_ms
+  shares          of step_ms by module of csm_codec and csm_bundle, sampled
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import torch
+from csm.codec.v1 import codec_pb2_grpc
+
+from bench.codec_host.caller import FRAME_SAMPLES, Caller
+from bench.codec_host.idle_device import Parts
+from bench.codec_host.steps import GROUPS, TURN_STEPS, WARM_UP_STEPS, Steps, samples_after
+from bench.command import integers, result_parser
+from bench.deployment.cpu import process_cpu_s
+from bench.deployment.program import printed_ports, program
+from bench.deployment.run import run_program
+from bench.machine import result_head
+from bench.report import write_result
+
+FRAME_MS = 80.0  # of audio
+LEAST_SHARE = 0.005
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. arguments: None is the command line."""
+    parser = result_parser("bench.codec_host", __doc__)
+    parser.add_argument("--streams", type=integers, default=[64, 256], help="at once, one number after the other")
+    parser.add_argument("--turns", type=int, default=9, help=f"of {TURN_STEPS} frames of every stream")
+    parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
+    options = parser.parse_args(arguments)
+    head = result_head("codec_host")
+    try:
+        rows = [row_of(options.bundle, count, options.turns) for count in options.streams]
+    except (RuntimeError, OSError, grpc.RpcError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    load = round(os.getloadavg()[0], 1)
+    note = f"Load average {load} on {os.cpu_count()} cores at the end. {options.note}"
+    write_result(head | {"note": note.strip(), "rows": rows}, options.out)
+    return 0
+
+
+def row_of(bundle: Path, count: int, turns: int) -> dict[str, Any]:
+    """Raises RuntimeError when a process does not start or a stream is not whole."""
+    torch.set_num_threads(1)
+    parts = Parts.of_bundle(bundle)
+    step_ms, shares = alone(parts, count, turns)
+    samples = samples_after(parts, GROUPS + WARM_UP_STEPS + TURN_STEPS * turns)
+    bare_ms, stage_ms = run_program(served(bundle, count, turns, samples))
+    row = {
+        "streams": count,
+        "step_ms": round(step_ms, 3),
+        "stage_ms": round(stage_ms, 3),
+        "bare_ms": round(bare_ms, 3),
+        "streams_a_core": int(FRAME_MS / stage_ms),
+        "without_grpc": int(FRAME_MS / step_ms),
+        "shares": shares,
+    }
+    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
+
+
+def alone(parts: Parts, count: int, turns: int) -> tuple[float, dict[str, float]]:
+    """Steps without a server."""
+    steps = Steps(parts, count)
+    return statistics.median(steps.turn() for _ in range(turns)), steps.shares(turns, LEAST_SHARE)
+
+
+async def served(bundle: Path, count: int, turns: int, samples: Sequence[int]) -> list[float]:
+    """The two servers in turn: bare, whole. samples: of a stream of the whole one, by its number of frames"""
+    async with server("bare") as bare, whole(bundle, count) as stage:
+        arms = (bare, stage)
+        await bare.open(count, range(0, FRAME_SAMPLES * len(samples), FRAME_SAMPLES))
+        await stage.open(count, samples)
+        taken = [[await arm.turn() for arm in arms] for _ in range(turns)]
+        for arm in arms:
+            await arm.close()
+    return [statistics.median(column) for column in zip(*taken, strict=True)]
+
+
+class Arm:
+    """A server in a process of its own, and streams of it."""
+
+    def __init__(self, stub: codec_pb2_grpc.CodecServiceStub, pid: int) -> None:
+        self._stub, self._pid = stub, pid
+        self._callers: list[Caller] = []
+
+    async def open(self, count: int, samples_after: Sequence[int]) -> None:
+        """Opens the streams, in groups, and takes them past their start. samples_after: see Caller"""
+        for group in range(GROUPS):
+            self._callers += [await Caller.open(self._stub, samples_after) for _ in range(group, count, GROUPS)]
+            await self._frames(1)
+        await self._frames(WARM_UP_STEPS)
+
+    async def turn(self) -> float:
+        """The server's CPU milliseconds for a stream and frame."""
+        begun_s = process_cpu_s(self._pid)
+        await self._frames(TURN_STEPS)
+        return 1000 * (process_cpu_s(self._pid) - begun_s) / (TURN_STEPS * len(self._callers))
+
+    async def close(self) -> None:
+        """Ends the streams. Raises RuntimeError when one has not brought all its samples."""
+        await asyncio.gather(*(caller.close() for caller in self._callers))
+
+    async def _frames(self, number: int) -> None:
+        await asyncio.gather(*(caller.frames(number) for caller in self._callers))
+
+
+@asynccontextmanager
+async def whole(bundle: Path, slots: int) -> AsyncIterator[Arm]:
+    """The codec stage over an idle device."""
+    with tempfile.TemporaryDirectory() as scratch:
+        options = {
+            "bundle": bundle, "slots": slots, "watermark-keyring": Path(scratch) / "keys.json", "host": "127.0.0.1",
+            "port": 0, "health-port": 0, "metrics-port": 0,
+        }  # fmt: skip
+        async with server(
+            "whole", *(word for name, value in options.items() for word in (f"--{name}", str(value)))
+        ) as arm:
+            yield arm
+
+
+@asynccontextmanager
+async def server(*arguments: str) -> AsyncIterator[Arm]:
+    async with program("bench.codec_host.stage", *arguments) as running:
+        (port,) = await printed_ports(running)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Arm(codec_pb2_grpc.CodecServiceStub(channel), running.pid)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
