@@ -65,7 +65,8 @@ _copy_built()
 def _lock(function: Callable[..., object]) -> FileLock:
     """While one process compiles a kernel, others that start wait for it and read it from the cache."""
     cache = numba.config.CACHE_DIR or Path(function.__code__.co_filename).with_name("__pycache__")
-    return FileLock(Path(cache) / f"{function.__module__}.{function.__qualname__}.lock", timeout=_LONGEST_COMPILE_S)
+    file = Path(cache) / f"{function.__module__}.{function.__qualname__}.lock"
+    return FileLock(file, timeout=_LONGEST_COMPILE_S, fallback_to_soft=False)  # a crash would leave a soft lock behind
 
 
 def compiled(signature, *fastmath, variant=""):

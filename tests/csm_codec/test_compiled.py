@@ -1,10 +1,14 @@
-"""For which processors kernels are compiled."""
+"""For which processors kernels are compiled, and by which of the processes that start together."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import platform
+from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import pytest
 
 from csm_codec import compiled
@@ -37,3 +41,13 @@ def test_the_level_is_that_of_the_kind_of_processor(
     monkeypatch.setattr(compiled, "llvmlite", SimpleNamespace(binding=binding))
     compiled._choose_processor()
     assert (config.CPU_NAME, config.CPU_FEATURES) == target
+
+
+def test_a_cache_in_a_file_system_without_locks_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def flock(file: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    with pytest.raises(OSError, match="not implemented"):
+        compiled._lock(flock).acquire()
