@@ -1,4 +1,4 @@
-"""For which processors kernels are compiled, and by which of the processes that start together."""
+"""For which processors kernels are compiled, and the lock under which they are."""
 
 from __future__ import annotations
 
