@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -55,28 +56,35 @@ class _Call:
         pass
 
 
-@pytest.mark.parametrize("end", [grpc.aio.EOF, None], ids=["its end", "no message"])  # type: ignore[attr-defined]
-async def test_stage_whose_health_ends_without_an_error_does_not_count_as_serving(
-    monkeypatch: pytest.MonkeyPatch, end: object
-) -> None:
-    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
-    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.01)
-    changes: list[bool] = []
+UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone", "")
 
-    def on_change() -> None:
-        changes.append(watch.serving)
 
-    calls = Calls([SERVING, end], [], [SERVING])
-    watch = StageWatch("engine", channel_to(calls), on_change)
+@asynccontextmanager
+async def reports_of(calls: Calls) -> AsyncIterator[list[bool]]:
+    """What the watch of a stage reports, in order."""
+    reports: list[bool] = []
+    watch = StageWatch("engine", channel_to(calls), lambda: reports.append(watch.serving))
     following = asyncio.create_task(watch.run())
     try:
-        await eventually(lambda: changes == [True, False, True])
+        yield reports
     finally:
         following.cancel()
+
+
+@pytest.fixture
+def soon_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replica is looked for briefly."""
+    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
+    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.01)
+
+
+@pytest.mark.usefixtures("soon_lost")
+@pytest.mark.parametrize("end", [grpc.aio.EOF, None], ids=["its end", "no message"])  # type: ignore[attr-defined]
+async def test_stage_whose_health_ends_without_an_error_does_not_count_as_serving(end: object) -> None:
+    calls = Calls([SERVING, end], [], [SERVING])
+    async with reports_of(calls) as reports:
+        await eventually(lambda: reports == [True, False, True])
     assert calls.num_made == 3
-
-
-UNREACHABLE = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone", "")
 
 
 @pytest.mark.parametrize("end", [NOT_SERVING, UNREACHABLE], ids=["it drains", "it is lost"])
@@ -85,41 +93,22 @@ async def test_stage_counts_as_serving_while_another_replica_is_found(
 ) -> None:
     monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 60.0)
     monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.0)
-    reports: list[bool] = []
     calls = Calls([SERVING, end], [NOT_SERVING], [UNREACHABLE], [SERVING])
-    watch = StageWatch("engine", channel_to(calls), lambda: reports.append(watch.serving))
-    following = asyncio.create_task(watch.run())
-    try:
+    async with reports_of(calls) as reports:
         await eventually(lambda: len(reports) == 2)
-    finally:
-        following.cancel()
     assert reports == [True, True] and calls.num_made == 4
 
 
-async def test_stage_stops_serving_when_no_replica_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
-    monkeypatch.setattr(readiness, "RETRY_AFTER_S", 0.01)
-    reports: list[bool] = []
-    watch = StageWatch(
-        "engine",
-        channel_to(Calls([SERVING, NOT_SERVING], *[[NOT_SERVING, UNREACHABLE]] * 1000)),
-        lambda: reports.append(watch.serving),
-    )
-    following = asyncio.create_task(watch.run())
-    try:
+@pytest.mark.usefixtures("soon_lost")
+async def test_stage_stops_serving_when_no_replica_is_found() -> None:
+    async with reports_of(Calls([SERVING, NOT_SERVING], *[[NOT_SERVING, UNREACHABLE]] * 1000)) as reports:
         await eventually(lambda: reports == [True, False])
-    finally:
-        following.cancel()
 
 
 async def test_a_replica_that_does_not_serve_yet_is_followed_until_it_does() -> None:
     calls = Calls([NOT_SERVING, SERVING])
-    watch = StageWatch("engine", channel_to(calls), lambda: None)
-    following = asyncio.create_task(watch.run())
-    try:
-        await eventually(lambda: watch.serving)
-    finally:
-        following.cancel()
+    async with reports_of(calls) as reports:
+        await eventually(lambda: reports == [True])
     assert calls.num_made == 1
 
 
