@@ -1,13 +1,15 @@
 """What a codec stage's host costs for each stream: its processor time, by itself and with gRPC.
 
     python -m bench.codec_host
-    python -m bench.codec_host --streams 64,256 --frames 50 --out bench/results/codec_host_cpu.json
+    python -m bench.codec_host --streams 64,256 --message-frames 1 --out bench/results/codec_host_cpu.json
 
 The codec has the form for a GPU, but its device does nothing (`idle_device.py`), so what is measured is the part that a
 GPU does not do. csm-1b's 32 codebooks, frames of 1,920 samples at 24 kHz, windows of 4,096 at 44.1 kHz. The bare server
 answers a frame with as many samples. Both servers are processes of their own; the callers are this process. A caller
-sends a frame when it has all samples of those before, so every frame is a message in each direction at any load. All
-streams are past their start. The last line is one JSON object. Milliseconds are of a core, for one stream and frame:
+sends a message of frames when it has all samples of those before. With one frame in a message, every frame is a message
+in each direction at any load. With more, as an engine sends them to streams that are ahead of their players, the stage
+answers with as many if the streams are ahead: if the machine is fast enough for them. All streams are past their start.
+The last line is one JSON object. Milliseconds are of a core, for one stream and frame:
 
   step_ms         `Codec.step` alone; median of --turns
   stage_ms        the whole stage over gRPC, codes in and 16-bit samples out; median of --turns
@@ -51,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: None is the command line."""
     parser = result_parser("bench.codec_host", __doc__)
     parser.add_argument("--streams", type=integers, default=[64, 256], help="at once, one number after the other")
+    parser.add_argument("--message-frames", type=int, default=1, choices=[1, 2, 4, 8], help="sent at once")
     parser.add_argument("--turns", type=int, default=9, help=f"of {TURN_STEPS} frames of every stream")
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
     options = parser.parse_args(arguments)
     head = result_head("codec_host")
     try:
-        rows = [row_of(options.bundle, count, options.turns) for count in options.streams]
+        rows = [row_of(options.bundle, count, options.turns, options.message_frames) for count in options.streams]
     except (RuntimeError, OSError, grpc.RpcError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -66,15 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def row_of(bundle: Path, count: int, turns: int) -> dict[str, Any]:
+def row_of(bundle: Path, count: int, turns: int, message_frames: int) -> dict[str, Any]:
     """Raises RuntimeError when a process does not start or a stream is not whole."""
     torch.set_num_threads(1)
     parts = Parts.of_bundle(bundle)
     step_ms, shares = alone(parts, count, turns)
     samples = samples_after(parts, GROUPS + WARM_UP_STEPS + TURN_STEPS * turns)
-    bare_ms, stage_ms = run_program(served(bundle, count, turns, samples))
+    bare_ms, stage_ms = run_program(served(bundle, count, turns, message_frames, samples))
     row = {
         "streams": count,
+        "message_frames": message_frames,
         "step_ms": round(step_ms, 3),
         "stage_ms": round(stage_ms, 3),
         "bare_ms": round(bare_ms, 3),
@@ -92,13 +96,13 @@ def alone(parts: Parts, count: int, turns: int) -> tuple[float, dict[str, float]
     return statistics.median(steps.turn() for _ in range(turns)), steps.shares(turns, LEAST_SHARE)
 
 
-async def served(bundle: Path, count: int, turns: int, samples: Sequence[int]) -> list[float]:
+async def served(bundle: Path, count: int, turns: int, message_frames: int, samples: Sequence[int]) -> list[float]:
     """The two servers in turn: bare, whole. samples: of a stream of the whole one, by its number of frames"""
     async with server("bare") as bare, whole(bundle, count) as stage:
         arms = (bare, stage)
         await bare.open(count, range(0, FRAME_SAMPLES * len(samples), FRAME_SAMPLES))
         await stage.open(count, samples)
-        taken = [[await arm.turn() for arm in arms] for _ in range(turns)]
+        taken = [[await arm.turn(message_frames) for arm in arms] for _ in range(turns)]
         for arm in arms:
             await arm.close()
     return [statistics.median(column) for column in zip(*taken, strict=True)]
@@ -118,18 +122,18 @@ class Arm:
             await self._frames(1)
         await self._frames(WARM_UP_STEPS)
 
-    async def turn(self) -> float:
+    async def turn(self, message_frames: int) -> float:
         """The server's CPU milliseconds for a stream and frame."""
         begun_s = process_cpu_s(self._pid)
-        await self._frames(TURN_STEPS)
+        await self._frames(TURN_STEPS, message_frames)
         return 1000 * (process_cpu_s(self._pid) - begun_s) / (TURN_STEPS * len(self._callers))
 
     async def close(self) -> None:
         """Ends the streams. Raises RuntimeError when one has not brought all its samples."""
         await asyncio.gather(*(caller.close() for caller in self._callers))
 
-    async def _frames(self, number: int) -> None:
-        await asyncio.gather(*(caller.frames(number) for caller in self._callers))
+    async def _frames(self, number: int, message_frames: int = 1) -> None:
+        await asyncio.gather(*(caller.frames(number, message_frames) for caller in self._callers))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The caller of one stream: it sends a frame when it has all samples of the frames before.
+"""The caller of one stream: it sends a message of frames when it has all samples of the frames before.
 
 The stage also sends signs of life to a stream that waits, so it is the samples that count, not the messages.
 """
@@ -15,7 +15,6 @@ from csm.rvq.v1 import rvq_pb2
 CODEBOOKS, FRAME_SAMPLES = 32, 1920  # of csm-1b's codec
 TIMEOUT_S = 600.0
 CONFIG = codec_pb2.StreamDecodeConfig(sample_format=codec_pb2.SAMPLE_FORMAT_S16LE)
-CODES = bytes(2 * CODEBOOKS)
 
 
 class Caller:
@@ -35,14 +34,17 @@ class Caller:
             pass
         return cls(call, samples_after)
 
-    async def frames(self, number: int) -> None:
-        """Sends so many frames, and takes their samples."""
-        for _ in range(number):
+    async def frames(self, number: int, in_a_message: int = 1) -> None:
+        """Sends so many frames, and takes their samples. number: a multiple of `in_a_message`"""
+        for _ in range(number // in_a_message):
             frames = rvq_pb2.CodeFrames(
-                first_frame_index=self._sent_frames, frame_count=1, codebook_count=CODEBOOKS, codes=CODES
+                first_frame_index=self._sent_frames,
+                frame_count=in_a_message,
+                codebook_count=CODEBOOKS,
+                codes=bytes(2 * CODEBOOKS * in_a_message),
             )
             await self._call.write(codec_pb2.StreamDecodeRequest(frames=frames))
-            self._sent_frames += 1
+            self._sent_frames += in_a_message
             while self._received_samples < self._samples_after[self._sent_frames]:
                 self._received_samples += (await _next(self._call)).audio.sample_count
 

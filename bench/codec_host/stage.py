@@ -23,10 +23,6 @@ from services.codec.stage import start_codec
 from services.common.rpc.calls import Context
 from services.common.settings import load_settings
 
-AUDIO = codec_pb2.StreamDecodeResponse(
-    audio=codec_pb2.AudioSamples(samples=bytes(2 * FRAME_SAMPLES), sample_count=FRAME_SAMPLES)
-)
-
 
 def idle(settings: CodecSettings, on_keyring_reload: Callable[[bool], None]) -> LoadedCodec:
     """The codec of the settings' bundle and slots, over an idle device."""
@@ -42,13 +38,15 @@ def idle(settings: CodecSettings, on_keyring_reload: Callable[[bool], None]) -> 
 
 
 class BareCodec(codec_pb2_grpc.CodecServiceServicer):
-    """Answers each message of a stream with the samples of a frame."""
+    """Answers each message of a stream with as many frames of samples."""
 
     async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:
         await anext(requests)
         await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
-        async for _ in requests:
-            await context.write(AUDIO)
+        async for request in requests:
+            count = FRAME_SAMPLES * request.frames.frame_count
+            audio = codec_pb2.AudioSamples(samples=bytes(2 * count), sample_count=count)
+            await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
         await context.write(codec_pb2.StreamDecodeResponse(complete=codec_pb2.StreamDecodeComplete()))
 
 

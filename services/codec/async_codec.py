@@ -151,12 +151,13 @@ class StreamHandle:
         """No more frames will come."""
         self._async_codec.thread.finish(self.stream)
 
-    async def take(self) -> list[Audio | Complete]:
-        """Waits for an output, and returns all that are there. Raises the stream's failure after its last output.
+    async def take(self, at_least: int = 1) -> list[Audio | Complete]:
+        """Waits for outputs, and returns all that are there. Raises the stream's failure after its last output.
 
-        Empty when nothing has come for two beats although the codec thread is alive (watchdog.py).
+        at_least: outputs to wait for; frames that were not pushed yet are not waited for
+        Fewer, or none, when nothing has come for two beats although the codec thread is alive (watchdog.py).
         """
-        outputs = await self.outputs.take()
+        outputs = await self.outputs.take(max(1, min(at_least, self._pushed_frames - self._taken_frames)))
         for output in outputs:
             if isinstance(output, Audio):
                 self._taken_frames = output.num_frames
@@ -168,7 +169,7 @@ class StreamHandle:
         if isinstance(output, Failed):
             self.fail(output.error)
         else:
-            self.outputs.put(output)
+            self.outputs.put(output, is_last=self.has_end)
 
     def fail(self, error: Exception) -> None:
         """Makes `take` raise the error, after the outputs that are there already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.codec.load import LoadedCodec
 from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
+from services.common.coalesce import Coalescer
 from services.common.outcomes import close_opened
 from services.common.rpc import load_report
 from services.common.rpc.lingering import set_caller_waits
@@ -49,10 +51,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         *,
         max_recording_seconds: float,
         require_full_watermark: bool,
+        max_batch_frames: int,
     ) -> None:
         self._loaded, self._async_codec, self._encoder, self._search = loaded, async_codec, encoder, search
         self._max_recording_seconds = max_recording_seconds
         self._require_full_watermark = require_full_watermark
+        self._max_batch_frames = max_batch_frames
         self._identity = loaded.mimi.identity
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
@@ -200,18 +204,24 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
         native_hz = self._identity.sample_rate_hertz
         resampler = StreamResampler(native_hz, config.sample_rate_hertz or native_hz)
+        coalescer = Coalescer(
+            first=1,
+            most=self._max_batch_frames,
+            frame_s=self._identity.frame_sample_count / native_hz,
+            speed=config.speed or 1.0,
+        )
         sent, complete = handle.stream.start.first_sample, None
         checkpoint: Checkpoint | None = None  # not sent yet
         while complete is None:
-            outputs = await handle.take()
+            outputs = await handle.take(coalescer.next_count(time.monotonic()))
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
                 self._check_coverage(complete, config)
-            for output in outputs:
-                if isinstance(output, Audio):
-                    checkpoint = output.checkpoint or checkpoint
-            new = [output.pcm for output in outputs if isinstance(output, Audio)]
-            pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
+            heard = [output for output in outputs if isinstance(output, Audio)]
+            for output in heard:
+                checkpoint = output.checkpoint or checkpoint
+            new = np.concatenate((*(output.pcm for output in heard), np.zeros(0, np.float32)))
+            pcm: Pcm = resampler.push(new, last=complete is not None)
             if len(pcm):
                 audio = codec_pb2.AudioSamples(
                     samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
@@ -223,6 +233,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
+                coalescer.sent(sum(output.num_new_frames for output in heard), time.monotonic())
             elif complete is None:  # no samples yet: progress shows the caller that the codec is alive
                 await context.write(_PROGRESS)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))

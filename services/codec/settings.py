@@ -32,6 +32,13 @@ class CodecSettings(BundleSettings, CodecConfig):
         description="Most streams that wait for a slot; a further one is refused. Streams that continue audio which a"
         " listener hears wait in a queue of their own, of this size plus the number of slots.",
     )
+    max_batch_frames: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Most frames whose samples wait to be sent in one message. Frames wait for each other only while"
+        " the player has twice as much audio left.",
+    )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),
         description="File of the watermark keys; made with one new secret key if it does not exist.",

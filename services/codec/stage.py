@@ -85,6 +85,7 @@ async def start_codec(settings: CodecSettings, load: Load = load_codec) -> Codec
         ),
         max_recording_seconds=settings.max_recording_seconds,
         require_full_watermark=settings.require_full_watermark,
+        max_batch_frames=settings.max_batch_frames,
     )
     service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics, tracer=tracer, for_gateways=True)

@@ -14,16 +14,17 @@ from csm.rvq.v1 import rvq_pb2
 from csm_bundle.errors import EngineBusyError, InvalidRequestError
 from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
+from csm_engine.scheduling.admission import FRAME_SECONDS
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common import values
+from services.common.coalesce import Coalescer
 from services.common.outcomes import close_opened
 from services.common.rpc import load_report
 from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
 from services.engine import convert
 from services.engine.async_engine import AsyncEngine, SequenceStream
-from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
 from services.engine.spoken_text import SpokenText
 
@@ -99,6 +100,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         coalescer = Coalescer(
             first=request.first_batch_frame_count or 1,
             most=request.max_batch_frame_count or self._max_batch_frames,
+            frame_s=FRAME_SECONDS,
             speed=request.speed or 1.0,
         )
         sent = sequence.resumed_frames

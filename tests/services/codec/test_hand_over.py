@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.lanes import Slot
-from csm_codec.stream import Audio, Checkpoint, DecodeStream, Failed, Output, StreamStart
+from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, Output, StreamStart
+from csm_codec.watermark.stream.coverage import Coverage
 from csm_codec.watermark.stream.progress import START, MarkPoint
 from services.codec import servicer as servicer_module
 from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
@@ -86,10 +87,18 @@ def checkpoint(first_frame: int) -> Checkpoint:
 
 
 def servicer_of(async_codec: Any = None) -> CodecServicer:
-    identity = SimpleNamespace(sample_rate_hertz=NATIVE_HZ)
+    identity = SimpleNamespace(sample_rate_hertz=NATIVE_HZ, frame_sample_count=1920)
     loaded: Any = SimpleNamespace(mimi=SimpleNamespace(identity=identity), resume_digest="weights")
     nothing: Any = None
-    return CodecServicer(loaded, async_codec, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
+    return CodecServicer(
+        loaded,
+        async_codec,
+        nothing,
+        nothing,
+        max_recording_seconds=1,
+        require_full_watermark=False,
+        max_batch_frames=8,
+    )
 
 
 def ends(metrics: CodecMetrics) -> dict[str, float]:
@@ -158,6 +167,62 @@ async def test_one_output_returns_the_credit_of_all_its_frames() -> None:
     await handle.take()
     await settle()
     assert sum(pushed) == MAX_AHEAD_FRAMES + 8 and pushing.done()
+
+
+def pushed_handle() -> StreamHandle:
+    """Of a codec that decodes nothing by itself."""
+    return handle_of(SimpleNamespace(thread=SimpleNamespace(push=lambda stream, codes: None)))
+
+
+async def test_frames_that_were_pushed_are_waited_for_together_and_others_are_not() -> None:
+    handle = pushed_handle()
+    await handle.push(np.zeros((3, 4), np.int64))
+    taking = asyncio.create_task(handle.take(at_least=8))
+    for num_frames in (1, 2):
+        handle.put(audio(1920, num_frames))
+        await settle()
+        assert not taking.done()
+    handle.put(audio(1920, 3))
+    assert len(await taking) == 3
+    await handle.push(np.zeros((1, 4), np.int64))
+    taking = asyncio.create_task(handle.take(at_least=8))
+    await settle()
+    handle.put(audio(1920, 4))
+    assert len(await taking) == 1
+
+
+async def test_the_end_of_a_stream_is_not_waited_past() -> None:
+    handle = pushed_handle()
+    await handle.push(np.zeros((3, 4), np.int64))
+    taking = asyncio.create_task(handle.take(at_least=8))
+    await settle()
+    handle.put(audio(1920, 1))
+    handle.put(Complete(STREAM, Coverage.FULL, START))
+    assert len(await taking) == 2
+
+
+@pytest.mark.parametrize(
+    ("frame_s", "sizes"),
+    [(0.0, [1, 1, 1, 1, 2, 3, 4, 6, 8, 5]), (0.08, 32 * [1]), (0.1, 32 * [1])],
+    ids=["at once", "as fast as they are played", "slower"],
+)
+async def test_messages_grow_with_the_audio_that_the_player_has_left(
+    monkeypatch: pytest.MonkeyPatch, frame_s: float, sizes: list[int]
+) -> None:
+    """All frames are there from the start; each takes the codec so many seconds."""
+    now_s = 100.0
+    monkeypatch.setattr(servicer_module, "time", SimpleNamespace(monotonic=lambda: now_s))
+    handle, context = pushed_handle(), Context()
+    await handle.push(np.zeros((32, 4), np.int64))
+    config = codec_pb2.StreamDecodeConfig(sample_format=F32)
+    writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))
+    for num_frames in range(1, 33):
+        await settle()
+        now_s += frame_s
+        handle.put(audio(1920, num_frames))
+        await settle()
+    writing.cancel()
+    assert [response.audio.sample_count // 1920 for response in context.written] == sizes
 
 
 async def test_a_working_codec_without_samples_reports_progress() -> None:

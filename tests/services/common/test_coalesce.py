@@ -7,16 +7,16 @@ import sys
 import pytest
 
 from csm_engine.scheduling.admission import FRAME_SECONDS
-from services.engine.coalesce import Coalescer
+from services.common.coalesce import Coalescer
 
 
 def test_the_first_message_has_the_requested_number_of_frames() -> None:
-    assert Coalescer(first=1, most=8).next_count(now=100.0) == 1
-    assert Coalescer(first=3, most=8).limit == 3
+    assert Coalescer(first=1, most=8, frame_s=FRAME_SECONDS).next_count(now=100.0) == 1
+    assert Coalescer(first=3, most=8, frame_s=FRAME_SECONDS).limit == 3
 
 
 def test_slow_engine_sends_every_frame_at_once() -> None:
-    coalescer = Coalescer(first=1, most=8)
+    coalescer = Coalescer(first=1, most=8, frame_s=FRAME_SECONDS)
     for frame in range(20):
         now = frame * 2 * FRAME_SECONDS  # half of real time
         assert coalescer.next_count(now) == 1
@@ -24,7 +24,7 @@ def test_slow_engine_sends_every_frame_at_once() -> None:
 
 
 def test_the_greatest_speed_that_the_engine_takes_is_no_failure() -> None:
-    coalescer = Coalescer(first=1, most=8, speed=sys.float_info.max)
+    coalescer = Coalescer(first=1, most=8, frame_s=FRAME_SECONDS, speed=sys.float_info.max)
     coalescer.sent(1, now=0.0)
     assert coalescer.next_count(now=1.0) == 1
 
@@ -32,7 +32,7 @@ def test_the_greatest_speed_that_the_engine_takes_is_no_failure() -> None:
 @pytest.mark.parametrize(("frames_per_second", "speed"), [(13, 1.0), (20, 1.0), (50, 1.0), (250, 1.0), (50, 2.0)])
 def test_coalescing_causes_no_underrun(frames_per_second: int, speed: float) -> None:
     """Frames are made at a steady rate above real time; each message is sent when its last frame is made."""
-    coalescer, made, messages = Coalescer(first=1, most=32, speed=speed), 0, 0
+    coalescer, made, messages = Coalescer(first=1, most=32, frame_s=FRAME_SECONDS, speed=speed), 0, 0
     now = 0.0
     while made < 1000:
         count = coalescer.next_count(now)
@@ -47,6 +47,6 @@ def test_coalescing_causes_no_underrun(frames_per_second: int, speed: float) -> 
 
 
 def test_messages_stay_within_the_limit() -> None:
-    coalescer = Coalescer(first=1, most=4)
+    coalescer = Coalescer(first=1, most=4, frame_s=FRAME_SECONDS)
     coalescer.sent(1000, now=0.0)
     assert coalescer.next_count(now=0.0) == coalescer.limit == 4
