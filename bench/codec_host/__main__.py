@@ -27,7 +27,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = result_parser("bench.codec_host", __doc__)
     parser.add_argument("--streams", type=integers, default=[64, 256], help="at once, one number after the other")
     parser.add_argument("--message-frames", type=int, default=1, choices=[1, 2, 4, 8], help="sent at once")
+    parser.add_argument("--max-batch-frames", type=int, default=8, help="of the stage")
     parser.add_argument("--turns", type=int, default=9, help=f"of {TURN_STEPS} frames of every stream")
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
     options = parser.parse_args(arguments)
     head = result_head("codec_host")
     try:
-        rows = [row_of(options.bundle, count, options.turns, options.message_frames) for count in options.streams]
+        rows = [
+            row_of(options.bundle, count, options.turns, options.message_frames, options.max_batch_frames)
+            for count in options.streams
+        ]
     except (RuntimeError, OSError, grpc.RpcError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,16 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def row_of(bundle: Path, count: int, turns: int, message_frames: int) -> dict[str, Any]:
+def row_of(bundle: Path, count: int, turns: int, message_frames: int, max_batch_frames: int) -> dict[str, Any]:
     """Raises RuntimeError when a process does not start or a stream is not whole."""
     torch.set_num_threads(1)
     parts = Parts.of_bundle(bundle)
     step_ms, shares = alone(parts, count, turns)
     samples = samples_after(parts, GROUPS + WARM_UP_STEPS + TURN_STEPS * turns)
-    bare_ms, stage_ms = run_program(served(bundle, count, turns, message_frames, samples))
+    stage = whole(bundle, count, max_batch_frames)
+    bare_ms, stage_ms = run_program(served(stage, count, turns, message_frames, samples))
     row = {
         "streams": count,
         "message_frames": message_frames,
+        "max_batch_frames": max_batch_frames,
         "step_ms": round(step_ms, 3),
         "stage_ms": round(stage_ms, 3),
         "bare_ms": round(bare_ms, 3),
@@ -96,12 +102,14 @@ def alone(parts: Parts, count: int, turns: int) -> tuple[float, dict[str, float]
     return statistics.median(steps.turn() for _ in range(turns)), steps.shares(turns, LEAST_SHARE)
 
 
-async def served(bundle: Path, count: int, turns: int, message_frames: int, samples: Sequence[int]) -> list[float]:
+async def served(
+    stage: AbstractAsyncContextManager[Arm], count: int, turns: int, message_frames: int, samples: Sequence[int]
+) -> list[float]:
     """The two servers in turn: bare, whole. samples: of a stream of the whole one, by its number of frames"""
-    async with server("bare") as bare, whole(bundle, count) as stage:
-        arms = (bare, stage)
+    async with server("bare") as bare, stage as whole:
+        arms = (bare, whole)
         await bare.open(count, range(0, FRAME_SAMPLES * len(samples), FRAME_SAMPLES))
-        await stage.open(count, samples)
+        await whole.open(count, samples)
         taken = [[await arm.turn(message_frames) for arm in arms] for _ in range(turns)]
         for arm in arms:
             await arm.close()
@@ -137,12 +145,12 @@ class Arm:
 
 
 @asynccontextmanager
-async def whole(bundle: Path, slots: int) -> AsyncIterator[Arm]:
+async def whole(bundle: Path, slots: int, max_batch_frames: int) -> AsyncIterator[Arm]:
     """The codec stage over an idle device."""
     with tempfile.TemporaryDirectory() as scratch:
         options = {
             "bundle": bundle, "slots": slots, "watermark-keyring": Path(scratch) / "keys.json", "host": "127.0.0.1",
-            "port": 0, "health-port": 0, "metrics-port": 0,
+            "port": 0, "health-port": 0, "metrics-port": 0, "max-batch-frames": max_batch_frames,
         }  # fmt: skip
         async with server(
             "whole", *(word for name, value in options.items() for word in (f"--{name}", str(value)))
