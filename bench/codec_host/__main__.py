@@ -39,8 +39,9 @@ from bench.codec_host.caller import FRAME_SAMPLES, Caller
 from bench.codec_host.idle_device import Parts
 from bench.codec_host.steps import GROUPS, TURN_STEPS, WARM_UP_STEPS, Steps, samples_after
 from bench.command import integers, result_parser
+from bench.deployment import program
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.program import printed_ports, program
+from bench.deployment.program import flags
 from bench.deployment.run import run_program
 from bench.machine import result_head
 from bench.report import write_result
@@ -152,18 +153,14 @@ async def whole(bundle: Path, slots: int, max_batch_frames: int) -> AsyncIterato
             "bundle": bundle, "slots": slots, "watermark-keyring": Path(scratch) / "keys.json", "host": "127.0.0.1",
             "port": 0, "health-port": 0, "metrics-port": 0, "max-batch-frames": max_batch_frames,
         }  # fmt: skip
-        async with server(
-            "whole", *(word for name, value in options.items() for word in (f"--{name}", str(value)))
-        ) as arm:
+        async with server("whole", *flags(options)) as arm:
             yield arm
 
 
 @asynccontextmanager
 async def server(*arguments: str) -> AsyncIterator[Arm]:
-    async with program("bench.codec_host.stage", *arguments) as running:
-        (port,) = await printed_ports(running)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Arm(codec_pb2_grpc.CodecServiceStub(channel), running.pid)
+    async with program.served("bench.codec_host.stage", *arguments) as (channel, pid):
+        yield Arm(codec_pb2_grpc.CodecServiceStub(channel), pid)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+
+import grpc
 
 START_S = 60.0
 
@@ -23,6 +25,20 @@ async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
     finally:
         process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def served(module: str, *arguments: str) -> AsyncIterator[tuple[grpc.aio.Channel, int]]:
+    """A program that prints the port of its gRPC server: a channel to it, and the process's number."""
+    async with program(module, *arguments) as running:
+        (port,) = await printed_ports(running)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel, running.pid
+
+
+def flags(options: Mapping[str, object]) -> list[str]:
+    """The options of a program, by name, as words of its command line."""
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 async def printed_ports(process: asyncio.subprocess.Process) -> list[int]:

@@ -33,8 +33,9 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from bench.command import integers, result_parser
+from bench.deployment import program
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.program import printed_ports, program
+from bench.deployment.program import flags
 from bench.deployment.run import run_program
 from bench.listeners.playback import Arrival, play
 from bench.machine import result_head
@@ -150,8 +151,7 @@ async def whole(bundle: Path, slots: int) -> AsyncIterator[Arm]:
         "prefill-chunk": 512, "max-playout-lead-seconds": LEAD_S, "host": "127.0.0.1", "port": 0, "health-port": 0,
         "metrics-port": 0,
     }  # fmt: skip
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    async with server("whole", *words) as arm:
+    async with server("whole", *flags(options)) as arm:
         yield arm
 
 
@@ -163,12 +163,10 @@ async def bare(frames: int) -> AsyncIterator[Arm]:
 
 @asynccontextmanager
 async def server(*arguments: str) -> AsyncIterator[Arm]:
-    async with program("bench.engine_host.stage", *arguments) as running:
-        (port,) = await printed_ports(running)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            arm = Arm(engine_pb2_grpc.EngineServiceStub(channel), lambda: process_cpu_s(running.pid))
-            await hear(arm, 0, 1, 1, FRAME_SECONDS)  # warm-up
-            yield arm
+    async with program.served("bench.engine_host.stage", *arguments) as (channel, pid):
+        arm = Arm(engine_pb2_grpc.EngineServiceStub(channel), lambda: process_cpu_s(pid))
+        await hear(arm, 0, 1, 1, FRAME_SECONDS)  # warm-up
+        yield arm
 
 
 if __name__ == "__main__":
