@@ -173,6 +173,7 @@ gpu-lease-rehearsal: $(STAMPS)/dev
 
 wheels:
 	$(PYTHON) -m bench.lease.wheels
+	$(PYTHON) -m bench.lease.wheels service
 
 # Makes the built-in voice from nothing, in about nine hours on two CPU cores. VOICE_DEVICE=cuda CSM_MINUTES=9 trains the
 # CSM on a GPU. Each part resumes where it was stopped. Needs Debian's packages flite and wordnet-base.

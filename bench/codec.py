@@ -40,8 +40,7 @@ from csm_codec.watermark.embed.embedder import mark_clip
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
-from tests.support.tiny.mimi import write_published_mimi
-from tests.support.tiny.silentcipher import write_tiny_silentcipher
+from tests.support.tiny.published import MIMI, SILENTCIPHER, write_published_codec
 
 FRAME_MS = 80.0
 RATE_HZ = 24000  # of the clip that the mark is compared on
@@ -49,7 +48,6 @@ ARMS = (
     "decode", "decode bfloat16", "decode, modules bfloat16", "watermark", "watermark bfloat16", "both", "both bfloat16",
     "both, modules bfloat16", "stateless decode", "package watermark",
 )  # fmt: skip
-SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024, "published_reader": True}
 
 
 def main() -> None:
@@ -137,10 +135,8 @@ def load_parts(bundle: str, device: str | torch.device, dtype: torch.dtype, scra
     """bundle: "" for random weights of the published sizes, which are written into the folder `scratch`."""
     if bundle:
         return Parts.of_bundle(bundle, device, dtype)
-    mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
-    write_published_mimi(mimi, seed=0)
-    write_tiny_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
-    return Parts.load(mimi, silentcipher, device, dtype)
+    write_published_codec(scratch)
+    return Parts.load(scratch / MIMI, scratch / SILENTCIPHER, device, dtype)
 
 
 def check_gate(parts: Parts, oracle: PackageOracle) -> float:

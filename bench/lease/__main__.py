@@ -5,9 +5,10 @@
     python3 -m bench.lease --parts grid -- --forms plain,fused --batches 1,1024
     python3 -m bench.lease --rehearse                       # the same programs on a CPU at tiny shapes
 
-Needs Python 3.12 with torch, triton, transformers and numpy, and the wheels of `wheels.txt` in `.whl/` where they are
-not installed. Needs no network, git or virtual environment. Run it from the project's folder. Two files are written
-into the folder of --out (or of the variable OUT): `figures.jsonl`, a line for each figure once it is measured, and
+Needs Python 3.12 with torch, triton, transformers and numpy, and in `.whl/` the wheels of `wheels/others.txt` where
+they are not installed (for the part `service`: those of `wheels/service.txt` in `.whl-service/`, and the stubs in
+`gen/`). Needs no network, git or virtual environment. Run it from the project's folder. Two files are written into
+the folder of --out (or of the variable OUT): `figures.jsonl`, a line for each figure once it is measured, and
 `parts.log`, all that the parts print. Arguments behind `--` go to every part that is run. The last line is one JSON
 object with each part's result. The exit code is 0 when all parts ended well.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from bench.lease import figures
 from bench.lease.parts import PARTS, Part, named
-from bench.lease.wheels import install
+from bench.lease.wheels.installed import install
 
 LEAST_S = 20.0  # a part is not started with less time than this
 LEASE_MINUTES = 9.0  # all parts together, by default
@@ -40,7 +41,6 @@ def main() -> int:
     arguments = parse_arguments(own)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
-    environment = environment_of(arguments)
     until = time.monotonic() + 60 * arguments.minutes
     results: dict[str, dict[str, object]] = {}
     for part in arguments.parts:
@@ -50,7 +50,7 @@ def main() -> int:
             continue
         command = command_of(part, arguments.rehearse, folder / "figures.jsonl", extra)
         limit_s = REHEARSED_PART_S if arguments.rehearse else part.limit_s
-        results[part.name] = run(part, command, min(left_s, limit_s), environment, folder)
+        results[part.name] = run(part, command, min(left_s, limit_s), environment_of(part, arguments), folder)
         print(f"== {part.name}: {json.dumps(results[part.name])}", flush=True)
     ended_well = all(item.get("exit_code") == 0 for item in results.values())
     line = {"lease": "rehearsal" if arguments.rehearse else "gpu", "ended_well": ended_well, "parts": results}
@@ -80,25 +80,25 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/lease")))
     parser.add_argument("--rehearse", action="store_true", help="on a CPU at tiny shapes")
-    parser.add_argument("--wheels", type=Path, default=Path(".whl"), help="folder of wheels to install, if it exists")
-    parser.add_argument("--site", type=Path, default=Path("/tmp/csm-lease-site"), help="where they are installed")
+    parser.add_argument("--site", type=Path, default=Path("/tmp/csm-lease-site"), help="where wheels are installed")
     arguments = parser.parse_args(words)
     if arguments.minutes is None:
         arguments.minutes = REHEARSAL_MINUTES if arguments.rehearse else LEASE_MINUTES
     return arguments
 
 
-def environment_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """The parts' environment: the wheels' packages after the project's own; kernels are compiled, in a rehearsal
-    interpreted.
+def environment_of(part: Part, arguments: argparse.Namespace) -> dict[str, str]:
+    """A part's environment: its wheels' packages after the project's own, if their folder exists; kernels are compiled,
+    in a rehearsal interpreted.
     """
-    paths = ["."]
+    paths = [".", "gen/python", "clients/python"]
     kind = {"TRITON_INTERPRET": "0", "CSM_TEST_DEVICE": "cuda"}
     if arguments.rehearse:
         kind = {"TRITON_INTERPRET": "1", "CSM_TEST_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    if not arguments.rehearse and arguments.wheels.is_dir():
-        install(arguments.wheels, arguments.site)
-        paths.append(str(arguments.site))
+    if not arguments.rehearse and part.wheels.folder.is_dir():
+        site = arguments.site / part.wheels.folder.name
+        install(part.wheels.folder, site)
+        paths.append(str(site))
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"} | kind
     if before := os.environ.get("PYTHONPATH"):
         paths.append(before)

@@ -6,7 +6,9 @@ know how parts are run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from bench.lease.wheels.lists import SERVICE_WHEELS, WHEELS, Wheels
 
 # A file that cannot be collected does not stop the others; failures are printed at once (tests/gpu/conftest.py).
 _PYTEST = (
@@ -25,7 +27,7 @@ class Part:
     """One program of a lease.
 
     limit_s: less than nine minutes. arguments: of Python, on the GPU. rehearsed: the arguments on a CPU, with tiny
-    shapes. figures: whether it writes figures; other parts only pass or fail.
+    shapes. figures: whether it writes figures; other parts only pass or fail. wheels: what it needs on the GPU machine.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Part:
     arguments: tuple[str, ...]
     rehearsed: tuple[str, ...]
     figures: bool = True
+    wheels: Wheels = WHEELS
 
 
 def _tests(name: str, limit_s: int, *arguments: str) -> Part:
@@ -64,6 +67,10 @@ PARTS = (
     _program("codec", 400, "--bundle", "bundles/builtin", "--batches", "1,2", "--frames", "2", "--rounds", "1",
              "--trials", "1"),
     _program("serving", 400, "--levels", "1,3", "--warm-s", "2", "--window-s", "4", "--mean-frames", "20"),
+    replace(
+        _program("service", 400, "--levels", "1,2", "--audio-s", "1", "--duration-s", "4", "--gateways", "2"),
+        wheels=SERVICE_WHEELS,
+    ),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from bench.lease.__main__ import (
     run,
 )
 from bench.lease.parts import PARTS, Part, named
+from bench.lease.wheels.lists import WHEELS
 from tests.gpu.conftest import pytest_runtest_logreport
 
 ROOT = Path(__file__).parents[3]
@@ -69,9 +71,10 @@ def test_a_rehearsal_runs_the_device_tests_themselves_on_a_cpu(tmp_path: Path) -
     tests = [part for part in PARTS if not part.figures]
     assert len(tests) == 4 and all(part.rehearsed == part.arguments for part in tests)
     chosen = ("CSM_TEST_DEVICE", "TRITON_INTERPRET")
-    rehearsed = environment_of(parse_arguments(["--rehearse"]))
+    without_wheels = replace(tests[0], wheels=replace(WHEELS, folder=tmp_path / "none"))
+    rehearsed = environment_of(without_wheels, parse_arguments(["--rehearse"]))
     assert [rehearsed[name] for name in chosen] == ["cpu", "1"]
-    leased = environment_of(parse_arguments(["--wheels", str(tmp_path / "none")]))
+    leased = environment_of(without_wheels, parse_arguments([]))
     assert [leased[name] for name in chosen] == ["cuda", "0"]
 
 

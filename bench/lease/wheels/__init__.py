@@ -1,0 +1,1 @@
+"""The wheels that a GPU machine without network needs."""
