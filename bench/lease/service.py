@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import hashlib
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -53,11 +52,7 @@ def main() -> None:
     options.add_argument("--codec-flags", type=shlex.split, default=[], help="more of them, in one argument")
     options.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
     arguments = options.parse_args()
-    figures = opened("service", arguments)
-    try:
-        run_program(measure(arguments, figures))
-    except RuntimeError as error:  # a process did not start, or ended
-        sys.exit(str(error))
+    run_program(measure(arguments, opened("service", arguments)))
 
 
 async def measure(arguments: argparse.Namespace, figures: Figures) -> None:

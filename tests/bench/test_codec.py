@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from bench.codec import ARMS, arm_makers, check_gate, first_audio, make_row, measure
 from bench.codec_arms import Both, Parts
 from bench.codec_precision import bfloat16_snr
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.mimi import write_tiny_mimi
+from tests.support.tiny.published import write_published_silentcipher
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 
@@ -47,6 +51,11 @@ def test_the_gate_refuses_an_arm_with_another_mark(parts: Parts, monkeypatch: py
 def test_streams_in_real_time_are_those_whose_frames_take_80_ms() -> None:
     row = make_row("decode", 4, [(3.0, 2.0), (9.0, 2.5), (5.0, 1.0)], torch.device("cpu"))
     assert (row["tick_ms"], row["tick_wall_ms"], row["streams_in_real_time"]) == (8.0, 20.0, 40.0)
+
+
+def test_a_watermark_of_the_published_sizes_is_written_and_loaded(tmp_path: Path) -> None:
+    write_published_silentcipher(tmp_path)
+    assert load_silentcipher(tmp_path, device="cpu").hparams.band == 1024
 
 
 def test_first_audio_counts_frames_and_samples(parts: Parts) -> None:

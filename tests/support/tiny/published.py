@@ -23,9 +23,11 @@ _NOTICE = "The weights are random: everything sounds like noise, and no mark can
 def write_published_codec(folder: Path) -> None:
     """Writes MIMI and SILENTCIPHER, 0.4 GB."""
     write_published_mimi(folder / MIMI, seed=0)
-    write_tiny_silentcipher(
-        folder / SILENTCIPHER, 0, sample_rate_hz=44100, n_fft=4096, band=1024, published_reader=True
-    )
+    write_published_silentcipher(folder / SILENTCIPHER)
+
+
+def write_published_silentcipher(folder: Path) -> None:
+    write_tiny_silentcipher(folder, 0, sample_rate_hz=44100, n_fft=4096, band=1024, published_reader=True)
 
 
 def write_random_bundle(folder: Path, config: ModelConfig) -> None:
