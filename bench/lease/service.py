@@ -43,7 +43,7 @@ _DEADLINE_S = 120.0
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--levels", type=integers, default=[1, 16, 64, 128, 256], help="streams at once")
-    options.add_argument("--audio-s", type=float, default=8.0, help="length of a stream")
+    options.add_argument("--audio-s", type=float, default=8.0, help="longest stream")
     options.add_argument("--duration-s", type=float, default=24.0, help="seconds in which a level's requests arrive")
     options.add_argument("--gateways", type=int, default=4, help="processes, which get the calls in turn")
     options.add_argument("--max-playout-lead-s", type=float, default=2.0, help="seconds that a stream may be ahead")
@@ -138,8 +138,9 @@ async def row_of(
     stages: Mapping[str, Sequence[StageProcess]],
 ) -> dict[str, object]:
     """The figures of so many streams at once."""
-    rate, seconds = level / arguments.audio_s, arguments.duration_s
-    requests = plan(rate, seconds, level, AudioLength(arguments.audio_s, arguments.audio_s))
+    length_s = min(arguments.audio_s, max(1.0, level / 2))  # few streams are short, so that enough of them begin
+    rate, seconds = level / length_s, arguments.duration_s
+    requests = plan(rate, seconds, level, AudioLength(length_s, length_s))
     before = {stage: sum(process.cpu_s() for process in processes) for stage, processes in stages.items()}
     record = await Load(channel, deadline_s=_DEADLINE_S).run(requests)
     audio_s = sum(audio.audio_s for stream in record.streams for audio in stream.audio)
@@ -148,7 +149,7 @@ async def row_of(
         for stage, processes in stages.items()
         if audio_s
     }
-    return {"streams": level, "cpu_ms": cpu_ms} | summarize(record, rate, seconds, 0.0)
+    return {"streams": level, "length_s": length_s, "cpu_ms": cpu_ms} | summarize(record, rate, seconds, 0.0)
 
 
 if __name__ == "__main__":
