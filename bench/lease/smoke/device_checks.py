@@ -13,6 +13,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.lease.options import Given
 from bench.lease.parts import PARTS
+from bench.lease.wheels.lists import WHEELS
 from csm_bundle.runtime.captured import Captured, graph_pool, host_room, on_device, on_host
 from tests.support.kernels.host_syncs import host_syncs_refused
 
@@ -38,11 +39,11 @@ def machine(given: Given) -> dict[str, object]:
 
 
 def programs_are_imported(given: Given) -> dict[str, object]:
-    """Imports every part, every file of device tests, and the package that the watermark is compared with. It reports
-    all failures together.
+    """Imports every part that has the same wheels, every file of device tests, and the package that the watermark is
+    compared with. It reports all failures together.
     """
     modules = ["silentcipher.server"]
-    modules += [part.arguments[1] for part in PARTS if part.arguments[1] != "pytest"]
+    modules += [part.arguments[1] for part in PARTS if part.wheels is WHEELS and part.arguments[1] != "pytest"]
     modules += [f"tests.gpu.{file.stem}" for file in sorted((ROOT / "tests" / "gpu").glob("test_*.py"))]
     missing = {}
     for module in modules:
