@@ -8,7 +8,7 @@ n + 1 before it reads step n, so the device computes while the host delivers fra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import NamedTuple
 
 import torch
@@ -144,9 +144,9 @@ class Engine:
         request.check()
         self._prompts.check(request.segments, request.resume)
 
-    def check_room(self, num_pending: int, *, has_listener: bool) -> None:
+    def check_room(self, pending: Sized, *, has_listener: bool) -> None:
         """Raises EngineBusyError if the queue is full. See Scheduler.check_room. Any thread may call it."""
-        self._scheduler.check_room(num_pending, has_listener=has_listener)
+        self._scheduler.check_room(pending, has_listener=has_listener)
 
     def prepare(self, request: GenerationRequest, read: Read = as_written) -> Sequence:
         """Validates a request and tokenizes its texts, which takes a while for long ones. Any thread may call it.
@@ -168,12 +168,12 @@ class Engine:
             sequence.num_frames = sequence.resumed_frames = len(resume)
         return sequence
 
-    def add(self, sequence: Sequence, *, has_place: bool = False) -> Sequence:
+    def add(self, sequence: Sequence, on_queued: Callable[[], object] | None = None) -> Sequence:
         """Queues a sequence that `prepare` returned, and returns it.
 
-        has_place: `check_room` has accepted it. Raises: EngineBusyError if not, and the queue is full.
+        on_queued: given when `check_room` has accepted it. Raises: EngineBusyError without it, if the queue is full.
         """
-        self._scheduler.add(sequence, has_place=has_place)
+        self._scheduler.add(sequence, on_queued)
         return sequence
 
     def reset_timings(self) -> None:

@@ -43,14 +43,8 @@ class EngineThread:
         on_queued: given when the sequence has a place (`check_room`). Called on the engine's thread as it is queued, so
         that the caller no longer counts it as pending.
         """
-
-        def add() -> Sequence:
-            if on_queued is None:
-                return self._engine.add(sequence)
-            on_queued()
-            return self._engine.add(sequence, has_place=True)
-
-        return self.worker.call(add, EngineStoppedError("the engine has stopped"))
+        stopped = EngineStoppedError("the engine has stopped")
+        return self.worker.call(lambda: self._engine.add(sequence, on_queued), stopped)
 
     def abort(self, sequence: Sequence) -> None:
         """Cancels a sequence before the next step, wherever it is. Has no effect on one that was never added."""

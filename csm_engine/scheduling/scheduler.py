@@ -13,7 +13,9 @@ A policy without torch or a model; callers pass the time in.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
 from csm_bundle.errors import EngineBusyError
@@ -89,6 +91,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         self._reservations = SlotReservations()
         self._last_was_frame_step = True
+        # Held while a sequence moves from one place to another, so that `check_room` counts it in one of them.
+        self._moving = threading.Lock()
 
     @property
     def has_work(self) -> bool:
@@ -99,33 +103,37 @@ class Scheduler:
         """Sequences that hold a slot."""
         return len(self.running) + len(self.prefilling)
 
-    def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
+    def add(self, sequence: Sequence, on_queued: Callable[[], object] | None = None) -> None:
         """Queues the sequence: those with a listener first, ordered by `underrun_at`; the others as they come.
 
-        has_place: `check_room` has accepted it, so it is queued even if others came before it since.
-        Raises: EngineBusyError as `check_room` does, unless has_place.
+        on_queued: given when `check_room` has accepted it, so it is queued even if others came before it since. Called
+        to end its place in `pending`.
+        Raises: EngineBusyError as `check_room` does, without on_queued.
         """
         has_listener = sequence.request.has_listener
-        if not has_place:
+        if on_queued is None:
             self.check_room(has_listener=has_listener)
         index = len(self.waiting)
         if has_listener:
             listeners = (item for item in self.waiting if item.request.has_listener)
             index = sum(item.underrun_at <= sequence.underrun_at for item in listeners)
-        self.waiting.insert(index, sequence)
+        with self._moving:
+            if on_queued is not None:
+                on_queued()
+            self.waiting.insert(index, sequence)
 
-    def check_room(self, num_pending: int = 0, *, has_listener: bool) -> None:
+    def check_room(self, pending: Sized = (), *, has_listener: bool) -> None:
         """Checks whether the queue has a place for one more sequence. Any thread may call it.
 
         At most `max_waiting` sequences may wait, beyond those that can be admitted at once. Of those with a listener,
         `num_slots` more may wait, and others are not counted, so that all streams of a lost replica fit.
 
-        num_pending: sequences of the same kind that were accepted and are not queued yet.
+        pending: sequences of the same kind that were accepted and are not queued yet.
         Raises: EngineBusyError.
         """
-        # Reads are ordered: a sequence that the engine's thread admits meanwhile must not count in both of them.
-        num_admissible = self._num_admissible
-        waiting, max_waiting = list(self.waiting), self._max_waiting
+        with self._moving:
+            num_admissible, waiting, num_pending = self._num_admissible, list(self.waiting), len(pending)
+        max_waiting = self._max_waiting
         if has_listener:
             waiting = [item for item in waiting if item.request.has_listener]
             max_waiting += self._pool.num_slots
@@ -142,11 +150,12 @@ class Scheduler:
         """
         if not self._can_admit() or not self._pass_has_room() or self._must_wait_for_prefix(self.waiting[0]):
             return None
-        sequence = self.waiting.popleft()
+        with self._moving:
+            sequence = self.waiting.popleft()
+            self.prefilling.append(sequence)
+            lease = self._pool.acquire(sequence.prompt.rows)
         if sequence.request.has_listener:
             self._reservations.claim()
-        self.prefilling.append(sequence)
-        lease = self._pool.acquire(sequence.prompt.rows)
         sequence.slot = lease.slot
         sequence.prefilled = sequence.reused = lease.reused
         sequence.restored = 0 if lease.restore is None else lease.reused
@@ -232,9 +241,10 @@ class Scheduler:
             sequence.prefilled += chunk.length
             self._pool.filled(sequence.slot, sequence.cached_rows())
             if chunk.is_last:
-                self.prefilling.remove(sequence)
+                with self._moving:
+                    self.prefilling.remove(sequence)
+                    self.running.append(sequence)
                 sequence.status = SequenceStatus.RUNNING
-                self.running.append(sequence)
 
     def end(self, sequence: Sequence, now: float) -> None:
         """Removes a sequence that has ended by itself. now: as for `next_work`."""

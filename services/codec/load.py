@@ -22,6 +22,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentc
 from csm_codec.watermark.stream.look_ahead import LookAhead
 from services.codec.keyring import FollowedKeyring
 from services.codec.settings import CodecSettings
+from services.common.process.cpus import choose_threads
 
 log = logging.getLogger("csm.codec")
 
@@ -46,8 +47,7 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     """on_keyring_reload: see FollowedFiles
 
     Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
     keyring = FollowedKeyring(
         settings.watermark_keyring.expanduser(),
         allow_public_key=settings.allow_public_watermark_key,

@@ -26,4 +26,10 @@ class BundleSettings(StageSettings):
         description="Seconds that one step of the model's thread may take. After that the stage reports that it is"
         " neither ready nor live. Keep it below the gateway's --stage-silence-seconds.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads that torch uses; 0 leaves the number to torch.")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="CPU threads that torch uses; 0 is one for each CPU that the process may use: those of the machine,"
+        " or fewer by the container's CPU limit.",
+    )

@@ -94,7 +94,7 @@ class AsyncEngine:
         request, so that the request is not counted twice. Raises: EngineBusyError if there is no place.
         """
         pending, place = self._pending[request.has_listener], object()
-        self.engine.check_room(len(pending), has_listener=request.has_listener)
+        self.engine.check_room(pending, has_listener=request.has_listener)
         pending.add(place)
         give_up_place = partial(pending.discard, place)
         try:

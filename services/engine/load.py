@@ -23,6 +23,7 @@ from csm_engine.model.loader import load_model, random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import GenerationRequest, Segment
+from services.common.process.cpus import choose_threads
 from services.engine.settings import EngineSettings
 from services.engine.spoken_text import SpokenText
 
@@ -56,8 +57,7 @@ def load_engine(
     """on_lexicon_reload: see FollowedFiles
 
     Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
     )

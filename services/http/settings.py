@@ -23,7 +23,7 @@ class HttpSettings(ProgramSettings):
     gateway_target: str = Field(
         default="127.0.0.1:50051",
         min_length=1,
-        description="gRPC target of the gateways, such as dns:///gateway:50051.",
+        description="gRPC target of the gateways, such as dns:///gateway:50051. Calls go to those that report SERVING.",
     )
     gateway_health_target: str = Field(
         default="127.0.0.1:50052", min_length=1, description="gRPC target of the gateways' health port."

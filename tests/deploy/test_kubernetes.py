@@ -273,6 +273,18 @@ def test_only_the_gateway_reaches_engine_and_codec(rendered: list[Manifest]) -> 
     assert rule == {"ports": [{"port": "grpc"}, {"port": "health"}]}  # of gateway-replicas, for who balances itself
 
 
+def test_every_stage_reaches_name_servers_and_those_of_openshift(rendered: list[Manifest]) -> None:
+    """Policies see the ports of pods, and OpenShift's name servers do not listen on 53."""
+    policy = named(rendered, "NetworkPolicy", "names")["spec"]
+    assert policy["podSelector"] == {"matchLabels": {"app.kubernetes.io/part-of": "csm"}}
+    anywhere, openshift = policy["egress"]
+    assert "to" not in anywhere
+    (pods,) = openshift["to"]
+    assert pods == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}
+    for rule, port in ((anywhere, 53), (openshift, 5353)):
+        assert rule["ports"] == [{"protocol": protocol, "port": port} for protocol in ("UDP", "TCP")]
+
+
 def test_policies_select_pods_that_exist(rendered: list[Manifest]) -> None:
     labels = [d["spec"]["template"]["metadata"]["labels"].items() for d in rendered if d["kind"] == "Deployment"]
     for policy in (d for d in rendered if d["kind"] == "NetworkPolicy"):

@@ -60,8 +60,8 @@ def _options(target: str) -> list[Option]:
 
 
 def open_async_channel(target: str, tls: TlsOptions, further: Sequence[Option] = ()) -> grpc.aio.Channel:
-    """target: "host:port", "dns:///name:port", ...; further: options of gRPC"""
-    options = [*_options(target), *further]
+    """target: "host:port", "dns:///name:port", ...; further: options of gRPC, in place of those of the same name"""
+    options = list(dict([*_options(target), *further]).items())  # of two values gRPC uses the first
     if (credentials := _credentials(tls)) is not None:
         return grpc.aio.secure_channel(target, credentials, options=options)
     return grpc.aio.insecure_channel(target, options=options)

@@ -7,10 +7,15 @@ would then block the updates of all others, and the stage itself.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+MOST_WATCHES = 16  # of one connection, which takes one or two: callers without a token may watch the gateway
 
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
@@ -21,6 +26,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}
         self._changed = asyncio.Event()  # set and replaced by the next change
+        self._watches: Counter[str] = Counter()  # that run, by the address and port of their caller
 
     def set(self, name: str, status: int) -> None:
         self._statuses[name] = status
@@ -34,10 +40,24 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
         """Never returns."""
+        peer = context.peer()
+        if self._watches[peer] >= MOST_WATCHES and not peer.startswith("unix"):  # such a socket has one peer for all
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"A connection may have {MOST_WATCHES} watches.")
         sent = None
-        while True:
-            changed, status = self._changed, self._statuses.get(request.service, _UNKNOWN)
-            if status != sent:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
-                sent = status
-            await changed.wait()
+        with self._counted(peer):
+            while True:
+                changed, status = self._changed, self._statuses.get(request.service, _UNKNOWN)
+                if status != sent:
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    sent = status
+                await changed.wait()
+
+    @contextmanager
+    def _counted(self, peer: str) -> Iterator[None]:
+        self._watches[peer] += 1
+        try:
+            yield
+        finally:
+            self._watches[peer] -= 1
+            if not self._watches[peer]:
+                del self._watches[peer]

@@ -2,8 +2,8 @@
 
 Health answers on a separate server so that a full or TLS-only API port cannot make a probe fail. Names: each service,
 "" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure); all are
-NOT_SERVING while the stage makes no progress. Engine and codec answer health on the API port too, for the load
-balancing of gateways. It knows no service by name.
+NOT_SERVING while the stage makes no progress. The API port answers health too, for clients that balance their calls:
+gateways those to engine and codec, HTTP servers those to gateways. It knows no service by name.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 # those that it knows drain: Kubernetes takes a pod out of the name 10 s (preStop) before SIGTERM.
 HEALTH_CONNECTION_AGE_MS = 4_000
 
+WATCHES = 1  # of health, by a client that balances its calls: on each connection, beside the calls
 UNREAD_BYTES = 512 * 1024  # buffered for one call before its handler reads
 OTHER_FILES = 192  # descriptors kept for all but callers' connections: probes, metrics, other stages, databases, files
 
@@ -84,7 +85,7 @@ def server_options(settings: StageSettings, *, streams_per_connection: int = 0) 
     if (most := most_connections()) is not None:  # else a flood also blocks the health port and the metrics
         options.append(("grpc.max_allowed_incoming_connections", min(most, 2**31 - 1)))
     if streams_per_connection:
-        options.append(("grpc.max_concurrent_streams", streams_per_connection))
+        options.append(("grpc.max_concurrent_streams", streams_per_connection + WATCHES))
     if settings.max_connection_age_seconds:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000))
     return options
@@ -111,10 +112,10 @@ class StageServer:
     ) -> None:
         """admit: authenticates calls of the API port, None admits all; tracer: stopped at the end of the drain
 
-        for_gateways: the callers are gateways, which watch the health on the API port and tell replicas apart
+        for_gateways: the callers are gateways, which tell replicas apart
         private_address: a second address of the API, without TLS, such as "unix:/run/private/socket"
-        streams_per_connection: concurrent calls of one connection; 0 is no limit. Engine and codec have none: a gateway
-        would take a call that waits for room on its connection for one to a frozen stage.
+        streams_per_connection: concurrent calls of one connection, beside WATCHES; 0 is no limit. Engine and codec have
+        none: a gateway would take a call that waits for room on its connection for one to a frozen stage.
         """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
@@ -130,7 +131,6 @@ class StageServer:
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._for_gateways = for_gateways
         self._private_address = private_address
         self._streams_per_connection = streams_per_connection
         self._guard = guard
@@ -159,8 +159,7 @@ class StageServer:
             interceptors=[self._calls],
             options=server_options(self.settings, streams_per_connection=self._streams_per_connection),
         )
-        if self._for_gateways:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:

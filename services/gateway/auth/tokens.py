@@ -1,4 +1,5 @@
-"""Checks the bearer tokens of calls. It stores digests of tokens only. The one method that it knows is reflection.
+"""Checks the bearer tokens of calls. It stores digests of tokens only. It knows reflection and health, and no other
+method.
 
 The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}; "max_streams" is optional. A name may have
 several tokens, for example while one replaces another. A changed file is reloaded. If it is invalid, the last valid one
@@ -29,7 +30,8 @@ from services.gateway.metrics import GatewayMetrics
 HEADER = "authorization"
 MISSING = "CREDENTIAL_MISSING"
 INVALID = "CREDENTIAL_INVALID"
-OPEN_TO_ALL = "/grpc.reflection."  # the protos are public; --no-reflection turns it off
+# The protos are public, and --no-reflection turns reflection off. gRPC watches health without metadata of its caller.
+OPEN_TO_ALL = ("/grpc.reflection.", "/grpc.health.v1.Health/")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _CallerName = Annotated[

@@ -19,6 +19,7 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 RETRY_S = 1.0  # where the gateway names no other time
 SPREAD = 0.5  # of that time, at most, is added: callers refused together would come back together, and be refused again
+NONE_SERVES = "backend unhealthy"  # gRPC's words for servers that answer, and report NOT_SERVING
 MOST_PROBLEMS = 20  # that a message names
 MOST_BITS = 128  # of a whole number that a message repeats
 MOST_SHOWN = 100  # characters of a value, or of the name of an unknown field, that an answer repeats
@@ -153,6 +154,8 @@ def from_client_error(error: CsmClientError) -> ApiError:
         status, kind = 413, INVALID  # gRPC's own: a message is too large
     fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]
     message = " ".join(f"{field}: {_ended(why)}" for field, why in fields) or str(error)
+    if status == 503 and NONE_SERVES in message:
+        message = "No gateway is ready: they start or stop, or their engine or codec is missing or of another bundle."
     param = fields[0][0] if fields else None
     if error.reason == "VOICE_NOT_FOUND" and param is None:
         param = "voice"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import re
 import time
 from dataclasses import dataclass
 
 from csm_client import AsyncClient, TlsOptions
-from csm_client.channel import is_encrypted, open_async_channel
+from csm_client.channel import SERVICE_CONFIG, Option, is_encrypted, open_async_channel
 from csm_client.credentials import CallMetadata
 from csm_client.targets import is_loopback
 from starlette.datastructures import Headers
@@ -25,9 +26,6 @@ log = logging.getLogger("csm.http")
 TIMEOUT_HEADER = "x-timeout-seconds"
 LONGEST_TOKEN = 4096  # gRPC breaks calls whose metadata is longer than 8 to 16 KiB
 _TRACE_HEADERS = ("traceparent", "tracestate")
-# By default gRPC lets megabytes of a stream come ahead, and then for long no more: the gateway would take a caller that
-# reads as it plays for one that does not read. Without its probes it lets 64 KiB come ahead.
-_CHANNEL_OPTIONS = (("grpc.http2.bdp_probe", 0),)
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _PRINTABLE = re.compile(r"[ -~]{1,512}")
 
@@ -58,7 +56,7 @@ class Upstream:
         }
         self._settings = settings
         self.channels = ChannelPool(
-            lambda: open_async_channel(settings.gateway_target, tls, _CHANNEL_OPTIONS),
+            lambda: open_async_channel(settings.gateway_target, tls, _channel_options()),
             settings.gateway_streams_per_connection,
         )
         if not is_encrypted(tls) and not is_loopback(settings.gateway_target):
@@ -99,6 +97,19 @@ class Upstream:
             why = f"is '{asked[:100]}'; it must be a number of seconds above 0, such as 2.5."
             raise wrong_field(TIMEOUT_HEADER, why)
         return min(float(asked), most_s)
+
+
+def _channel_options() -> list[Option]:
+    """The options beside the client's own."""
+    watched = {"healthCheckConfig": {"serviceName": "csm.v1.TextToSpeechService"}}
+    return [
+        # The client's, and only gateways that report SERVING get calls. Those of older versions, which do not report it
+        # on this port, count as serving.
+        ("grpc.service_config", json.dumps(json.loads(SERVICE_CONFIG.read_text()) | watched)),
+        # By default gRPC lets megabytes of a stream come ahead, and then for long no more: the gateway would take a
+        # caller that reads as it plays for one that does not read. Without its probes it lets 64 KiB come ahead.
+        ("grpc.http2.bdp_probe", 0),
+    ]
 
 
 def _token(headers: Headers) -> str | None:

@@ -26,7 +26,7 @@ class HeldEngine:
     def next_wakeup(self) -> float | None:
         return 0.0 if self._is_due else self.seconds_to_wakeup
 
-    def add(self, sequence: None) -> None:
+    def add(self, sequence: None, on_queued: object = None) -> None:
         self.has_work = self._is_due = True
 
     def step(self) -> list[Any]:

@@ -29,10 +29,10 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
 def test_room_is_checked_before_a_sequence_exists() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     policy.add(sequence())
-    policy.check_room(1, has_listener=False)
+    policy.check_room(range(1), has_listener=False)
     with pytest.raises(EngineBusyError, match="0 sequences run and 3 wait; at most 1 may wait"):
-        policy.check_room(2, has_listener=False)
-    policy.check_room(4, has_listener=True)
+        policy.check_room(range(2), has_listener=False)
+    policy.check_room(range(4), has_listener=True)
     assert len(policy.waiting) == 1
 
 
@@ -45,7 +45,7 @@ def test_a_place_in_the_queue_is_kept_when_listeners_overtake() -> None:
     policy.add(listener)
     with pytest.raises(EngineBusyError):
         policy.check_room(has_listener=False)
-    policy.add(accepted, has_place=True)
+    policy.add(accepted, lambda: None)
     assert list(policy.waiting) == [listener, accepted]
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from grpc_health.v1 import health_pb2
 
+from services.common.rpc.health import MOST_WATCHES
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
 from tests.support.waits import settle
@@ -21,6 +22,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self.may, self.taken = asyncio.Event(), list[int]()
+
+    def peer(self) -> str:
+        return "unix:"  # of every caller over such a socket
 
     async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
         await self.may.wait()
@@ -76,6 +80,16 @@ async def test_a_slow_watcher_gets_the_current_status(server: StageServer, watch
     late.may.set()
     await settle()
     assert late.taken[-1] == SERVING and len(late.taken) == 2
+
+
+async def test_watchers_over_a_local_socket_are_not_limited(server: StageServer, watch: Watch) -> None:
+    """They all have one address, and are of this machine."""
+    server.set_serving()
+    watchers = [watch() for _ in range(MOST_WATCHES + 1)]
+    for watcher in watchers:
+        watcher.may.set()
+    await settle()
+    assert [watcher.taken for watcher in watchers] == [[SERVING]] * len(watchers)
 
 
 async def test_a_stage_that_becomes_ready_while_its_drain_begins_is_not_ready(

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.rpc import server as module
+from services.common.rpc.health import MOST_WATCHES
 from services.common.rpc.server import OTHER_FILES, StageServer, StageService, server_options
 from services.common.settings import StageSettings
 from services.gateway.settings import GatewaySettings
@@ -50,11 +51,29 @@ async def test_health_is_not_serving_until_ready_then_serving(stage: Any) -> Non
     assert [await check(stage, name) for name in NAMES] == [SERVING] * 3
 
 
-async def test_health_is_not_on_the_api_port(stage: Any) -> None:
+async def test_health_is_on_the_api_port_too(stage: Any) -> None:
     stub = health_pb2_grpc.HealthStub(stage.channel)
+    request = health_pb2.HealthCheckRequest(service="csm.codec.v1.CodecService")
+    assert (await stub.Check(request)).status == NOT_SERVING
+    stage.server.set_serving()
+    assert (await stub.Check(request)).status == SERVING
+
+
+async def test_a_connection_has_few_watches_at_once(stage: Any) -> None:
+    stub = health_pb2_grpc.HealthStub(stage.channel)
+    request = health_pb2.HealthCheckRequest(service="liveness")
+    watches = [stub.Watch(request) for _ in range(MOST_WATCHES)]
+    for watch in watches:
+        assert (await watch.read()).status == SERVING
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.Check(health_pb2.HealthCheckRequest())
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await stub.Watch(request).read()
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}", options) as other:
+        assert (await health_pb2_grpc.HealthStub(other).Watch(request).read()).status == SERVING
+    watches[0].cancel()
+    await eventually(lambda: sum(stage.server._health._watches.values()) < MOST_WATCHES)
+    assert (await stub.Watch(request).read()).status == SERVING
 
 
 async def test_unknown_health_name_is_not_found(stage: Any) -> None:

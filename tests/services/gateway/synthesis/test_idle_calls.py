@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.rpc import lingering, server
 from tests.support.clock import Clock
@@ -91,6 +92,8 @@ async def test_streams_of_a_connection_are_bounded(stream_request: tts_pb2.Strea
     async with fake_deployment(max_streams_per_connection=2) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
+        await watch.read()  # as of a client that balances its calls
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         first = [stub.StreamSynthesize(stream_request) for _ in range(2)]
         for call in first:

@@ -47,6 +47,14 @@ async def test_streams_over_one_connection_s_limit_use_another_connection(
         assert len(pool.num_calls) == num_channels, "connections are used again"
 
 
+async def test_a_connection_s_only_call_is_not_its_health_watch(body: dict[str, Any]) -> None:
+    async with fake_door({"max_streams_per_connection": 1}, gateway_streams_per_connection=1) as door:
+        for _ in range(2):
+            async with asyncio.timeout(60):
+                assert (await door.client.post(SPEECH, json=body)).status_code == 200
+        assert len(door.stage.door.upstream.channels.num_calls) == 1
+
+
 async def test_failed_and_cancelled_calls_release_their_place(body: dict[str, Any]) -> None:
     async with fake_door(gateway_streams_per_connection=1) as door:
         pool = door.stage.door.upstream.channels
