@@ -62,10 +62,9 @@ _choose_processor()
 _copy_built()
 
 
-def _lock(function: Callable[..., object]) -> FileLock:
+def _lock(folder: str, function: Callable[..., object]) -> FileLock:
     """While one process compiles a kernel, others that start wait for it and read it from the cache."""
-    cache = numba.config.CACHE_DIR or Path(function.__code__.co_filename).with_name("__pycache__")
-    file = Path(cache) / f"{function.__module__}.{function.__qualname__}.lock"
+    file = Path(folder) / f"{function.__module__}.{function.__qualname__}.lock"
     return FileLock(file, timeout=_LONGEST_COMPILE_S, fallback_to_soft=False)  # a crash would leave a soft lock behind
 
 
@@ -80,9 +79,10 @@ def compiled(signature, *fastmath, variant=""):
     def decorate(function):
         function.__qualname__ += variant
         try:
+            folder = njit(cache=True)(function).stats.cache_path  # which numba has chosen; nothing is compiled yet
             with ExitStack() as stack:
                 with suppress(OSError, NotImplementedError):  # a folder without locks, or a wait past the limit
-                    stack.enter_context(_lock(function))
+                    stack.enter_context(_lock(folder, function))
                 return njit(signature, cache=True, **options)(function)
         except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
             return njit(signature, **options)(function)

@@ -63,10 +63,13 @@ print(sum(total.stats.cache_misses.values()), flush=True)
 """
 
 
-def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
+def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path, variable: str) -> None:
+    """XDG_CACHE_HOME: numba's choice, where a file takes the place of the folder beside the program."""
     program = tmp_path / "program.py"  # numba caches what comes from files
     program.write_text(_AT_ONCE)
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    (tmp_path / "__pycache__").touch()
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), variable: str(tmp_path / "cache")}
 
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, str(program)]
