@@ -7,8 +7,10 @@ hold them compiled, and all replicas run the same code. On other processors numb
 from __future__ import annotations
 
 import math
+import os
 import platform
 import shutil
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -53,9 +55,18 @@ def _copy_built() -> None:
     if not folder or not BUILT.is_dir() or Path(folder).resolve() == BUILT.resolve():
         return
     try:
-        shutil.copytree(BUILT, folder, dirs_exist_ok=True)
+        shutil.copytree(BUILT, folder, dirs_exist_ok=True, copy_function=_copy_if_newer)
     except OSError:  # such as a full disk: what is missing is compiled
         pass
+
+
+def _copy_if_newer(source: str, target: str) -> None:
+    """Leaves an index to which this machine has added its own kernels. Another process sees the whole file or none."""
+    if os.path.exists(target) and os.path.getmtime(target) >= os.path.getmtime(source):
+        return
+    new = f"{target}.{uuid.uuid4().hex}"
+    shutil.copy2(source, new)
+    os.replace(new, target)
 
 
 _choose_processor()

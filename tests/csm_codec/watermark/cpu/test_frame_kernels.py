@@ -140,3 +140,18 @@ def test_a_cache_folder_that_is_there_gets_the_kernels_of_an_image_too(image: Pa
         (folder / kernel).touch()
     _started(image, tmp_path / "numba", "import csm_codec.compiled")
     assert sorted(path.name for path in folders[1].iterdir()) == ["built.nbi", "compiled.nbi"]
+
+
+def test_a_start_keeps_what_the_last_one_added_to_the_kernels_of_an_image(image: Path, tmp_path: Path) -> None:
+    """A processor below the level adds its own to the index. Without them every start would compile them again."""
+    built, index = image / "csm_codec" / "__kernels__" / "cpu.nbi", tmp_path / "numba" / "cpu.nbi"
+    built.write_text("built")
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert index.read_text() == "built"
+    index.write_text("built, compiled")
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert index.read_text() == "built, compiled"
+    built.write_text("a newer image")
+    os.utime(built, (index.stat().st_mtime + 1,) * 2)
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert [path.read_text() for path in index.parent.iterdir()] == ["a newer image"]
