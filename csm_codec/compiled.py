@@ -7,8 +7,10 @@ hold them compiled, and all replicas run the same code. On other processors numb
 from __future__ import annotations
 
 import math
+import os
 import platform
 import shutil
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -53,19 +55,27 @@ def _copy_built() -> None:
     if not folder or not BUILT.is_dir() or Path(folder).resolve() == BUILT.resolve():
         return
     try:
-        shutil.copytree(BUILT, folder, dirs_exist_ok=True)
+        shutil.copytree(BUILT, folder, dirs_exist_ok=True, copy_function=_copy_if_newer)
     except OSError:  # such as a full disk: what is missing is compiled
         pass
+
+
+def _copy_if_newer(source: str, target: str) -> None:
+    """Leaves an index to which this machine has added its own kernels. Another process sees the whole file or none."""
+    if os.path.exists(target) and os.path.getmtime(target) >= os.path.getmtime(source):
+        return
+    new = f"{target}.{uuid.uuid4().hex}"
+    shutil.copy2(source, new)
+    os.replace(new, target)
 
 
 _choose_processor()
 _copy_built()
 
 
-def _lock(function: Callable[..., object]) -> FileLock:
+def _lock(folder: str, function: Callable[..., object]) -> FileLock:
     """While one process compiles a kernel, others that start wait for it and read it from the cache."""
-    cache = numba.config.CACHE_DIR or Path(function.__code__.co_filename).with_name("__pycache__")
-    file = Path(cache) / f"{function.__module__}.{function.__qualname__}.lock"
+    file = Path(folder) / f"{function.__module__}.{function.__qualname__}.lock"
     return FileLock(file, timeout=_LONGEST_COMPILE_S, fallback_to_soft=False)  # a crash would leave a soft lock behind
 
 
@@ -80,9 +90,10 @@ def compiled(signature, *fastmath, variant=""):
     def decorate(function):
         function.__qualname__ += variant
         try:
+            folder = njit(cache=True)(function).stats.cache_path  # which numba has chosen; nothing is compiled yet
             with ExitStack() as stack:
                 with suppress(OSError, NotImplementedError):  # a folder without locks, or a wait past the limit
-                    stack.enter_context(_lock(function))
+                    stack.enter_context(_lock(folder, function))
                 return njit(signature, cache=True, **options)(function)
         except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
             return njit(signature, **options)(function)

@@ -203,13 +203,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
         native_hz = self._identity.sample_rate_hertz
-        resampler = StreamResampler(native_hz, config.sample_rate_hertz or native_hz)
-        coalescer = Coalescer(
-            first=1,
-            most=self._max_batch_frames,
-            frame_s=self._identity.frame_sample_count / native_hz,
-            speed=config.speed or 1.0,
-        )
+        rate_hz = config.sample_rate_hertz or native_hz
+        resampler = StreamResampler(native_hz, rate_hz)
+        frame_s = self._identity.frame_sample_count / native_hz / (config.speed or 1.0)  # of the audio that is sent
+        coalescer = Coalescer(first=1, most=self._max_batch_frames, frame_s=frame_s)
         sent, complete = handle.stream.start.first_sample, None
         checkpoint: Checkpoint | None = None  # not sent yet
         while complete is None:
@@ -233,7 +230,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
-                coalescer.sent(sum(output.num_new_frames for output in heard), time.monotonic())
+                # Not the frames taken, for the watermark holds some back, and of others only the latents are computed.
+                coalescer.sent(len(pcm) / (rate_hz * frame_s), time.monotonic())
             elif complete is None:  # no samples yet: progress shows the caller that the codec is alive
                 await context.write(_PROGRESS)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))

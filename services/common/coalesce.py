@@ -22,7 +22,7 @@ class Coalescer:
     most: int
     frame_s: float
     speed: float = 1.0
-    _sent: int = 0  # frames
+    _sent: float = 0.0  # frames
     _first_sent_at: float = 0.0  # seconds
 
     def next_count(self, now: float) -> int:
@@ -37,7 +37,8 @@ class Coalescer:
         """Most frames of the next message."""
         return self.most if self._sent else self.first
 
-    def sent(self, frames: int, now: float) -> None:
+    def sent(self, frames: float, now: float) -> None:
+        """frames: as many as the message's audio lasts"""
         if not self._sent:
             self._first_sent_at = now
         self._sent += frames

@@ -39,7 +39,7 @@ class FollowedFiles(Generic[T]):
         self._paths = paths if callable(paths) else lambda: paths
         self._load, self._errors, self._on_reload = load, errors, on_reload
         self._lock = threading.Lock()
-        self._seen: list[_Stamp] = []
+        self._seen: list[_Stamp] | None = None
         self._current = self._load_whole()
 
     def get(self) -> T:
@@ -76,13 +76,14 @@ class FollowedFiles(Generic[T]):
         raise OSError(f"{self._names()}: written while being read, {ATTEMPTS} times over")
 
     def _names(self) -> str:
-        return ", ".join(str(path) for path, _ in self._seen)
+        return ", ".join(str(path) for path, _ in self._seen or ())
 
-    def _stamps(self) -> list[_Stamp]:
+    def _stamps(self) -> list[_Stamp] | None:
+        """None of a folder that cannot be listed. One without files differs: all that it had were removed."""
         try:
             return [_stamp(path) for path in self._paths()]
-        except OSError:  # of a folder that cannot be listed
-            return []
+        except OSError:
+            return None
 
 
 def _stamp(path: Path) -> _Stamp:

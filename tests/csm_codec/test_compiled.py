@@ -8,7 +8,6 @@ import platform
 from pathlib import Path
 from types import SimpleNamespace
 
-import numba
 import pytest
 
 from csm_codec import compiled
@@ -48,6 +47,5 @@ def test_a_cache_in_a_file_system_without_locks_has_none(monkeypatch: pytest.Mon
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     with pytest.raises(OSError, match="not implemented"):
-        compiled._lock(flock).acquire()
+        compiled._lock(str(tmp_path), flock).acquire()

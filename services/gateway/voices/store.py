@@ -103,13 +103,12 @@ class VoiceStore:
 
         Reads a few rows at a time, because thousands of them would stop every stream of the gateway for a moment.
         """
-        name = sa.collate(VOICES.c.name, "C") if self._engine.dialect.name == "postgresql" else VOICES.c.name
         # `may_be_used_by` decides; this reads fewer rows.
         named = sa.cast(VOICES.c.callers, sa.Text).contains(json.dumps(caller), autoescape=True)
         may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience == Audience.EVERYONE.value, named)
-        query = sa.select(*_FIELDS).where(may).order_by(name).limit(ROWS_AT_ONCE)
+        query = sa.select(*_FIELDS).where(may).order_by(VOICES.c.name).limit(ROWS_AT_ONCE)
         while True:
-            rows = await self._read(query.where(name > after))
+            rows = await self._read(query.where(VOICES.c.name > after))
             for voice in map(_voice, rows):
                 if voice.may_be_used_by(caller):
                     yield voice

@@ -120,3 +120,5 @@ def test_files_of_a_folder_come_and_go(tmp_path: Path, caplog: pytest.LogCapture
     assert [sorted(followed.get()) for _ in range(2)] == 2 * [["b", "c"]]
     assert counted == [True, True, False]
     assert caplog.text.count("what was read before stays in use") == 1
+    folder.mkdir()
+    assert followed.get() == [], "a folder that is back and empty"

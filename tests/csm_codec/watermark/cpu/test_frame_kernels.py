@@ -63,10 +63,13 @@ print(sum(total.stats.cache_misses.values()), flush=True)
 """
 
 
-def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
+def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path, variable: str) -> None:
+    """XDG_CACHE_HOME: numba's choice, where a file takes the place of the folder beside the program."""
     program = tmp_path / "program.py"  # numba caches what comes from files
     program.write_text(_AT_ONCE)
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    (tmp_path / "__pycache__").touch()
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), variable: str(tmp_path / "cache")}
 
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, str(program)]
@@ -137,3 +140,18 @@ def test_a_cache_folder_that_is_there_gets_the_kernels_of_an_image_too(image: Pa
         (folder / kernel).touch()
     _started(image, tmp_path / "numba", "import csm_codec.compiled")
     assert sorted(path.name for path in folders[1].iterdir()) == ["built.nbi", "compiled.nbi"]
+
+
+def test_a_start_keeps_what_the_last_one_added_to_the_kernels_of_an_image(image: Path, tmp_path: Path) -> None:
+    """A processor below the level adds its own to the index. Without them every start would compile them again."""
+    built, index = image / "csm_codec" / "__kernels__" / "cpu.nbi", tmp_path / "numba" / "cpu.nbi"
+    built.write_text("built")
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert index.read_text() == "built"
+    index.write_text("built, compiled")
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert index.read_text() == "built, compiled"
+    built.write_text("a newer image")
+    os.utime(built, (index.stat().st_mtime + 1,) * 2)
+    _started(image, index.parent, "import csm_codec.compiled")
+    assert [path.read_text() for path in index.parent.iterdir()] == ["a newer image"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+# In the order of Python's strings, so that a list by name reads the index. SQLite has no other order.
+_NAME = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -14,7 +17,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "voices",
-        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("name", _NAME, primary_key=True),
         sa.Column("uid", sa.String(32), nullable=False),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("audience", sa.String(16), nullable=False),
@@ -35,6 +38,7 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.create_index("voices_by_owner", "voices", ["owner"], if_not_exists=True)
+    op.create_index("voices_by_uid", "voices", ["uid"], if_not_exists=True)
 
 
 def downgrade() -> None:
