@@ -60,7 +60,7 @@ ENV PATH=/opt/csm/bin:$PATH \
 WORKDIR /app
 # The kernels, compiled, and bytecode of what a start imports: later the file system is read-only.
 RUN --mount=type=bind,source=docker/warm.py,target=/run/warm.py \
-    export PYTHONDONTWRITEBYTECODE='' NUMBA_CACHE_DIR=/app/csm_codec/__kernels__ \
+    export PYTHONDONTWRITEBYTECODE='' NUMBA_CACHE_DIR=/app/csm_bundle/runtime/__kernels__ \
     && python -m csm_codec.kernels bundles/builtin \
     && python /run/warm.py codec
 USER 10001:10001

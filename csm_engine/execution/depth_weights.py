@@ -14,6 +14,7 @@ from torch import Tensor
 from csm_engine.execution.matrix import Matrix
 from csm_engine.model.shapes import ModelConfig
 
+DEPTH_KERNEL_ROWS = 64  # most rows of that kernel
 LARGEST_TILE = 64  # outputs of a product's tile
 LEAST_SIZE = 32  # smallest codebook size and head dimension
 _CODES_AT_ONCE = 4096

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csm_bundle.runtime.captured import on_device
+from csm_engine.execution.depth_weights import DEPTH_KERNEL_ROWS
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
 from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, CachedRows, Prefetch
@@ -117,12 +118,15 @@ class PackedBackbone:
         in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
         self._prefetches = launch_prefetch.enabled and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
+        self._on_cpu = ops.cpu_backbone(weights, self.cache)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
         """x: (B, D), one position per row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
         stack, eps = self._stack, self._stack.config.norm_eps
         x = x if in_place else x.clone()  # layers add to x in place
-        prefetches = self._prefetches and len(x) <= ops.DEPTH_KERNEL_ROWS
+        if self._on_cpu is not None:
+            return ops.rms_norm(self._on_cpu.layers(x, slots, positions), stack.norm, eps)
+        prefetches = self._prefetches and len(x) <= DEPTH_KERNEL_ROWS
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             prefetch = self._layer_prefetch(index, slots, positions) if prefetches else _NO_LAYER_PREFETCH
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, eps, prefetch.by_qkv)
@@ -174,14 +178,15 @@ class PackedDepthDecoder:
         self._stack: PackedStack = weights.depth_decoder
         self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # without padding ids
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
-        self._kernel = ops.depth_kernel(weights)
+        self._kernel = ops.depth_frame(weights)
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
         """hidden: (B, D); fed: (B, d) input for the sampled code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         first = ops.linear(hidden, weights.projection)
-        if self._kernel is not None and fed is not None and len(hidden) <= ops.DEPTH_KERNEL_ROWS:
-            return draw.codes_after_first(first, fed, self._kernel)
+        kernel = self._kernel
+        if kernel is not None and fed is not None and (kernel.most_rows is None or len(hidden) <= kernel.most_rows):
+            return kernel.frame(first, fed, draw.drawing)
         caches = self._frame_caches(len(hidden))
         for codebook in range(1, last + 1):
             assert fed is not None

@@ -113,3 +113,15 @@ class SamplingRows:
     def at(self, rows: Tensor | slice) -> Self:
         """The parameters of the given rows. rows: (N,) int64, or a slice."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What the codes of a frame are drawn by: parameters of every slot; the rows' slots and frames, (B,) int64; and the
+    drawn codes, (B, K).
+    """
+
+    sampling: SamplingRows
+    slots: Tensor
+    frame: Tensor
+    codes: Tensor

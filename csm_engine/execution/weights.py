@@ -7,6 +7,7 @@ matrices to eight bits; heads and embeddings keep their type. This module does n
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from csm_engine.execution.cpu_weights import CpuWeights, cpu_weights, is_for_kernels
 from csm_engine.execution.depth_weights import DepthWeights, check_sizes, qkv_of_codes
 from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
 from csm_engine.model.csm import CSM, Layer, Stack
@@ -22,6 +24,7 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
 FusedProducts = bool | Literal["where_faster"]
 
+HAS_NUMBA = importlib.util.find_spec("numba") is not None  # engines without it run torch's operations
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
 
 
@@ -61,6 +64,7 @@ class PackedWeights:
     codebook0_head: Matrix  # (V, D)
     depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
     stacked_depth: DepthWeights | None = None  # for the kernel that runs the depth decoder for a whole frame
+    on_cpu: CpuWeights | None = None  # for the compiled kernels of a CPU
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +117,8 @@ def pack(
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
+    if quantization == "none" and HAS_NUMBA and is_for_kernels(model.config, packed.projected_embeddings):
+        return replace(packed, on_cpu=cpu_weights(model, packed.projected_embeddings))
     return stack_depth(packed) if depth_kernel and packed.projected_embeddings.is_cuda else packed
 
 

@@ -36,7 +36,7 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 """
 COMPILED = """
 import pathlib
-from csm_codec.compiled import BUILT
+from csm_bundle.runtime.compiled import BUILT
 for folder in (BUILT, pathlib.Path("/tmp/numba")):
     print(*sorted(str(path.relative_to(folder)) for path in folder.rglob("*.nb?")))
 """

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import float32, float64, int64, njit, types, uint16
 
-from csm_codec.compiled import compiled, elu, exponential, load, store
+from csm_bundle.runtime.compiled import compiled, elu, exponential, load, store
 
 Kernel = Callable[..., None]
 

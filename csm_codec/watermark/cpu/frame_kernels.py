@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64, njit, types, uint16
 
-from csm_codec.compiled import INLINE, compiled, exp, load, store
+from csm_bundle.runtime.compiled import INLINE, compiled, exp, load, store
 
 TILE = 6  # outputs at a time
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity

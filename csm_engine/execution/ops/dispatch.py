@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,15 @@ from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefetch
 from csm_engine.execution.ops.tile_shapes import is_faster
-from csm_engine.execution.sampling import SamplingRows
+from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack, PackedWeights
+from csm_engine.kv.cache import SlotKVCache
 
 if TYPE_CHECKING:
-    from csm_engine.execution.ops.depth.depth_launches import DepthKernel
+    from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
 
 FUSED_ROWS = 1024  # with more rows cuBLAS is faster
-DEPTH_KERNEL_ROWS = 64  # most rows of the kernel that runs the depth decoder for a whole frame
 _INT8_WIDTH = 16  # the CPU's int8 product needs a multiple of this many inputs
 _INT8_ROWS = 48  # with more rows it is faster on a CPU to convert the matrix first
 
@@ -196,13 +196,35 @@ def prompt_attention(
     return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
-def depth_kernel(weights: PackedWeights) -> DepthKernel | None:
-    """The kernel that runs the depth decoder for a whole frame; None on a CPU or without weights packed for it."""
+class DepthFrame(Protocol):
+    """Runs the depth decoder for a whole frame."""
+
+    most_rows: int | None
+
+    def frame(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Tensor:
+        """first, fed: (B, d), inputs of positions 0 and 1 -> (B, K) int64, `drawing.codes`."""
+
+
+def depth_frame(weights: PackedWeights) -> DepthFrame | None:
+    """One kernel for the whole frame; None for weights that are not packed for it."""
+    if weights.on_cpu is not None:
+        from csm_engine.execution.ops.cpu.cpu_frame import CpuDepthFrame
+
+        return CpuDepthFrame(weights.on_cpu)
     if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
         return None
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
 
     return DepthKernel(weights.stacked_depth)
+
+
+def cpu_backbone(weights: PackedWeights, cache: SlotKVCache) -> CpuBackbone | None:
+    """Kernels for the backbone's layers on a CPU; None for weights that are not packed for them."""
+    if weights.on_cpu is None or cache.layers[0].keys.dtype is not torch.float32:
+        return None
+    from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
+
+    return CpuBackbone(weights.on_cpu, cache)
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:
@@ -244,9 +266,7 @@ class FrameDraw:
         self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)
-        self._cpu_draw = (
-            None if slots.is_cuda else torch_ops.FrameDraw(sampling.at(slots), frame, num_codebooks, codebook_size)
-        )
+        self._cpu_draw = None if slots.is_cuda else torch_ops.FrameDraw(sampling.at(slots), frame, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples the codes of one codebook and looks up the depth decoder's inputs for them.
@@ -265,13 +285,10 @@ class FrameDraw:
         self._codes[:, codebook] = codes
         return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)
 
-    def codes_after_first(self, first: Tensor, fed: Tensor, kernel: DepthKernel) -> Tensor:
-        """Runs the depth decoder over codebooks 1..K-1 in one launch. first, fed: (B, d), inputs of positions 0 and 1
-        -> (B, K) as `frame`.
-        """
-        from csm_engine.execution.ops.depth.depth_launches import Drawing
-
-        return kernel.frame(first, fed, Drawing(self._sampling, self._slots, self._frame, self._codes))
+    @property
+    def drawing(self) -> Drawing:
+        """For a kernel that draws the codes itself."""
+        return Drawing(self._sampling, self._slots, self._frame, self._codes)
 
     def frame(self) -> Tensor:
         """(B, K) int64: the codes of every codebook, once all are drawn."""

@@ -148,7 +148,7 @@ from bench.kernel_proof.fast_step import frame, new_traced_step
 from bench.kernel_proof.machine_code import machine_code
 from bench.kernel_proof.memory_order import acquiring_operations
 from bench.kernel_proof.pretended_gpu import pretended_gpu
-from csm_engine.execution.ops.dispatch import DEPTH_KERNEL_ROWS
+from csm_engine.execution.depth_weights import DEPTH_KERNEL_ROWS
 from csm_engine.scheduling.buckets import buckets_up_to
 
 launches = {}

@@ -244,7 +244,7 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     noise = gumbel_noise(seed, frame, 4, 64)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 64).sample(logits, 3)
-    draw = torch_ops.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
+    draw = torch_ops.FrameDraw(sampling.at(rows), frame[rows], 64)
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
@@ -257,7 +257,7 @@ def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
     noise = gumbel_noise(seed, frame, 4, 512)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 512).sample(logits, 3)
-    draw = torch_ops.FrameDraw(sampling, frame, 4, 512)
+    draw = torch_ops.FrameDraw(sampling, frame, 512)
     assert torch.equal(draw.sample(logits, 3), expected)
 
 

@@ -16,9 +16,9 @@ from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.depth import frame_kernels as kernels
-from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing
+from csm_engine.execution.ops.depth.depth_launches import DepthKernel
 from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK
-from csm_engine.execution.sampling import SamplingRows
+from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.execution.weights import PackedWeights
 
 
@@ -211,7 +211,7 @@ def _check_draw(weights: PackedWeights, frame: Frame, logits: Tensor, fed: Tenso
     config, drawing = weights.config, frame.drawing
     on_cpu = SamplingRows(*(getattr(drawing.sampling, name).cpu() for name in ("temperature", "top_k", "seed")))
     sampling = on_cpu.at(drawing.slots.cpu())
-    twin = torch_ops.FrameDraw(sampling, drawing.frame.cpu(), codebook + 1, config.codebook_size)
+    twin = torch_ops.FrameDraw(sampling, drawing.frame.cpu(), config.codebook_size)
     codes = drawing.codes[:, codebook]
     assert torch.equal(codes.cpu(), twin.sample(logits, codebook))
     if codebook < config.num_codebooks - 1:

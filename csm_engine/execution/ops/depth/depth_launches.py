@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from csm_engine.execution.depth_weights import DepthWeights
+from csm_engine.execution.depth_weights import DEPTH_KERNEL_ROWS, DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
 from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
 from csm_engine.execution.ops.eight_bits import ROW_SCALES
 from csm_engine.execution.ops.tile_shapes import row_block_of
-from csm_engine.execution.sampling import SamplingRows
+from csm_engine.execution.sampling import Drawing
 
 REGISTERS = 255  # of a thread, all that there are; unasked, ptxas may settle for fewer, which spill
 _FEW_ROWS = 16  # up to this many, each query head has its own program
@@ -88,18 +88,10 @@ class DepthBuffers:
         return self.cache[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What codes are drawn by: of every slot, the rows' slots and frames, (B,) int64; and the drawn codes, (B, K)."""
-
-    sampling: SamplingRows
-    slots: Tensor
-    frame: Tensor
-    codes: Tensor
-
-
 class DepthKernel:
     """Makes codebooks 1..K-1 of a frame in one launch. One frame at a time: launches share buffers and the barrier."""
+
+    most_rows: int | None = DEPTH_KERNEL_ROWS
 
     def __init__(self, weights: DepthWeights, *, programs: int | None = None) -> None:
         """programs: of a launch, all of which must run at once; None is one for each multiprocessor."""

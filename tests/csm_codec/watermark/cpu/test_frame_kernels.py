@@ -50,7 +50,7 @@ def test_no_two_kernels_share_files_that_processes_could_mix_up(tmp_path: Path) 
 _AT_ONCE = """
 import sys
 import numba, numpy
-from csm_codec.compiled import compiled
+from csm_bundle.runtime.compiled import compiled
 print("ready", flush=True)
 sys.stdin.readline()
 @compiled(numba.float32(numba.float32[::1]))
@@ -96,11 +96,12 @@ def test_a_cache_cut_off_by_a_crash_does_not_stop_the_start(cache: Path, tmp_pat
     _start(tmp_path)
 
 
+_KERNELS = Path("csm_bundle", "runtime", "__kernels__")
 _IN_AN_IMAGE = """
 import sys
 import llvmlite.binding, numba
 llvmlite.binding.get_host_cpu_name = lambda: sys.argv[1]  # another processor of the same level
-from csm_codec import compiled
+from csm_bundle.runtime import compiled
 from csm_codec.watermark.cpu.frame_kernels import fill_message, input_kernels
 kernels = [fill_message, *input_kernels(1, 1, False)]
 print(numba.config.CPU_NAME, sum(len(kernel.stats.cache_hits) for kernel in kernels), len(kernels))
@@ -112,7 +113,7 @@ def image(tmp_path: Path) -> Path:
     """A copy of the package, which has a folder for kernels, as an image does."""
     for name in ("csm_codec", "csm_bundle"):
         shutil.copytree(_ROOT / name, tmp_path / "image" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "image" / "csm_codec" / "__kernels__").mkdir()
+    (tmp_path / "image" / _KERNELS).mkdir()
     return tmp_path / "image"
 
 
@@ -126,7 +127,7 @@ def _started(image: Path, cache: Path, program: str, *arguments: str) -> list[st
 
 @pytest.mark.slow
 def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
-    _started(image, image / "csm_codec" / "__kernels__", _IN_AN_IMAGE, "the-machine-that-builds")
+    _started(image, image / _KERNELS, _IN_AN_IMAGE, "the-machine-that-builds")
     name, hits, kernels = _started(image, tmp_path / "numba", _IN_AN_IMAGE, "another-machine")
     if name == "None":
         pytest.skip("this processor is not at the level that kernels are compiled for")
@@ -134,24 +135,24 @@ def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path
 
 
 def test_a_cache_folder_that_is_there_gets_the_kernels_of_an_image_too(image: Path, tmp_path: Path) -> None:
-    folders = (image / "csm_codec" / "__kernels__" / "cpu", tmp_path / "numba" / "cpu")
+    folders = (image / _KERNELS / "cpu", tmp_path / "numba" / "cpu")
     for folder, kernel in zip(folders, ("built.nbi", "compiled.nbi"), strict=True):
         folder.mkdir(parents=True)
         (folder / kernel).touch()
-    _started(image, tmp_path / "numba", "import csm_codec.compiled")
+    _started(image, tmp_path / "numba", "import csm_bundle.runtime.compiled")
     assert sorted(path.name for path in folders[1].iterdir()) == ["built.nbi", "compiled.nbi"]
 
 
 def test_a_start_keeps_what_the_last_one_added_to_the_kernels_of_an_image(image: Path, tmp_path: Path) -> None:
     """A processor below the level adds its own to the index. Without them every start would compile them again."""
-    built, index = image / "csm_codec" / "__kernels__" / "cpu.nbi", tmp_path / "numba" / "cpu.nbi"
+    built, index = image / _KERNELS / "cpu.nbi", tmp_path / "numba" / "cpu.nbi"
     built.write_text("built")
-    _started(image, index.parent, "import csm_codec.compiled")
+    _started(image, index.parent, "import csm_bundle.runtime.compiled")
     assert index.read_text() == "built"
     index.write_text("built, compiled")
-    _started(image, index.parent, "import csm_codec.compiled")
+    _started(image, index.parent, "import csm_bundle.runtime.compiled")
     assert index.read_text() == "built, compiled"
     built.write_text("a newer image")
     os.utime(built, (index.stat().st_mtime + 1,) * 2)
-    _started(image, index.parent, "import csm_codec.compiled")
+    _started(image, index.parent, "import csm_bundle.runtime.compiled")
     assert [path.read_text() for path in index.parent.iterdir()] == ["a newer image"]

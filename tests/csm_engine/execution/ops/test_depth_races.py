@@ -20,11 +20,11 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from bench.shapes import CSM_1B  # noqa: E402
+from csm_engine.execution.depth_weights import DEPTH_KERNEL_ROWS  # noqa: E402
 from csm_engine.execution.ops.depth import frame_kernels, products  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.ops.depth.depth_shape import DepthShape  # noqa: E402
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all  # noqa: E402
-from csm_engine.execution.ops.dispatch import DEPTH_KERNEL_ROWS  # noqa: E402
 from csm_engine.execution.weights import pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig  # noqa: E402

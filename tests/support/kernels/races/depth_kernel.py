@@ -9,10 +9,10 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, phases_of
+from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.eight_bits import ROW_SCALES
-from csm_engine.execution.sampling import SamplingRows
+from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.model.shapes import ModelConfig
 from tests.support.kernels.races.accesses import Accesses, Indices
 from tests.support.kernels.races.turns import Choose, run_in_turns

@@ -27,7 +27,7 @@ _f = np.float32
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
-BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, as kernels.py compiled them
+BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, as csm_codec/kernels.py compiled them
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not

@@ -1,0 +1,1 @@
+"""Frames of a small model on a CPU, compiled by numba."""
