@@ -7,6 +7,7 @@ First a gate (gate.py): every arm's greedy codes must equal the first arm's, or 
 what was gated and how many codes agreed. An arm that runs alone is not gated. Then the arms take turns, ABBA, for some
 rounds over the same weights, prompts and frame counts. Prefill is not counted.
 
+On a CPU, `ours-torch` is our step without compiled kernels, which only small models in float32 have.
 `ours-bfloat16` is our step with its weights in bfloat16 for any --dtype. `ours-int8` has the layers' matrices in int8,
 `ours-float8` has them in float8, and `ours-float8-kv` has the conversations' keys and values in float8. The run also
 measures how far their logits are from those of `ours`. On a GPU, `ours-fused` uses our own kernels for matrix products,
@@ -21,6 +22,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -82,8 +84,8 @@ def parse_arguments() -> argparse.Namespace:
         "--arms",
         type=words,
         default=["reference", "transformers", "ours"],
-        help="who runs: reference, transformers, ours, ours-bfloat16, ours-int8, ours-float8, ours-float8-kv,"
-        " ours-fused, ours-auto, ours-depth-kernel",
+        help="who runs: reference, transformers, ours, ours-torch, ours-bfloat16, ours-int8, ours-float8,"
+        " ours-float8-kv, ours-fused, ours-auto, ours-depth-kernel",
     )
     arguments = parser.parse_args()
     window = SHAPES[arguments.shape].max_seq_len
@@ -100,8 +102,9 @@ def make_arms(
     def model(dtype: torch.dtype = dtype) -> CSM:
         return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
 
-    def ours(form: str, dtype: torch.dtype = dtype) -> Arm:
-        return Ours(FORMS[form].packed(model(dtype), batch), batch, kv_dtype=FORMS[form].kv_dtype)
+    def ours(form: str, dtype: torch.dtype = dtype, *, compiled: bool = True) -> Arm:
+        weights = FORMS[form].packed(model(dtype), batch)
+        return Ours(weights if compiled else replace(weights, on_cpu=None), batch, kv_dtype=FORMS[form].kv_dtype)
 
     values = transformers_config(config) | {
         "codec_config": SMALLEST_CODEC,
@@ -113,6 +116,7 @@ def make_arms(
         "reference": lambda: Reference(model(), batch),
         "transformers": lambda: Transformers(values, model(), batch),
         "ours": lambda: ours("plain"),
+        "ours-torch": lambda: ours("plain", compiled=False),
         "ours-bfloat16": lambda: ours("plain", torch.bfloat16),
         "ours-int8": lambda: ours("int8", torch.bfloat16),
         **{f"ours-{form}": partial(ours, form) for form in ("float8", "float8-kv", "fused", "auto", "depth-kernel")},

@@ -17,6 +17,15 @@ CSM_1B = ModelConfig(
 )
 SHAPES = {
     "tiny": TINY_BUNDLE,
+    # That of bundles/builtin.
+    "builtin-voice": ModelConfig(
+        backbone=TransformerConfig(num_layers=6, dim=384, num_heads=6, num_kv_heads=2, ffn_dim=896),
+        depth_decoder=TransformerConfig(num_layers=3, dim=192, num_heads=3, num_kv_heads=1, ffn_dim=512),
+        text_vocab_size=96,
+        audio_vocab_size=1027,
+        num_codebooks=8,
+        codebook_size=1024,
+    ),
     # The true widths with fewer layers and a small text table, which fits a laptop.
     "csm-1b-shallow": replace(
         CSM_1B,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csm_bundle.runtime.captured import on_device
+from csm_engine.execution import whole_frame
 from csm_engine.execution.depth_weights import DEPTH_KERNEL_ROWS
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
@@ -90,6 +91,7 @@ class PackedFrameStep:
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
                 vocab_size=config.audio_vocab_size,
+                compiled=self.weights.on_cpu is not None,
             )
             logits = ops.linear(hidden, self._codebook0_head)
             _, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
@@ -118,7 +120,7 @@ class PackedBackbone:
         in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
         self._prefetches = launch_prefetch.enabled and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
-        self._on_cpu = ops.cpu_backbone(weights, self.cache)
+        self._on_cpu = whole_frame.cpu_backbone(weights, self.cache)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
         """x: (B, D), one position per row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
@@ -178,7 +180,7 @@ class PackedDepthDecoder:
         self._stack: PackedStack = weights.depth_decoder
         self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # without padding ids
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
-        self._kernel = ops.depth_frame(weights)
+        self._kernel = whole_frame.depth_frame(weights)
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
         """hidden: (B, D); fed: (B, d) input for the sampled code of codebook 0 -> (B, K) int64, codebook 0 first."""

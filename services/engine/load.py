@@ -89,7 +89,7 @@ def load_engine(
     if settings.random_weights:
         notice = "The weights are random (--random-weights): everything sounds like noise."
     codec = _codec(bundle, model.config)
-    digest = _digest(model, settings, bundle.text_frontend)
+    digest = _digest(model, settings, bundle.text_frontend, compiled=weights.on_cpu is not None)
     return LoadedEngine(
         engine, bundle, model.config, codec, digest, notice, spoken_text, _prompted_voices(bundle, codec)
     )  # `model` is freed here, and its unpacked weights with it
@@ -144,9 +144,9 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
     return bundle.codec
 
 
-def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
+def _digest(model: CSM, settings: EngineSettings, text_frontend: str, *, compiled: bool) -> str:
     """A cheap digest to compare replicas: 16 hex digits of every parameter's name, shape and 64 of its values, of the
-    settings that change the rounding, and of the text front end.
+    settings that change the rounding, and of the text front end. compiled: whether a CPU's compiled kernels run.
     """
     digest = hashlib.sha256()
     roundings = (
@@ -155,6 +155,7 @@ def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
         (settings.kv_cache_dtype, "auto"),
         ("fused products" if settings.fused_products else "products", "products"),  # round norms' weights into matrices
         ("depth kernel" if settings.depth_kernel else "phases", "phases"),
+        ("compiled" if compiled else "torch", "torch"),
     )
     for rounding, unset in roundings:
         digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())

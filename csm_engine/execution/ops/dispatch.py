@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,10 @@ from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, Prefe
 from csm_engine.execution.ops.tile_shapes import is_faster
 from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
-from csm_engine.execution.weights import PackedLayer, PackedStack, PackedWeights
-from csm_engine.kv.cache import SlotKVCache
+from csm_engine.execution.weights import PackedLayer, PackedStack
 
 if TYPE_CHECKING:
-    from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
+    from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
 
 FUSED_ROWS = 1024  # with more rows cuBLAS is faster
 _INT8_WIDTH = 16  # the CPU's int8 product needs a multiple of this many inputs
@@ -196,37 +195,6 @@ def prompt_attention(
     return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
-class DepthFrame(Protocol):
-    """Runs the depth decoder for a whole frame."""
-
-    most_rows: int | None
-
-    def frame(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Tensor:
-        """first, fed: (B, d), inputs of positions 0 and 1 -> (B, K) int64, `drawing.codes`."""
-
-
-def depth_frame(weights: PackedWeights) -> DepthFrame | None:
-    """One kernel for the whole frame; None for weights that are not packed for it."""
-    if weights.on_cpu is not None:
-        from csm_engine.execution.ops.cpu.cpu_frame import CpuDepthFrame
-
-        return CpuDepthFrame(weights.on_cpu)
-    if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
-        return None
-    from csm_engine.execution.ops.depth.depth_launches import DepthKernel
-
-    return DepthKernel(weights.stacked_depth)
-
-
-def cpu_backbone(weights: PackedWeights, cache: SlotKVCache) -> CpuBackbone | None:
-    """Kernels for the backbone's layers on a CPU; None for weights that are not packed for them."""
-    if weights.on_cpu is None or cache.layers[0].keys.dtype is not torch.float32:
-        return None
-    from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
-
-    return CpuBackbone(weights.on_cpu, cache)
-
-
 def gather(state: SlotState, slots: Tensor) -> SlotRows:
     """slots: (B,) int64 -> the inputs of their frame."""
     if not slots.is_cuda:
@@ -249,6 +217,16 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
     return state.advance(slots, codes, F.embedding(codes + offsets, table).sum(dim=1))
 
 
+def _cpu_draw(
+    sampling: SamplingRows, frame: Tensor, codebook_size: int, compiled: bool
+) -> torch_ops.FrameDraw | CpuDraw:
+    if not compiled:
+        return torch_ops.FrameDraw(sampling, frame, codebook_size)
+    from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
+
+    return CpuDraw(sampling, frame, codebook_size)
+
+
 class FrameDraw:
     """The sampling of one frame's rows. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
 
@@ -261,8 +239,11 @@ class FrameDraw:
         num_codebooks: int,
         codebook_size: int,
         vocab_size: int,
+        compiled: bool = False,
     ) -> None:
-        """codebook_size: ids that may be drawn; vocab_size: rows of the fed table per codebook."""
+        """codebook_size: ids that may be drawn; vocab_size: rows of the fed table per codebook; compiled: by a kernel,
+        on a CPU.
+        """
         self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)

@@ -13,6 +13,7 @@ from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Quantization, quantized
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops
+from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
 from csm_engine.execution.sampling import SamplingRows, gumbel_noise
 from csm_engine.execution.weights import pack
 from csm_engine.kv.host_offload import OffloadedKV
@@ -27,6 +28,7 @@ from csm_engine.types import SamplingParams
 
 SLOTS = 5
 Step = ReferenceFrameStep | PackedFrameStep | GraphRunner
+Draw = type[torch_ops.FrameDraw] | type[CpuDraw]
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,8 @@ def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
 
 @pytest.mark.parametrize("top_k", [1, 5, 50, 64, 1000])
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(1, 3), slice(0, 6)], ids=["one", "two", "six"])
-def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice) -> None:
+@pytest.mark.parametrize("kind", [torch_ops.FrameDraw, CpuDraw], ids=["torch", "compiled"])
+def test_drawing_from_candidates_equals_drawing_from_all(kind: Draw, top_k: int, rows: slice) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = torch.randn(6, 67, generator=generator).round(decimals=1)  # many ties
     logits[5] = 1.0  # all are equal
@@ -244,12 +247,13 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     noise = gumbel_noise(seed, frame, 4, 64)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 64).sample(logits, 3)
-    draw = torch_ops.FrameDraw(sampling.at(rows), frame[rows], 64)
+    draw = kind(sampling.at(rows), frame[rows], 64)
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
 @pytest.mark.parametrize("top_k", [5, 50])
-def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
+@pytest.mark.parametrize("kind", [torch_ops.FrameDraw, CpuDraw], ids=["torch", "compiled"])
+def test_equal_scores_go_to_the_lowest_id_when_sampling(kind: Draw, top_k: int) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = 9 + torch.randn(64, 512, generator=generator).round(decimals=1)  # many ties
     seed, frame = torch.arange(64), torch.arange(64)
@@ -257,7 +261,7 @@ def test_equal_scores_go_to_the_lowest_id_when_sampling(top_k: int) -> None:
     noise = gumbel_noise(seed, frame, 4, 512)
     sampling = SamplingRows(temperature, top_ks, seed)
     expected = FrameSampler(noise, sampling, top_k, 512).sample(logits, 3)
-    draw = torch_ops.FrameDraw(sampling, frame, 512)
+    draw = kind(sampling, frame, 512)
     assert torch.equal(draw.sample(logits, 3), expected)
 
 

@@ -54,8 +54,14 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
         torch.randint(1, min(50, config.codebook_size), (rows,), generator=generator).to(device),
         torch.arange(rows, device=device) * 7,
     )
-    sizes = {"codebook_size": config.codebook_size, "vocab_size": config.audio_vocab_size}
-    draw = ops.FrameDraw(sampling, slots, frame, num_codebooks=config.num_codebooks, **sizes)
+    draw = ops.FrameDraw(
+        sampling,
+        slots,
+        frame,
+        num_codebooks=config.num_codebooks,
+        codebook_size=config.codebook_size,
+        vocab_size=config.audio_vocab_size,
+    )
     logits = torch.randn(rows, config.codebook_size, generator=generator).to(device)
     _, fed = draw.codes(logits, 0, weights.projected_embeddings)
     assert fed is not None

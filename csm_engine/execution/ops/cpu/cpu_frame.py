@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from csm_engine.execution.cpu_weights import CpuWeights
-from csm_engine.execution.ops.cpu.frame_kernels import backbone_layer, depth_frame
-from csm_engine.execution.sampling import Drawing
+from csm_engine.execution.ops.cpu.frame_kernels import backbone_layer, depth_frame, draw_codes
+from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.kv.cache import SlotKVCache
 
 
@@ -49,3 +50,20 @@ class CpuDepthFrame:
             np.ascontiguousarray(drawing.frame.numpy()), drawing.codes.numpy(),
         )  # fmt: skip
         return drawing.codes
+
+
+class CpuDraw:
+    """Samples the codes of one frame, as torch_ops.FrameDraw. sampling: of B rows; frame: (B,) int64."""
+
+    def __init__(self, sampling: SamplingRows, frame: Tensor, codebook_size: int) -> None:
+        self._by = [
+            np.ascontiguousarray(values.numpy())
+            for values in (sampling.temperature, sampling.top_k, sampling.seed, frame)
+        ]
+        self._codebook_size = codebook_size
+
+    def sample(self, logits: Tensor, codebook: int) -> Tensor:
+        """logits: (B, V or more) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""
+        codes = torch.empty(len(logits), dtype=torch.int64)
+        draw_codes(logits.numpy(), *self._by, codebook, self._codebook_size, codes.numpy())
+        return codes

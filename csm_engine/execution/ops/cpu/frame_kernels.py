@@ -203,6 +203,16 @@ def _draw(logits, heap, temperature, top_k, seed, frame, codebook):
     return code
 
 
+@compiled(types.void(_rows, _floats, _ints, _ints, _ints, int64, int64, _ints))
+def draw_codes(logits, temperature, top_k, seed, frame, codebook, num_codes, codes):
+    """A code of one codebook for each row. logits: (B, V or more), of which the first num_codes may be drawn; sampling
+    parameters, frames and codes: (B,).
+    """
+    heap = np.empty(num_codes, _f)
+    for row in range(len(codes)):
+        codes[row] = _draw(logits[row, :num_codes], heap, temperature[row], top_k[row], seed[row], frame[row], codebook)
+
+
 @compiled(
     types.void(
         _rows, _rows, _rows, _rows, _rows, _floats, _floats, _cache, _cache, _ints, _ints, _stack, types.float64

@@ -1,0 +1,103 @@
+"""The compiled kernels of a CPU against torch's operations, and which models they run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bench.shapes import CSM_1B
+from csm_engine.execution import weights as packing
+from csm_engine.execution.cpu_weights import is_for_kernels
+from csm_engine.execution.frame_step import PackedFrameStep
+from csm_engine.execution.ops import torch_ops
+from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
+from csm_engine.execution.sampling import SamplingRows
+from csm_engine.execution.weights import pack
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.types import SamplingParams
+
+ROWS = 5
+FRAMES = 12
+# As the built-in voice, but smaller: three query heads share a key head, and the widths are no powers of two.
+GROUPED = ModelConfig(
+    backbone=TransformerConfig(num_layers=3, dim=96, num_heads=6, num_kv_heads=2, ffn_dim=224, max_seq_len=128),
+    depth_decoder=TransformerConfig(num_layers=2, dim=48, num_heads=3, num_kv_heads=1, ffn_dim=128, max_seq_len=128),
+    text_vocab_size=96,
+    audio_vocab_size=131,
+    num_codebooks=4,
+    codebook_size=128,
+)
+
+
+def started(config: ModelConfig, slots: range, *, compiled: bool = True) -> PackedFrameStep:
+    """With a prompt of another length and other sampling parameters in each slot."""
+    packed = pack(random_model(config, seed=9))
+    assert packed.on_cpu is not None
+    step = PackedFrameStep(packed if compiled else replace(packed, on_cpu=None), ROWS)
+    for slot in slots:
+        prompt = torch.randn(3 + 7 * slot, config.backbone.dim, generator=torch.Generator().manual_seed(slot))
+        step.backbone.prefill(prompt[:-1], slot, 0)
+        sampling = SamplingParams(temperature=0.4 * slot, top_k=[50, 3, 1000, 1, 20][slot], seed=2**40 + slot)
+        step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=slot, sampling=sampling)
+    return step
+
+
+def codes_of(step: PackedFrameStep, slots: range) -> np.ndarray:
+    return np.stack([step(torch.tensor(slots)).numpy() for _ in range(FRAMES)])
+
+
+@pytest.mark.parametrize("shape", ["tiny", "grouped"])
+@torch.inference_mode()
+def test_compiled_frames_equal_those_of_torch(shape: str, tiny_config: ModelConfig) -> None:
+    config = tiny_config if shape == "tiny" else GROUPED
+    slots = range(ROWS)
+    compiled, plain = (started(config, slots, compiled=compiled) for compiled in (True, False))
+    assert np.array_equal(codes_of(compiled, slots), codes_of(plain, slots))
+    for ours, theirs in zip(compiled.backbone.cache.layers, plain.backbone.cache.layers, strict=True):
+        torch.testing.assert_close(ours.keys, theirs.keys, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(ours.values, theirs.values, atol=2e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_row_is_bit_equal_whatever_the_batch() -> None:
+    """Without padding to a constant shape, which torch's operations need."""
+    together = started(GROUPED, range(ROWS))
+    x = together.state.next_embedding[:ROWS].clone()
+    positions = together.state.position[:ROWS].clone()
+    hidden = together.backbone.step(x, torch.arange(ROWS), positions)
+    for slot in range(ROWS):
+        alone = started(GROUPED, range(slot, slot + 1))
+        row = alone.backbone.step(x[slot : slot + 1], torch.tensor([slot]), positions[slot : slot + 1])
+        assert torch.equal(row[0], hidden[slot])
+        for one, all_ in zip(alone.backbone.cache.layers, together.backbone.cache.layers, strict=True):
+            assert torch.equal(one.keys[slot, positions[slot]], all_.keys[slot, positions[slot]])
+            assert torch.equal(one.values[slot, positions[slot]], all_.values[slot, positions[slot]])
+
+
+def test_logits_that_are_no_numbers_draw_the_id_past_the_last() -> None:
+    sampling = SamplingRows(torch.tensor([0.9]), torch.tensor([5]), torch.tensor([1]))
+    logits = torch.full((1, 64), float("nan"))
+    for kind in (torch_ops.FrameDraw, CpuDraw):
+        assert kind(sampling, torch.tensor([0]), 64).sample(logits, 0).tolist() == [64]
+
+
+def test_kernels_are_for_small_models_of_whole_widths_in_float32(tiny_config: ModelConfig) -> None:
+    like = torch.zeros(1)
+    odd = replace(GROUPED, backbone=replace(GROUPED.backbone, ffn_dim=222))
+    assert is_for_kernels(tiny_config, like) and is_for_kernels(GROUPED, like)
+    assert not is_for_kernels(CSM_1B, like)
+    assert not is_for_kernels(odd, like)
+    assert not is_for_kernels(GROUPED, like.bfloat16())
+    assert not is_for_kernels(GROUPED, like.to("meta"))
+
+
+def test_without_numba_or_with_eight_bits_torch_runs_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(GROUPED, seed=1)
+    assert pack(model).on_cpu is not None
+    assert pack(model, quantization="int8").on_cpu is None
+    monkeypatch.setattr(packing, "HAS_NUMBA", False)
+    assert pack(model).on_cpu is None
