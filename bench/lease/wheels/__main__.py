@@ -39,7 +39,7 @@ def fetch(wheels: Wheels) -> None:
         [
             sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
             "--python-version", "3.12", "--implementation", "cp", *options, "--dest", str(wheels.folder),
-            "--requirement", str(wheels.list),
+            "--requirement", str(wheels.file),
         ],
         check=True,
     )  # fmt: skip

@@ -13,14 +13,14 @@ _HERE = Path(__file__).parent
 class Wheels:
     """A list of wheels, the folder for them, and their most bytes; the project's files have the rest."""
 
-    list: Path
+    file: Path
     folder: Path
     most_bytes: int
 
     @property
     def names(self) -> list[str]:
         """ "name==version" of each."""
-        lines = self.list.read_text(encoding="utf-8").splitlines()
+        lines = self.file.read_text(encoding="utf-8").splitlines()
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

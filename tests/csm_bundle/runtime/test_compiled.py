@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from csm_codec import compiled
+from csm_bundle.runtime import compiled
 
 V3 = dict.fromkeys(compiled._NEEDED, True)
 
