@@ -15,12 +15,13 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-# The files whose services a port answers. Every port has health but the gateway's API.
+# The files whose services a port answers. Every port has health.
 _PORTS: dict[str, Sequence[FileDescriptor]] = {
     "gateway api": (
         tts_pb2.DESCRIPTOR,
         voices_pb2.DESCRIPTOR,
         watermark_pb2.DESCRIPTOR,
+        health_pb2.DESCRIPTOR,
         reflection_pb2.DESCRIPTOR,
     ),
     "gateway health": (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),

@@ -40,7 +40,7 @@ async def deployment(
             ("codec", codec_pb2_grpc.add_CodecServiceServicer_to_server, FakeCodec()),
         ):
             settings = StageSettings(host="127.0.0.1", **stage_files)
-            server = StageServer(settings, [StageService(add, servicer, name)])
+            server = StageServer(settings, [StageService(add, servicer, f"csm.{name}.v1.{name.capitalize()}Service")])
             await server.start()
             running.push_async_callback(server.drain, 0)
             server.set_serving()

@@ -8,9 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from starlette.datastructures import Headers
 
+from services.http.api.upstream import Upstream
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
@@ -140,3 +144,22 @@ async def test_without_a_gateway_that_serves_calls_are_refused_and_no_address_is
         assert (answer.status_code, error["code"], answer.headers["retry-after"]) == (503, "unavailable", "1")
         assert error["message"].startswith("No gateway is ready") and "127.0.0.1" not in error["message"]
         assert not await door.is_ready()
+
+
+async def test_a_gateway_that_answers_no_health_on_its_api_port_gets_calls() -> None:
+    """As those of version 0.1."""
+
+    class Older(tts_pb2_grpc.TextToSpeechServiceServicer):
+        async def GetServerInfo(
+            self, request: tts_pb2.GetServerInfoRequest, context: Any
+        ) -> tts_pb2.GetServerInfoResponse:
+            return tts_pb2.GetServerInfoResponse(model_version="older")
+
+    server = grpc.aio.server()
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(Older(), server)  # type: ignore[no-untyped-call]
+    upstream = Upstream(HttpSettings(gateway_target=f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"))
+    await server.start()
+    client = upstream.client(upstream.caller(Headers()))
+    assert (await client.server_info()).model_version == "older"
+    await upstream.close()
+    await server.stop(0)
