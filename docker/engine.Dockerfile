@@ -62,11 +62,12 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HOME=/var/lib/csm/huggingface \
-    TRITON_CACHE_DIR=/tmp/triton
+    TRITON_CACHE_DIR=/tmp/triton \
+    NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /app
-# Bytecode of what a start imports: later the file system is read-only.
+# Bytecode of what a start imports, and a CPU's kernels, compiled: later the file system is read-only.
 RUN --mount=type=bind,source=docker/warm.py,target=/run/warm.py \
-    PYTHONDONTWRITEBYTECODE='' python /run/warm.py engine
+    PYTHONDONTWRITEBYTECODE='' NUMBA_CACHE_DIR=/app/csm_bundle/runtime/__kernels__ python /run/warm.py engine
 USER 10001:10001
 EXPOSE 50061 50071 9461
 HEALTHCHECK --interval=10s --timeout=6s --start-period=15m --retries=3 \

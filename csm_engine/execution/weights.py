@@ -7,7 +7,6 @@ matrices to eight bits; heads and embeddings keep their type. This module does n
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,7 +23,6 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
 FusedProducts = bool | Literal["where_faster"]
 
-HAS_NUMBA = importlib.util.find_spec("numba") is not None  # engines without it run torch's operations
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
 
 
@@ -117,7 +115,7 @@ def pack(
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
-    if quantization == "none" and HAS_NUMBA and is_for_kernels(model.config, packed.projected_embeddings):
+    if quantization == "none" and is_for_kernels(model.config, packed.projected_embeddings):
         return replace(packed, on_cpu=cpu_weights(model, packed.projected_embeddings))
     return stack_depth(packed) if depth_kernel and packed.projected_embeddings.is_cuda else packed
 

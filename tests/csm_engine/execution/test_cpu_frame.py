@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bench.shapes import CSM_1B
-from csm_engine.execution import weights as packing
 from csm_engine.execution.cpu_weights import is_for_kernels
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.ops import torch_ops
@@ -95,9 +94,7 @@ def test_kernels_are_for_small_models_of_whole_widths_in_float32(tiny_config: Mo
     assert not is_for_kernels(GROUPED, like.to("meta"))
 
 
-def test_without_numba_or_with_eight_bits_torch_runs_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_eight_bits_torch_runs_the_frame() -> None:
     model = random_model(GROUPED, seed=1)
     assert pack(model).on_cpu is not None
     assert pack(model, quantization="int8").on_cpu is None
-    monkeypatch.setattr(packing, "HAS_NUMBA", False)
-    assert pack(model).on_cpu is None
