@@ -22,7 +22,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -102,9 +101,8 @@ def make_arms(
     def model(dtype: torch.dtype = dtype) -> CSM:
         return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
 
-    def ours(form: str, dtype: torch.dtype = dtype, *, compiled: bool = True) -> Arm:
-        weights = FORMS[form].packed(model(dtype), batch)
-        return Ours(weights if compiled else replace(weights, on_cpu=None), batch, kv_dtype=FORMS[form].kv_dtype)
+    def ours(form: str, dtype: torch.dtype = dtype) -> Arm:
+        return Ours(FORMS[form].packed(model(dtype), batch), batch, kv_dtype=FORMS[form].kv_dtype)
 
     values = transformers_config(config) | {
         "codec_config": SMALLEST_CODEC,
@@ -116,7 +114,7 @@ def make_arms(
         "reference": lambda: Reference(model(), batch),
         "transformers": lambda: Transformers(values, model(), batch),
         "ours": lambda: ours("plain"),
-        "ours-torch": lambda: ours("plain", compiled=False),
+        "ours-torch": lambda: ours("torch"),
         "ours-bfloat16": lambda: ours("plain", torch.bfloat16),
         "ours-int8": lambda: ours("int8", torch.bfloat16),
         **{f"ours-{form}": partial(ours, form) for form in ("float8", "float8-kv", "fused", "auto", "depth-kernel")},

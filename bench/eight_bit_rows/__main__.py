@@ -106,7 +106,7 @@ def main() -> None:
 
 def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> None:
     """Measures each arm's logits. An arm whose backbone is exact gets the exact hidden states."""
-    today = pack(frames.model)
+    today = pack(frames.model, compiled=False)
     exact_hidden = hidden_of(today, frames.prompts, frames.codes)
     exact = logits_of(today, exact_hidden, frames.codes)
     for arm in arms:

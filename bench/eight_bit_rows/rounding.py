@@ -74,8 +74,10 @@ def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
 
 
 def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> PackedWeights:
-    """Packed weights whose products round like the arm, inside `rows_rounded`. today: the result of pack(model)."""
-    today, folded = today or pack(model), arm.norms == "weights"
+    """Packed weights whose products round like the arm, inside `rows_rounded`. today: of `pack`, without compiled
+    kernels.
+    """
+    today, folded = today or pack(model, compiled=False), arm.norms == "weights"
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts)

@@ -21,13 +21,15 @@ class Form:
 
     quantization: of the layers' matrices. float8_kv: whether keys and values are in float8. fused: which products our
     own kernels compute: none, as is the default of `pack`, all, or where they are faster. depth_kernel: for few rows,
-    one launch for all codebooks after the first; it has not run on a GPU.
+    one launch for all codebooks after the first; it has not run on a GPU. compiled: whether a small model's frame on a
+    CPU is compiled.
     """
 
     quantization: Quantization = "none"
     fused: FusedProducts = False
     float8_kv: bool = False
     depth_kernel: bool = False
+    compiled: bool = True
 
     @property
     def kv_dtype(self) -> torch.dtype | None:
@@ -36,12 +38,20 @@ class Form:
 
     def packed(self, model: CSM, rows: int) -> PackedWeights:
         """rows: the largest batch of a step."""
-        return pack(model, quantization=self.quantization, fused=self.fused, rows=rows, depth_kernel=self.depth_kernel)
+        return pack(
+            model,
+            quantization=self.quantization,
+            fused=self.fused,
+            rows=rows,
+            depth_kernel=self.depth_kernel,
+            compiled=self.compiled,
+        )
 
 
 FORMS = {
     "auto": Form(fused="where_faster"),
     "plain": Form(),
+    "torch": Form(compiled=False),
     "fused": Form(fused=True),
     "float8": Form(quantization="float8"),
     "int8": Form(quantization="int8"),

@@ -81,6 +81,7 @@ def pack(
     fused: FusedProducts = False,
     rows: int = 16,
     depth_kernel: bool = False,
+    compiled: bool = True,
 ) -> PackedWeights:
     """Packs a loaded model. The packed weights share only the embeddings with it, so its layers can be freed.
 
@@ -89,6 +90,7 @@ def pack(
     at which they were measured to be faster. Products over eight bits are always fused.
     rows: most rows of a step; on a CPU the matrices are laid out for that many.
     depth_kernel: on CUDA, one kernel runs the depth decoder for a whole frame of few rows.
+    compiled: on a CPU, compiled kernels run a small model in float32 (cpu_weights.py).
 
     Raises: ValueError for sizes or types that the depth kernel cannot take.
     """
@@ -115,7 +117,12 @@ def pack(
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
-    if quantization == "none" and is_for_kernels(model.config, packed.projected_embeddings):
+    if (
+        compiled
+        and quantization == "none"
+        and not depth_kernel
+        and is_for_kernels(model.config, packed.projected_embeddings)
+    ):
         return replace(packed, on_cpu=cpu_weights(model, packed.projected_embeddings))
     return stack_depth(packed) if depth_kernel and packed.projected_embeddings.is_cuda else packed
 

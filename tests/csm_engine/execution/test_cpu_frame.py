@@ -34,9 +34,9 @@ GROUPED = ModelConfig(
 
 def started(config: ModelConfig, slots: range, *, compiled: bool = True) -> PackedFrameStep:
     """With a prompt of another length and other sampling parameters in each slot."""
-    packed = pack(random_model(config, seed=9))
-    assert packed.on_cpu is not None
-    step = PackedFrameStep(packed if compiled else replace(packed, on_cpu=None), ROWS)
+    packed = pack(random_model(config, seed=9), compiled=compiled)
+    assert (packed.on_cpu is not None) == compiled
+    step = PackedFrameStep(packed, ROWS)
     for slot in slots:
         prompt = torch.randn(3 + 7 * slot, config.backbone.dim, generator=torch.Generator().manual_seed(slot))
         step.backbone.prefill(prompt[:-1], slot, 0)
