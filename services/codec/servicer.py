@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -208,24 +209,25 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         frame_s = self._identity.frame_sample_count / native_hz / (config.speed or 1.0)  # of the audio that is sent
         coalescer = Coalescer(first=1, most=self._max_batch_frames, frame_s=frame_s)
         sent, complete = handle.stream.start.first_sample, None
-        checkpoint: Checkpoint | None = None  # not sent yet
+        checkpoints: deque[Checkpoint] = deque()  # not sent yet
         while complete is None:
             outputs = await handle.take(coalescer.next_count(time.monotonic()))
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
                 self._check_coverage(complete, config)
             heard = [output for output in outputs if isinstance(output, Audio)]
-            for output in heard:
-                checkpoint = output.checkpoint or checkpoint
+            checkpoints.extend(output.checkpoint for output in heard if output.checkpoint is not None)
             new = np.concatenate((*(output.pcm for output in heard), np.zeros(0, np.float32)))
             pcm: Pcm = resampler.push(new, last=complete is not None)
             if len(pcm):
                 audio = codec_pb2.AudioSamples(
                     samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
                 )
+                checkpoint: Checkpoint | None = None  # the newest at which another call can go on after this message
+                while checkpoints and checkpoints[0].start.first_sample <= sent + len(pcm):
+                    checkpoint = checkpoints.popleft()
                 if checkpoint is not None:
                     audio.checkpoint.CopyFrom(self._checkpoint(checkpoint, handle.stream.key_id))
-                    checkpoint = None
                 if sent == handle.stream.start.first_sample:
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))

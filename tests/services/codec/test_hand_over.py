@@ -82,8 +82,8 @@ def audio(num_samples: int, num_frames: int = 1, checkpoint: Checkpoint | None =
     return Audio(STREAM, np.zeros(num_samples, np.float32), num_frames, 1, checkpoint)
 
 
-def checkpoint(first_frame: int) -> Checkpoint:
-    return Checkpoint(MarkPoint(0, 0.0, 0.0, 0.0, 0, START), StreamStart(first_frame))
+def checkpoint(first_frame: int, first_sample: int = 0) -> Checkpoint:
+    return Checkpoint(MarkPoint(0, 0.0, 0.0, 0.0, 0, START), StreamStart(first_frame, first_sample=first_sample))
 
 
 def servicer_of(async_codec: Any = None) -> CodecServicer:
@@ -274,15 +274,17 @@ async def test_a_stream_that_opens_just_as_its_caller_leaves_is_closed() -> None
     assert closed == [STREAM]
 
 
-async def test_the_newest_checkpoint_goes_out_with_the_next_samples() -> None:
+async def test_a_message_has_the_newest_checkpoint_that_is_not_after_its_samples() -> None:
+    """At a later one another call could not continue if this message were the last one to arrive."""
     handle, context = handle_of(), Context()
     config = codec_pb2.StreamDecodeConfig(sample_format=F32)
     writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))
     for taken in (
         [audio(0, 1, checkpoint(10))],  # no samples yet
         [audio(4, 2)],
-        [audio(4, 3, checkpoint(20)), audio(0, 4, checkpoint(30)), audio(4, 5)],
+        [audio(4, 3, checkpoint(20, 5)), audio(0, 4, checkpoint(30, 12)), audio(4, 5, checkpoint(40, 13))],
         [audio(4, 6)],
+        [audio(4, 7)],
     ):
         for output in taken:
             handle.put(output)
@@ -292,5 +294,6 @@ async def test_the_newest_checkpoint_goes_out_with_the_next_samples() -> None:
     assert [(a.sample_count, a.HasField("checkpoint") and a.checkpoint.first_frame_index) for a in sent] == [
         (4, 10),
         (8, 30),
+        (4, 40),
         (4, False),
     ]

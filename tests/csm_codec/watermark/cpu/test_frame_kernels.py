@@ -69,7 +69,7 @@ def test_processes_that_start_together_compile_a_kernel_once(tmp_path: Path, var
     program = tmp_path / "program.py"  # numba caches what comes from files
     program.write_text(_AT_ONCE)
     (tmp_path / "__pycache__").touch()
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), variable: str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "NUMBA_CACHE_DIR": "", variable: str(tmp_path / "cache")}
 
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, str(program)]
