@@ -77,6 +77,13 @@ def test_a_row_is_bit_equal_whatever_the_batch() -> None:
             assert torch.equal(one.values[slot, positions[slot]], all_.values[slot, positions[slot]])
 
 
+@torch.inference_mode()
+def test_with_compiled_kernels_torch_draws_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = started(GROUPED, range(ROWS))
+    monkeypatch.setattr(torch_ops, "FrameDraw", None)
+    step(torch.arange(ROWS))
+
+
 def test_logits_that_are_no_numbers_draw_the_id_past_the_last() -> None:
     sampling = SamplingRows(torch.tensor([0.9]), torch.tensor([5]), torch.tensor([1]))
     logits = torch.full((1, 64), float("nan"))
