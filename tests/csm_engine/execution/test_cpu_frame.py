@@ -31,6 +31,15 @@ GROUPED = ModelConfig(
     num_codebooks=4,
     codebook_size=128,
 )
+# Heads of two numbers, one layer, a window of just the codebooks, and no id that is not a code.
+SMALLEST = ModelConfig(
+    backbone=TransformerConfig(num_layers=1, dim=8, num_heads=4, num_kv_heads=1, ffn_dim=4, max_seq_len=64),
+    depth_decoder=TransformerConfig(num_layers=1, dim=4, num_heads=2, num_kv_heads=2, ffn_dim=4, max_seq_len=2),
+    text_vocab_size=1,
+    audio_vocab_size=16,
+    num_codebooks=2,
+    codebook_size=16,
+)
 
 
 def started(config: ModelConfig, slots: range, *, compiled: bool = True) -> PackedFrameStep:
@@ -50,10 +59,10 @@ def codes_of(step: PackedFrameStep, slots: range) -> np.ndarray:
     return np.stack([step(torch.tensor(slots)).numpy() for _ in range(FRAMES)])
 
 
-@pytest.mark.parametrize("shape", ["tiny", "grouped"])
+@pytest.mark.parametrize("shape", ["tiny", "grouped", "smallest"])
 @torch.inference_mode()
 def test_compiled_frames_equal_those_of_torch(shape: str, tiny_config: ModelConfig) -> None:
-    config = tiny_config if shape == "tiny" else GROUPED
+    config = {"tiny": tiny_config, "grouped": GROUPED, "smallest": SMALLEST}[shape]
     slots = range(ROWS)
     compiled, plain = (started(config, slots, compiled=compiled) for compiled in (True, False))
     assert np.array_equal(codes_of(compiled, slots), codes_of(plain, slots))
