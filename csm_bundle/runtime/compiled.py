@@ -6,6 +6,7 @@ hold them compiled, and all replicas run the same code. On other processors numb
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -27,7 +28,8 @@ _f = np.float32
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
-BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, as csm_codec/kernels.py compiled them
+_VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]  # of this file, whose code is in all kernels
+BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, compiled when it was built
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
@@ -83,12 +85,13 @@ def compiled(signature, *fastmath, variant=""):
     """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
 
     variant: names each of the kernels that one function makes. Each has its own files in the cache. With shared files,
-    two processes that start together could store the code of one kernel under the name of another.
+    two processes that start together could store the code of one kernel under the name of another. The version of this
+    file is in the name too: numba compares only the file of the kernel itself.
     """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
 
     def decorate(function):
-        function.__qualname__ += variant
+        function.__qualname__ += f"{variant}_{_VERSION}"
         try:
             folder = njit(cache=True)(function).stats.cache_path  # which numba has chosen; nothing is compiled yet
             with ExitStack() as stack:

@@ -247,7 +247,7 @@ class FrameDraw:
         self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)
-        self._cpu_draw = None if slots.is_cuda else torch_ops.FrameDraw(sampling.at(slots), frame, codebook_size)
+        self._cpu_draw = None if slots.is_cuda else _cpu_draw(sampling.at(slots), frame, codebook_size, compiled)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples the codes of one codebook and looks up the depth decoder's inputs for them.

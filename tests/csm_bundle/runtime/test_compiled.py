@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import platform
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,3 +53,38 @@ def test_a_cache_in_a_file_system_without_locks_has_none(monkeypatch: pytest.Mon
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="not implemented"):
         compiled._lock(str(tmp_path), flock).acquire()
+
+
+_KERNEL = """
+import numpy as np
+from numba import float32, types
+from csm_bundle.runtime.compiled import compiled, exp
+
+@compiled(types.void(float32[::1]))
+def kernel(x):
+    x[0] = exp(x[0])
+
+x = np.zeros(1, np.float32)
+kernel(x)
+print(x[0], len(kernel.stats.cache_hits))
+"""
+
+
+def test_kernels_of_another_version_of_what_they_share_are_not_read(tmp_path: Path) -> None:
+    """numba compares only the file of the kernel itself."""
+    package = tmp_path / "csm_bundle"
+    shutil.copytree(Path(compiled.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "of_test.py").write_text(_KERNEL)
+
+    def printed() -> list[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+        command = [sys.executable, "-c", "import of_test"]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert printed() == ["1.0", "0"]
+    assert printed() == ["1.0", "1"]
+    source = package / "runtime" / "compiled.py"
+    source.write_text(source.read_text().replace("    return result * ", "    return _f(3) * result * "))
+    assert printed() == ["3.0", "0"]

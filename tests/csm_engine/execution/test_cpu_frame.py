@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,15 @@ GROUPED = ModelConfig(
     num_codebooks=4,
     codebook_size=128,
 )
+# Heads of two numbers, one layer, a window of just the codebooks, and no id that is not a code.
+SMALLEST = ModelConfig(
+    backbone=TransformerConfig(num_layers=1, dim=8, num_heads=4, num_kv_heads=1, ffn_dim=4, max_seq_len=64),
+    depth_decoder=TransformerConfig(num_layers=1, dim=4, num_heads=2, num_kv_heads=2, ffn_dim=4, max_seq_len=2),
+    text_vocab_size=1,
+    audio_vocab_size=16,
+    num_codebooks=2,
+    codebook_size=16,
+)
 
 
 def started(config: ModelConfig, slots: range, *, compiled: bool = True) -> PackedFrameStep:
@@ -49,10 +59,10 @@ def codes_of(step: PackedFrameStep, slots: range) -> np.ndarray:
     return np.stack([step(torch.tensor(slots)).numpy() for _ in range(FRAMES)])
 
 
-@pytest.mark.parametrize("shape", ["tiny", "grouped"])
+@pytest.mark.parametrize("shape", ["tiny", "grouped", "smallest"])
 @torch.inference_mode()
 def test_compiled_frames_equal_those_of_torch(shape: str, tiny_config: ModelConfig) -> None:
-    config = tiny_config if shape == "tiny" else GROUPED
+    config = {"tiny": tiny_config, "grouped": GROUPED, "smallest": SMALLEST}[shape]
     slots = range(ROWS)
     compiled, plain = (started(config, slots, compiled=compiled) for compiled in (True, False))
     assert np.array_equal(codes_of(compiled, slots), codes_of(plain, slots))
@@ -77,11 +87,47 @@ def test_a_row_is_bit_equal_whatever_the_batch() -> None:
             assert torch.equal(one.values[slot, positions[slot]], all_.values[slot, positions[slot]])
 
 
-def test_logits_that_are_no_numbers_draw_the_id_past_the_last() -> None:
-    sampling = SamplingRows(torch.tensor([0.9]), torch.tensor([5]), torch.tensor([1]))
-    logits = torch.full((1, 64), float("nan"))
-    for kind in (torch_ops.FrameDraw, CpuDraw):
-        assert kind(sampling, torch.tensor([0]), 64).sample(logits, 0).tolist() == [64]
+@torch.inference_mode()
+def test_with_compiled_kernels_torch_draws_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = started(GROUPED, range(ROWS))
+    monkeypatch.setattr(torch_ops, "FrameDraw", None)
+    step(torch.arange(ROWS))
+
+
+def drawn(logits: torch.Tensor, top_k: int) -> list[list[int]]:
+    """The codes that torch and the kernel draw."""
+    rows = len(logits)
+    sampling = SamplingRows(torch.tensor([0.0, 0.9])[:rows], torch.tensor([top_k] * rows), torch.tensor([1] * rows))
+    kinds = (torch_ops.FrameDraw, CpuDraw)
+    return [kind(sampling, torch.zeros(rows, dtype=torch.int64), 64).sample(logits, 0).tolist() for kind in kinds]
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 63, 64, 1000])
+@pytest.mark.parametrize("ids", [[7], [0, 5, 63], range(64)])
+def test_a_logit_that_is_not_a_number_draws_the_id_past_the_last(ids: Sequence[int], top_k: int) -> None:
+    logits = torch.randn(2, 64, generator=torch.Generator().manual_seed(3))
+    logits[:, list(ids)] = torch.nan
+    assert drawn(logits, top_k) == [[64, 64], [64, 64]]
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 63, 64, 1000])
+def test_infinite_logits_draw_as_in_torch(top_k: int) -> None:
+    logits = torch.full((2, 64), -torch.inf)
+    assert drawn(logits, top_k) == [[0, 0], [0, 0]]
+    logits[:, [9, 40]] = torch.inf
+    assert drawn(logits, top_k) == [[9, 9], [9, 9]]
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1, -1, -(2**63)])
+@pytest.mark.parametrize("frame", [0, 2**31, 2**32 - 1, 2**40])
+def test_any_seed_and_frame_draw_as_in_torch(seed: int, frame: int) -> None:
+    logits = torch.randn(9, 64, generator=torch.Generator().manual_seed(3)).round(decimals=1)  # with ties
+    top_k = torch.tensor([1, 2, 3, 8, 55, 56, 63, 64, 2**62])
+    sampling = SamplingRows(torch.full((9,), 0.9), top_k, torch.full((9,), seed))
+    frames = torch.full((9,), frame)
+    for codebook in (0, 31):
+        codes = [kind(sampling, frames, 64).sample(logits, codebook) for kind in (torch_ops.FrameDraw, CpuDraw)]
+        assert torch.equal(*codes)
 
 
 def test_kernels_are_for_small_models_of_whole_widths_in_float32(tiny_config: ModelConfig) -> None:

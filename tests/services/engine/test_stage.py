@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from csm_bundle.errors import BundleError
+from csm_engine.execution.weights import pack
 from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.model.loader import load_model
 from csm_engine.types import GenerationRequest, Segment
+from services.engine import load
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
@@ -55,6 +58,15 @@ async def test_the_weights_identity_includes_the_type(settings: EngineSettings, 
     dtypes = ("float32", "bfloat16")
     loaded = [await asyncio.to_thread(load_engine, changed.model_copy(update={"dtype": dtype})) for dtype in dtypes]
     assert loaded[0].weights_digest != loaded[1].weights_digest
+
+
+async def test_the_weights_identity_says_whether_compiled_kernels_run(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = await asyncio.to_thread(load_engine, settings)
+    monkeypatch.setattr(load, "pack", partial(pack, compiled=False))
+    plain = await asyncio.to_thread(load_engine, settings)
+    assert compiled.weights_digest != plain.weights_digest
 
 
 def test_slow_first_steps_of_a_process_hold_no_stream_back(

@@ -189,16 +189,18 @@ def _threshold(logits, top_k, heap):
 
 @njit(**INLINE)
 def _draw(logits, heap, temperature, top_k, seed, frame, codebook):
-    """A code of one row; ties go to the lowest. V where no logit is a number. logits: (V,); heap: room for as many."""
+    """A code of one row; ties go to the lowest. V where a logit is NaN. logits: (V,); heap: room for as many."""
     size = len(logits)
     threshold = _threshold(logits, top_k, heap) if top_k < size else _f(-math.inf)
     best, code = _f(-math.inf), size
     for candidate in range(size):
-        if logits[candidate] >= threshold:
+        if not logits[candidate] < threshold:  # so NaN is a candidate
             score = logits[candidate]
             if temperature > 0:
                 score += temperature * _noise(seed, frame, codebook, candidate)
-            if score > best:
+            if math.isnan(score):
+                return size
+            if score > best or code == size:  # the first one, even of -inf
                 best, code = score, candidate
     return code
 
