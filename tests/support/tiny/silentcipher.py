@@ -87,7 +87,7 @@ def _settle_statistics(silentcipher: SilentCipher) -> None:
                 norm.bias.normal_(std=0.2)
     hparams = silentcipher.hparams
     bins = min(hparams.num_bins, max(513, hparams.band))  # enough to settle on, and as many as the messages have
-    frames = (1, 1, bins, 48 if bins <= 513 else 24)
+    frames = (1, 1, bins, 48 if bins <= 513 else 8)
     silentcipher.carrier_encoder(torch.rand(frames))
     silentcipher.carrier_decoder.main(torch.randn(1, FEATURES_IN, *frames[2:]))
     silentcipher.message_decoder(torch.rand(frames))
