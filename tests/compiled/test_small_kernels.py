@@ -52,7 +52,7 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
             logits, sampling, torch.arange(rows), frame, codebook, codebook_size, vocab_size, table
         )
     assert ran == ["sample_kernel"]
-    expected = torch_ops.FrameDraw(sampling, frame, codebook_size).sample(logits, codebook)
+    expected = torch_ops.FrameDraw(sampling, frame, codebook + 1, codebook_size).sample(logits, codebook)
     assert torch.equal(codes, expected)
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + expected])
 

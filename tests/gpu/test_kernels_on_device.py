@@ -50,7 +50,7 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
     codes, fed = triton_ops.sample_and_feed(
         put(logits), on_device, put(torch.arange(rows)), put(frame), codebook, codebook_size, vocab_size, put(table)
     )  # fmt: skip
-    twin = torch_ops.FrameDraw(sampling, frame, codebook_size)
+    twin = torch_ops.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     expected = twin.sample(logits, codebook)
     assert torch.equal(codes.cpu(), expected)
     assert fed is not None and torch.equal(fed.cpu(), table[codebook * vocab_size + expected])

@@ -218,10 +218,10 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
 
 
 def _cpu_draw(
-    sampling: SamplingRows, frame: Tensor, codebook_size: int, compiled: bool
+    sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int, compiled: bool
 ) -> torch_ops.FrameDraw | CpuDraw:
     if not compiled:
-        return torch_ops.FrameDraw(sampling, frame, codebook_size)
+        return torch_ops.FrameDraw(sampling, frame, num_codebooks, codebook_size)
     from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
 
     return CpuDraw(sampling, frame, codebook_size)
@@ -247,7 +247,9 @@ class FrameDraw:
         self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)
-        self._cpu_draw = None if slots.is_cuda else _cpu_draw(sampling.at(slots), frame, codebook_size, compiled)
+        self._cpu_draw = None
+        if not slots.is_cuda:
+            self._cpu_draw = _cpu_draw(sampling.at(slots), frame, num_codebooks, codebook_size, compiled)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples the codes of one codebook and looks up the depth decoder's inputs for them.

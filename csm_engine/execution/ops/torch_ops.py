@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.execution.sampling import SamplingRows, gumbel_noise_of
+from csm_engine.execution.sampling import SamplingRows, gumbel_noise, gumbel_noise_of
 
 _TIES = 8  # candidates past the k-th, so that ties with it are found
+_ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates costs less
 
 
 @cache
@@ -149,14 +150,18 @@ def depth_attention(
 class FrameDraw:
     """Samples the codes of one frame. Values that all codebooks share are computed once, here.
 
-    sampling: of B rows; frame: (B,) int64.
+    sampling: of B rows; frame: (B,) int64. Small batches compute the noise of the whole frame at once, larger ones only
+    that of the candidates. The numbers are the same.
     """
 
-    def __init__(self, sampling: SamplingRows, frame: Tensor, codebook_size: int) -> None:
+    def __init__(self, sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int) -> None:
         self._seed, self._frame, self._codebook_size = sampling.seed, frame, codebook_size
         self._temperature = sampling.temperature.unsqueeze(-1)
         self._count = min(int(sampling.top_k.max()) + _TIES, codebook_size)
         self._last = (sampling.top_k.clamp(max=self._count) - 1).unsqueeze(-1)
+        self._noise = None
+        if len(frame) <= _ROWS_OF_WHOLE_NOISE:
+            self._noise = gumbel_noise(sampling.seed, frame, num_codebooks, codebook_size)
 
     def sample(self, logits: Tensor, codebook: int) -> Tensor:
         """logits: (B, V) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""
@@ -166,7 +171,12 @@ class FrameDraw:
         if self._count < self._codebook_size and bool((values[:, -1:] >= threshold).any()):
             # Ties at the k-th place may reach past the candidates: take every id as one.
             values, ids = logits, torch.arange(self._codebook_size).expand_as(logits)
-        scores = values + self._temperature * gumbel_noise_of(self._seed, self._frame, codebook, ids)
+        scores = values + self._temperature * self._noise_of(codebook, ids)
         scores = scores.masked_fill(values < threshold, float("-inf"))
         is_best = scores == scores.amax(dim=-1, keepdim=True)
         return ids.masked_fill(~is_best, self._codebook_size).amin(dim=-1)
+
+    def _noise_of(self, codebook: int, ids: Tensor) -> Tensor:
+        if self._noise is None:
+            return gumbel_noise_of(self._seed, self._frame, codebook, ids)
+        return self._noise[:, codebook].gather(-1, ids)

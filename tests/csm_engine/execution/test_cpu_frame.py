@@ -94,12 +94,16 @@ def test_with_compiled_kernels_torch_draws_no_code(monkeypatch: pytest.MonkeyPat
     step(torch.arange(ROWS))
 
 
+def both(sampling: SamplingRows, frame: torch.Tensor) -> tuple[torch_ops.FrameDraw, CpuDraw]:
+    """Torch's draw and the kernel's."""
+    return torch_ops.FrameDraw(sampling, frame, 32, 64), CpuDraw(sampling, frame, 64)
+
+
 def drawn(logits: torch.Tensor, top_k: int) -> list[list[int]]:
     """The codes that torch and the kernel draw."""
     rows = len(logits)
     sampling = SamplingRows(torch.tensor([0.0, 0.9])[:rows], torch.tensor([top_k] * rows), torch.tensor([1] * rows))
-    kinds = (torch_ops.FrameDraw, CpuDraw)
-    return [kind(sampling, torch.zeros(rows, dtype=torch.int64), 64).sample(logits, 0).tolist() for kind in kinds]
+    return [draw.sample(logits, 0).tolist() for draw in both(sampling, torch.zeros(rows, dtype=torch.int64))]
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 63, 64, 1000])
@@ -126,7 +130,7 @@ def test_any_seed_and_frame_draw_as_in_torch(seed: int, frame: int) -> None:
     sampling = SamplingRows(torch.full((9,), 0.9), top_k, torch.full((9,), seed))
     frames = torch.full((9,), frame)
     for codebook in (0, 31):
-        codes = [kind(sampling, frames, 64).sample(logits, codebook) for kind in (torch_ops.FrameDraw, CpuDraw)]
+        codes = [draw.sample(logits, codebook) for draw in both(sampling, frames)]
         assert torch.equal(*codes)
 
 

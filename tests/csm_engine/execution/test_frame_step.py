@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,8 @@ from csm_engine.types import SamplingParams
 
 SLOTS = 5
 Step = ReferenceFrameStep | PackedFrameStep | GraphRunner
-Draw = type[torch_ops.FrameDraw] | type[CpuDraw]
+Draw = Callable[[SamplingRows, torch.Tensor, int], torch_ops.FrameDraw | CpuDraw]
+CODEBOOKS = 4  # of a frame that is drawn
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +237,13 @@ def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
     assert buckets_up_to(rows) == buckets
 
 
+def torch_draw(sampling: SamplingRows, frame: torch.Tensor, codebook_size: int) -> torch_ops.FrameDraw:
+    return torch_ops.FrameDraw(sampling, frame, CODEBOOKS, codebook_size)
+
+
 @pytest.mark.parametrize("top_k", [1, 5, 50, 64, 1000])
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(1, 3), slice(0, 6)], ids=["one", "two", "six"])
-@pytest.mark.parametrize("kind", [torch_ops.FrameDraw, CpuDraw], ids=["torch", "compiled"])
+@pytest.mark.parametrize("kind", [torch_draw, CpuDraw], ids=["torch", "compiled"])
 def test_drawing_from_candidates_equals_drawing_from_all(kind: Draw, top_k: int, rows: slice) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = torch.randn(6, 67, generator=generator).round(decimals=1)  # many ties
@@ -252,7 +258,7 @@ def test_drawing_from_candidates_equals_drawing_from_all(kind: Draw, top_k: int,
 
 
 @pytest.mark.parametrize("top_k", [5, 50])
-@pytest.mark.parametrize("kind", [torch_ops.FrameDraw, CpuDraw], ids=["torch", "compiled"])
+@pytest.mark.parametrize("kind", [torch_draw, CpuDraw], ids=["torch", "compiled"])
 def test_equal_scores_go_to_the_lowest_id_when_sampling(kind: Draw, top_k: int) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = 9 + torch.randn(64, 512, generator=generator).round(decimals=1)  # many ties

@@ -217,7 +217,7 @@ def _check_draw(weights: PackedWeights, frame: Frame, logits: Tensor, fed: Tenso
     config, drawing = weights.config, frame.drawing
     on_cpu = SamplingRows(*(getattr(drawing.sampling, name).cpu() for name in ("temperature", "top_k", "seed")))
     sampling = on_cpu.at(drawing.slots.cpu())
-    twin = torch_ops.FrameDraw(sampling, drawing.frame.cpu(), config.codebook_size)
+    twin = torch_ops.FrameDraw(sampling, drawing.frame.cpu(), codebook + 1, config.codebook_size)
     codes = drawing.codes[:, codebook]
     assert torch.equal(codes.cpu(), twin.sample(logits, codebook))
     if codebook < config.num_codebooks - 1:

@@ -173,7 +173,7 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     slots = torch.tensor([3, 0, 5, 1, 2, 4])
     by_slot = SamplingRows(*(torch.empty_like(rows).index_put_((slots,), rows) for rows in (temperature, top_k, seed)))
     codes, fed = triton_ops.sample_and_feed(logits, by_slot, slots, frame, codebook, codebook_size, vocab_size, table)
-    twin = torch_ops.FrameDraw(sampling, frame, codebook_size)
+    twin = torch_ops.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
 
