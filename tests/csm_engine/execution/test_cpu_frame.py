@@ -14,7 +14,7 @@ from bench.shapes import CSM_1B
 from csm_engine.execution.cpu_weights import is_for_kernels
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.ops import torch_ops
-from csm_engine.execution.ops.cpu import cpu_frame
+from csm_engine.execution.ops.cpu import cpu_frame, frame_kernels
 from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
 from csm_engine.execution.row_threads import SMALLEST_GROUP
 from csm_engine.execution.sampling import SamplingRows
@@ -103,7 +103,7 @@ def left_by(num_threads: int, slots: torch.Tensor, monkeypatch: pytest.MonkeyPat
         step.backbone.prefill(prompt[:-1], slot, 0)
         sampling = SamplingParams(temperature=0.9, top_k=20, seed=slot)
         step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
-    layer, groups = cpu_frame.backbone_layer, []
+    layer, groups = frame_kernels.backbone_layer, []
 
     def counted(x: np.ndarray, *others: object) -> None:
         groups.append(len(x))
@@ -136,7 +136,7 @@ def test_several_threads_make_the_bits_of_one(num_threads: int, padded: bool, mo
 def test_an_error_of_a_kernel_on_another_thread_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     step = PackedFrameStep(pack(random_model(GROUPED, seed=9)), MANY)
-    caller, kernel = threading.current_thread(), cpu_frame.depth_frame
+    caller, kernel = threading.current_thread(), frame_kernels.depth_frame
 
     def failing(*arguments: object) -> None:
         if threading.current_thread() is not caller:
