@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 
-SMALLEST_GROUP = 4  # rows. A group reads all weights: two of two rows need 40 % more CPU time than one of four
+SMALLEST_GROUP = 4  # rows. Each group reads all weights, so smaller ones take much more CPU time in all
 
 
 class RowThreads:
