@@ -13,7 +13,7 @@ from csm_engine.model.csm import CSM, Stack
 from csm_engine.model.rope import rope_table
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
-MOST_PARAMETERS = 2**26  # of all layers. Torch's products have threads, which pay for larger models
+MOST_PARAMETERS = 2**26  # of all layers. Torch shares even a single row between threads, which pays for larger models
 WIDTH_MULTIPLE = 4  # inputs of a product, which the kernels take at once
 
 Floats = npt.NDArray[np.float32]

@@ -21,6 +21,7 @@ from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops.prefetch import launch_prefetch
 from csm_engine.execution.ops.prefetch.launch_prefetch import NO_PREFETCH, CachedRows, Prefetch
 from csm_engine.execution.prompt_rows import PassTable, PromptRows, rows_in, table_of
+from csm_engine.execution.row_threads import RowThreads
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.execution.weights import PackedStack, PackedWeights
@@ -36,8 +37,9 @@ class PackedFrameStep:
         self.weights = weights
         self.config = weights.config
         self.device = weights.device
-        self.backbone = PackedBackbone(weights, num_slots, kv_dtype or weights.dtype)
-        self.depth_decoder = PackedDepthDecoder(weights)
+        threads = RowThreads(torch.get_num_threads())
+        self.backbone = PackedBackbone(weights, num_slots, kv_dtype or weights.dtype, threads)
+        self.depth_decoder = PackedDepthDecoder(weights, threads)
         self._codebook0_head = weights.codebook0_head.first(weights.config.codebook_size)
         backbone = weights.config.backbone
         self.state = SlotState(
@@ -115,12 +117,13 @@ _NO_LAYER_PREFETCH = LayerPrefetch()
 class PackedBackbone:
     """The backbone: hidden states over the conversation, with a KV cache by slot."""
 
-    def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
+    def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype, threads: RowThreads) -> None:
+        """threads: of a CPU's kernels"""
         self._stack = weights.backbone
         in_eight_bits = weights.backbone.layers[0].qkv.scale is not None
         self._prefetches = launch_prefetch.enabled and in_eight_bits and weights.stacked_depth is not None
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
-        self._on_cpu = whole_frame.cpu_backbone(weights, self.cache)
+        self._on_cpu = whole_frame.cpu_backbone(weights, self.cache, threads)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
         """x: (B, D), one position per row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
@@ -175,12 +178,13 @@ class PackedDepthDecoder:
     code of codebook i - 1.
     """
 
-    def __init__(self, weights: PackedWeights) -> None:
+    def __init__(self, weights: PackedWeights, threads: RowThreads) -> None:
+        """threads: of a CPU's kernels"""
         self._weights = weights
         self._stack: PackedStack = weights.depth_decoder
         self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # without padding ids
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
-        self._kernel = whole_frame.depth_frame(weights)
+        self._kernel = whole_frame.depth_frame(weights, threads)
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
         """hidden: (B, D); fed: (B, d) input for the sampled code of codebook 0 -> (B, K) int64, codebook 0 first."""

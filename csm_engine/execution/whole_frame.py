@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from csm_engine.execution.row_threads import RowThreads
 from csm_engine.execution.sampling import Drawing
 from csm_engine.execution.weights import PackedWeights
 from csm_engine.kv.cache import SlotKVCache
@@ -24,12 +25,12 @@ class DepthFrame(Protocol):
         """first, fed: (B, d), inputs of positions 0 and 1 -> (B, K) int64, `drawing.codes`."""
 
 
-def depth_frame(weights: PackedWeights) -> DepthFrame | None:
-    """One kernel for the whole frame; None for weights that are not packed for it."""
+def depth_frame(weights: PackedWeights, threads: RowThreads) -> DepthFrame | None:
+    """One kernel for the whole frame; None for weights that are not packed for it. threads: of a CPU's kernel."""
     if weights.on_cpu is not None:
         from csm_engine.execution.ops.cpu.cpu_frame import CpuDepthFrame
 
-        return CpuDepthFrame(weights.on_cpu)
+        return CpuDepthFrame(weights.on_cpu, threads)
     if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
         return None
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
@@ -37,10 +38,10 @@ def depth_frame(weights: PackedWeights) -> DepthFrame | None:
     return DepthKernel(weights.stacked_depth)
 
 
-def cpu_backbone(weights: PackedWeights, cache: SlotKVCache) -> CpuBackbone | None:
+def cpu_backbone(weights: PackedWeights, cache: SlotKVCache, threads: RowThreads) -> CpuBackbone | None:
     """Kernels for the backbone's layers on a CPU; None for weights that are not packed for them."""
     if weights.on_cpu is None or cache.layers[0].keys.dtype is not torch.float32:
         return None
     from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
 
-    return CpuBackbone(weights.on_cpu, cache)
+    return CpuBackbone(weights.on_cpu, cache, threads)

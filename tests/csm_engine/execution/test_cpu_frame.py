@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,9 @@ from bench.shapes import CSM_1B
 from csm_engine.execution.cpu_weights import is_for_kernels
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.ops import torch_ops
+from csm_engine.execution.ops.cpu import cpu_frame, frame_kernels
 from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
+from csm_engine.execution.row_threads import SMALLEST_GROUP
 from csm_engine.execution.sampling import SamplingRows
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
@@ -85,6 +88,64 @@ def test_a_row_is_bit_equal_whatever_the_batch() -> None:
         for one, all_ in zip(alone.backbone.cache.layers, together.backbone.cache.layers, strict=True):
             assert torch.equal(one.keys[slot, positions[slot]], all_.keys[slot, positions[slot]])
             assert torch.equal(one.values[slot, positions[slot]], all_.values[slot, positions[slot]])
+
+
+MANY = 3 * SMALLEST_GROUP + 2  # rows, which three threads cannot share equally
+
+
+def left_by(num_threads: int, slots: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], int]:
+    """What some frames leave, codes, keys, values and next inputs; and in how many groups a layer was computed."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    step = PackedFrameStep(pack(random_model(GROUPED, seed=9)), MANY)
+    generator = torch.Generator().manual_seed(4)
+    for slot in range(MANY):
+        prompt = torch.randn(3 + 5 * slot, GROUPED.backbone.dim, generator=generator)
+        step.backbone.prefill(prompt[:-1], slot, 0)
+        sampling = SamplingParams(temperature=0.9, top_k=20, seed=slot)
+        step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
+    layer, groups = frame_kernels.backbone_layer, []
+
+    def counted(x: np.ndarray, *others: object) -> None:
+        groups.append(len(x))
+        layer(x, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cpu_frame, "backbone_layer", counted)
+        codes = torch.stack([step(slots) for _ in range(3)])
+    assert sum(groups) == 3 * GROUPED.backbone.num_layers * MANY
+    left = [codes, step.state.next_embedding, *(part for layer in step.backbone.cache.layers for part in layer)]
+    return left, len(groups) // 3 // GROUPED.backbone.num_layers
+
+
+@pytest.mark.parametrize("num_threads", [2, 3])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.inference_mode()
+def test_several_threads_make_the_bits_of_one(num_threads: int, padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """padded: rows of the pad slot are in every group"""
+    slots = torch.arange(MANY)
+    if padded:
+        slots[::2] = MANY
+    expected, groups = left_by(1, slots, monkeypatch)
+    assert groups == 1
+    left, groups = left_by(num_threads, slots, monkeypatch)
+    assert groups == num_threads
+    assert all(map(torch.equal, left, expected))
+
+
+@torch.inference_mode()
+def test_an_error_of_a_kernel_on_another_thread_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    step = PackedFrameStep(pack(random_model(GROUPED, seed=9)), MANY)
+    caller, kernel = threading.current_thread(), frame_kernels.depth_frame
+
+    def failing(*arguments: object) -> None:
+        if threading.current_thread() is not caller:
+            raise MemoryError("of another thread")
+        kernel(*arguments)
+
+    monkeypatch.setattr(cpu_frame, "depth_frame", failing)
+    with pytest.raises(MemoryError, match="of another thread"):
+        step(torch.arange(MANY))
 
 
 @torch.inference_mode()

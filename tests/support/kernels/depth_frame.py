@@ -18,6 +18,7 @@ from csm_engine.execution.ops import torch_ops
 from csm_engine.execution.ops.depth import frame_kernels as kernels
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel
 from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK
+from csm_engine.execution.row_threads import RowThreads
 from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.execution.weights import PackedWeights
 
@@ -66,7 +67,7 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
     _, fed = draw.codes(logits, 0, weights.projected_embeddings)
     assert fed is not None
     with rounded_rows(weights, rows):
-        expected = PackedDepthDecoder(replace(weights, stacked_depth=None)).frame(hidden, fed, draw)
+        expected = PackedDepthDecoder(replace(weights, stacked_depth=None), RowThreads(1)).frame(hidden, fed, draw)
     first = ops.linear(hidden, weights.projection)
     return Frame(first, fed, Drawing(sampling, slots, frame, expected), expected).again()
 

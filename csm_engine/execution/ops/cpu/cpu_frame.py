@@ -8,47 +8,64 @@ from torch import Tensor
 
 from csm_engine.execution.cpu_weights import CpuWeights
 from csm_engine.execution.ops.cpu.frame_kernels import backbone_layer, depth_frame, draw_codes
+from csm_engine.execution.row_threads import RowThreads
 from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.kv.cache import SlotKVCache
 
 
 class CpuBackbone:
-    """The backbone's layers, for one position of each row."""
+    """The backbone's layers, for one position of each row.
 
-    def __init__(self, weights: CpuWeights, cache: SlotKVCache) -> None:
-        self._stack = weights.backbone
+    Rows of the pad slot may be in several groups, which then write its keys and values at the same time. All such rows
+    have the slot's one input and position, so they write the same bits.
+    """
+
+    def __init__(self, weights: CpuWeights, cache: SlotKVCache, threads: RowThreads) -> None:
+        self._stack, self._threads = weights.backbone, threads
         self._caches = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
 
     def layers(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         """x: (B, D), changed in place; slots, positions: (B,) int64 -> x, before the last norm."""
         stack = self._stack
-        rows, row_slots, row_positions = x.numpy(), slots.numpy(), positions.numpy()
-        for index, (keys, values) in enumerate(self._caches):
-            backbone_layer(
-                rows, stack.qkv[index], stack.out[index], stack.gate_up[index], stack.down[index],
-                stack.attention_norms[index], stack.mlp_norms[index], keys, values, row_slots, row_positions,
-                stack.rope, stack.eps,
-            )  # fmt: skip
+        all_x, all_slots, all_positions = x.numpy(), slots.numpy(), positions.numpy()
+
+        def compute(rows: slice) -> None:
+            group, group_slots, group_positions = all_x[rows], all_slots[rows], all_positions[rows]
+            for index, (keys, values) in enumerate(self._caches):
+                backbone_layer(
+                    group, stack.qkv[index], stack.out[index], stack.gate_up[index], stack.down[index],
+                    stack.attention_norms[index], stack.mlp_norms[index], keys, values, group_slots, group_positions,
+                    stack.rope, stack.eps,
+                )  # fmt: skip
+
+        self._threads.run(len(x), compute)
         return x
 
 
 class CpuDepthFrame:
-    """Makes codebooks 1..K-1 of a frame in one call."""
+    """Makes codebooks 1..K-1 of a frame, in one call for each group of rows."""
 
     most_rows: int | None = None  # no limit
 
-    def __init__(self, weights: CpuWeights) -> None:
-        self._weights = weights
+    def __init__(self, weights: CpuWeights, threads: RowThreads) -> None:
+        self._weights, self._threads = weights, threads
 
     def frame(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Tensor:
         """first, fed: (B, d), inputs of positions 0 and 1 -> (B, K) int64, `drawing.codes`."""
-        stack, sampling = self._weights.depth_decoder, drawing.sampling.at(drawing.slots)
-        depth_frame(
-            first.numpy(), fed.numpy(), stack.qkv, stack.out, stack.gate_up, stack.down, stack.attention_norms,
-            stack.mlp_norms, stack.norm, self._weights.depth_heads, self._weights.depth_inputs, stack.rope, stack.eps,
-            stack.num_kv_heads, sampling.temperature.numpy(), sampling.top_k.numpy(), sampling.seed.numpy(),
-            np.ascontiguousarray(drawing.frame.numpy()), drawing.codes.numpy(),
-        )  # fmt: skip
+        weights, sampling = self._weights, drawing.sampling.at(drawing.slots)
+        stack = weights.depth_decoder
+        inputs = first.numpy(), fed.numpy()
+        by_row = [values.numpy() for values in (sampling.temperature, sampling.top_k, sampling.seed)]
+        by_row += [np.ascontiguousarray(drawing.frame.numpy()), drawing.codes.numpy()]
+
+        def compute(rows: slice) -> None:
+            depth_frame(
+                *(values[rows] for values in inputs), stack.qkv, stack.out, stack.gate_up, stack.down,
+                stack.attention_norms, stack.mlp_norms, stack.norm, weights.depth_heads, weights.depth_inputs,
+                stack.rope, stack.eps, stack.num_kv_heads, *(values[rows] for values in by_row),
+            )  # fmt: skip
+
+        self._threads.run(len(first), compute)
         return drawing.codes
 
 
