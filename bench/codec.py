@@ -3,13 +3,15 @@
     python -m bench.codec --batches 1,4,8,16                  # the built-in voice
     python -m bench.codec --shape published --batches 1,4,8   # random weights of the published sizes
     python -m bench.codec --shape published --batches 8 --arms "both;decode;watermark"      # what the defaults give
+    python -m bench.codec --batches 4,16 --threads 2 --arms "both;both, in threads"   # what several cores give
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 First a gate: our mark of a clip must equal the package's own (to 1e-6 of full scale). If the gate fails, there are no
 figures. Then the arms take turns, ABBA, for some rounds in one process. The arms named "modules" have moshi's modules
-for Mimi, in lanes of four on a CPU, as the codec stage had them before csm_codec/mimi/cpu. A tick is one step of the
-codec: 80 ms of audio of every stream. On a CPU the figures are CPU time of the process, which other processes disturb
-less than wall time; wall time is given too.
+for Mimi, in lanes of four on a CPU, as the codec stage had them before csm_codec/mimi/cpu. "Both, in threads" has a
+codec in each of --threads threads, as the codec stage; in the others torch spreads its operations over them. A tick is
+one step of the codec: 80 ms of audio of every stream. On a CPU the figures are CPU time of the process, which other
+processes disturb less than wall time; wall time is given too.
 Then it measures the delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32.
 Prints tables; the last line is one JSON object.
 """
@@ -29,7 +31,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from bench.codec_arms import (
+    KEY,
+    UTTERANCE_S,
+    Arm,
+    Both,
+    BothInThreads,
+    Decode,
+    Mark,
+    PackageMark,
+    Parts,
+    StatelessChunks,
+)
 from bench.codec_precision import bfloat16_mark_snr_db, bfloat16_snr
 from bench.command import integers, parser_of
 from bench.machine import commit, cpu_name
@@ -46,7 +59,7 @@ FRAME_MS = 80.0
 RATE_HZ = 24000  # of the clip that the mark is compared on
 ARMS = (
     "decode", "decode bfloat16", "decode, modules bfloat16", "watermark", "watermark bfloat16", "both", "both bfloat16",
-    "both, modules bfloat16", "stateless decode", "package watermark",
+    "both, modules bfloat16", "both, in threads", "stateless decode", "package watermark",
 )  # fmt: skip
 
 
@@ -110,6 +123,7 @@ def arm_makers(parts: Parts, oracle: PackageOracle) -> dict[str, Callable[[int],
         "watermark bfloat16": lambda batch: Mark(in_bfloat16(), batch),
         "both": lambda batch: Both(parts, batch),
         "both bfloat16": lambda batch: Both(in_bfloat16(), batch),
+        "both, in threads": lambda batch: BothInThreads(parts, batch),
         "both, modules bfloat16": lambda batch: Both(in_bfloat16(modules=True), batch),
         "stateless decode": lambda batch: StatelessChunks(parts, batch),
         "package watermark": lambda _: PackageMark(parts, oracle),

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 
 from csm_bundle.bundle import open_bundle
+from csm_bundle.runtime.torch_threads import use_in_this_thread
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
@@ -160,9 +163,9 @@ class Both:
 
     frames = 1.0
 
-    def __init__(self, parts: Parts, batch: int) -> None:
+    def __init__(self, parts: Parts, batch: int, codec: Codec | None = None) -> None:
         self.streams = batch
-        self._codec = parts.codec(batch)
+        self._codec = codec or parts.codec(batch)
         self._streams = [self._codec.open() for _ in range(batch)]
         self._codes = parts.codes(1)
 
@@ -177,6 +180,25 @@ class Both:
         """Of the time since the start."""
         watermark_s = sum(stream.watermark_s for stream in self._streams)
         return watermark_s / (watermark_s + sum(stream.decode_s for stream in self._streams))
+
+
+class BothInThreads:
+    """A whole step of several codecs at once, each in a thread of its own, as the codec stage has them."""
+
+    frames = 1.0
+
+    def __init__(self, parts: Parts, batch: int) -> None:
+        threads = torch.get_num_threads()
+        shares = [part for part in (len(range(n, batch, threads)) for n in range(threads)) if part]
+        codec = parts.codec(shares[0])
+        codecs = (codec, *(codec.with_own_memory() for _ in shares[1:]))
+        self.streams = batch
+        self._shares = [Both(parts, share, each) for share, each in zip(shares, codecs, strict=True)]
+        self._threads = ThreadPoolExecutor(len(shares), initializer=partial(use_in_this_thread, 1, elsewhere=threads))
+
+    def run(self) -> None:
+        for _ in self._threads.map(Both.run, self._shares):
+            pass
 
 
 class StatelessChunks:

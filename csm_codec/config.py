@@ -18,13 +18,17 @@ class CodecConfig(BaseModel):
         "float32", description="Type of the decoder's weights. The quantizer is always float32."
     )
     slots: int = Field(
-        16, ge=1, le=4096, description="Most streams that are decoded at once; rounded up to whole lanes."
+        16,
+        ge=1,
+        le=4096,
+        description="Most streams that are decoded at once; rounded up to whole lanes in every thread (--threads).",
     )
     lane_width: int = Field(
         0,
         ge=0,
         le=4096,
-        description="Streams that are decoded as one batch (a lane). 0 means 8 on a CPU and all slots on a GPU.",
+        description="Streams that are decoded as one batch (a lane). 0 means up to 8 on a CPU, as evenly as lanes and"
+        " threads share the slots, and all slots on a GPU.",
     )
     constant_shape: bool = Field(
         False,
@@ -55,10 +59,16 @@ class CodecConfig(BaseModel):
         " values cost computing time.",
     )
 
-    def lane_width_on(self, device_type: str) -> int:
-        """device_type: of torch, such as "cpu" """
-        widest = _CPU_LANE_WIDTH if device_type == "cpu" else self.slots
-        return min(self.slots, self.lane_width or widest)
+    def num_codecs(self, threads: int) -> int:
+        """Codecs that share the slots on a CPU, each in a thread of its own: no more than there are lanes."""
+        return min(threads, -(-self.slots // (self.lane_width or 1)))
+
+    def lanes(self, num_codecs: int, *, on_cpu: bool) -> tuple[int, int]:
+        """Number and width of the lanes of each of the codecs."""
+        slots = -(-self.slots // num_codecs)
+        widest = self.lane_width or (_CPU_LANE_WIDTH if on_cpu else slots)
+        num_lanes = -(-slots // widest)
+        return num_lanes, min(slots, self.lane_width) or -(-slots // num_lanes)
 
 
 _CPU_LANE_WIDTH = 8  # the two steps of a frame of each fill the sixteen rows of a processor's matrix tile

@@ -28,13 +28,19 @@ class WorkerThread:
 
     fail: called once on the thread if a step or a command raises; nothing runs after it.
     next_wakeup: seconds until the next step: 0 is now; None waits for a command, as by default.
+    begin: called once on the thread, before all else.
     """
 
     def __init__(
-        self, name: str, fail: Fail, step: Step = lambda: None, next_wakeup: NextWakeup = lambda: None
+        self,
+        name: str,
+        fail: Fail,
+        step: Step = lambda: None,
+        next_wakeup: NextWakeup = lambda: None,
+        begin: Step = lambda: None,
     ) -> None:
         self.name = name
-        self._step, self._next_wakeup, self._fail = step, next_wakeup, fail
+        self._step, self._next_wakeup, self._fail, self._begin = step, next_wakeup, fail, begin
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
@@ -99,6 +105,7 @@ class WorkerThread:
 
     def _run(self) -> None:
         try:
+            self._begin()
             while self._wait_for_work():
                 self._step()
             self._run_remaining()  # commands queued before the stop that the loop has not seen

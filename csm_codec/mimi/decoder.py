@@ -15,6 +15,7 @@ steps. A network of an unusual architecture is computed by moshi's modules.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ from csm_codec.mimi.usual_build import is_usual
 if TYPE_CHECKING:
     from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 
+    Lanes = FrameLanes | BatchLanes | ModuleLanes
+
 
 class Form(Enum):
     """The implementation of the network."""
@@ -37,6 +40,13 @@ class Form(Enum):
     FRAMES = "frames"  # cpu/
     BATCH = "batch"  # batch/, on any device
     MODULES = "modules"  # moshi's, which convert the weights in place for bfloat16
+
+
+def usual_form(mimi: Mimi) -> Form:
+    """The fastest form for a network and its device."""
+    if not is_usual(mimi.model):
+        return Form.MODULES
+    return Form.FRAMES if next(mimi.model.parameters()).device.type == "cpu" else Form.BATCH
 
 
 class MimiDecoder:
@@ -52,7 +62,7 @@ class MimiDecoder:
         form: Form | None = None,
         constant_shape: bool = False,
     ) -> None:
-        """dtype: of all but the quantizer, which stays as loaded. form: the implementation; None chooses by device.
+        """dtype: of all but the quantizer, which stays as loaded. form: the implementation; None is `usual_form`.
 
         constant_shape: see BatchLanes; other forms always have one shape.
         """
@@ -60,11 +70,8 @@ class MimiDecoder:
         self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(mimi.model.parameters()).device
         self._reach = reach.latent_frames(mimi.model), reach.audio_frames(mimi.model)
-        if form is None:
-            form = Form.FRAMES if self.device.type == "cpu" else Form.BATCH
-            form = form if is_usual(mimi.model) else Form.MODULES
-        self._half: FrameLanes | BatchLanes | ModuleLanes
-        match form:
+        self._half: Lanes
+        match form or usual_form(mimi):
             case Form.FRAMES:
                 from csm_codec.mimi.cpu.frame_lanes import FrameLanes  # with numba, which a GPU does not need
 
@@ -73,6 +80,16 @@ class MimiDecoder:
                 self._half = BatchLanes(mimi, num_lanes, lane_width, dtype, constant_shape)
             case Form.MODULES:
                 self._half = ModuleLanes(mimi, num_lanes, lane_width, dtype)
+
+    def with_own_memory(self) -> MimiDecoder:
+        """As many lanes with the same weights, for another thread. Raises TypeError for other forms than FRAMES."""
+        from csm_codec.mimi.cpu.frame_lanes import FrameLanes
+
+        if not isinstance(self._half, FrameLanes):
+            raise TypeError("Only lanes of the form FRAMES share weights.")
+        other = copy(self)
+        other._half = self._half.with_own_memory()
+        return other
 
     @property
     def latent_frames(self) -> int:

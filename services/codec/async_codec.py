@@ -1,6 +1,7 @@
-"""The codec for asyncio: one callback per step takes the outputs of all streams from the codec thread to their queues.
+"""The codecs for asyncio: one callback per step takes the outputs of all streams from a codec's thread to their queues.
 
-It knows no gRPC. The code that opens a stream must close it, which frees the slot.
+A stream goes to the thread that has the fewest. It knows no gRPC. The code that opens a stream must close it, which
+frees the slot.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
@@ -23,11 +25,11 @@ MAX_AHEAD_FRAMES = 64  # frames of a stream whose output is not taken yet
 
 
 class AsyncCodec:
-    """Owns the codec thread. All methods are called on the event loop."""
+    """Owns a thread for each codec. All methods are called on the event loop."""
 
     def __init__(
         self,
-        codec: Codec,
+        codecs: Sequence[Codec],
         *,
         max_waiting: int = 0,
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
@@ -37,40 +39,62 @@ class AsyncCodec:
         stall_s: float = 2.5,
         background: Background | None = None,
     ) -> None:
-        """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Watchdog.
+        """codecs: over the same weights. max_waiting: streams that may wait for a slot. on_stall, stall_s: see Watchdog
 
         Callbacks, all on the event loop: on_step with each step's outputs and its seconds; on_end once for each stream,
         with its last output, or None if it is closed before; on_failure once if the codec fails.
         """
-        self.admission = Admission(codec.num_slots, max_waiting)
+        self.admission = Admission(sum(codec.num_slots for codec in codecs), max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_step, self._on_end, self._on_failure = on_step, on_end, on_failure
         self._stop_message = ""  # the error of streams after the codec has stopped or failed
-        self.thread = CodecThread(
-            codec,
-            deliver=lambda outputs, seconds: post(self._loop, self._fan_out, outputs, seconds),
-            fail=lambda error: post(self._loop, self._fail, error),
-        )
-        self.thread.start()
-        self.watchdog = Watchdog(
-            self.thread.worker,
-            on_beat=self._beat_streams,
-            on_stall=on_stall,
-            stall_s=stall_s,
-            background=background or Background(),
-        )
+        background = background or Background()
+        self.threads = [
+            CodecThread(
+                codec,
+                deliver=lambda outputs, seconds: post(self._loop, self._fan_out, outputs, seconds),
+                fail=lambda error: post(self._loop, self._fail, error),
+                number=number if len(codecs) > 1 else None,
+            )
+            for number, codec in enumerate(codecs)
+        ]
+        self._num_admitted = dict.fromkeys(self.threads, 0)  # streams that are open, or about to be, by thread
+        for thread in self.threads:
+            thread.start()
+        self._watchdogs = [
+            Watchdog(
+                thread.worker,
+                on_beat=partial(self._beat_streams, thread),
+                on_stall=on_stall,
+                stall_s=stall_s,
+                background=background,
+            )
+            for thread in self.threads
+        ]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether no thread has missed its newest beat."""
+        return all(watchdog.worker_is_alive for watchdog in self._watchdogs)
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that have a slot."""
+        return sum(thread.num_streams for thread in self.threads)
 
     async def open(self, options: DecodeOptions = DEFAULTS, *, has_listener: bool = False) -> StreamHandle:
         """Waits for a slot and takes it. has_listener: see Admission. Raises as `Codec.open`, and CodecStoppedError."""
         await self.admission.take(has_listener=has_listener)
-        opened = self.thread.open(options)
+        thread = min(self.threads, key=self._num_admitted.__getitem__)
+        self._num_admitted[thread] += 1
+        opened = thread.open(options)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
-            opened.add_done_callback(lambda opened: post(self._loop, self._give_back, opened))
+            opened.add_done_callback(lambda opened: post(self._loop, self._give_back, thread, opened))
             raise
-        handle = StreamHandle(self, stream)
+        handle = StreamHandle(self, thread, stream)
         self._handles[stream] = handle
         # What happened before the handle was registered has not reached it.
         if self._stop_message:
@@ -82,21 +106,26 @@ class AsyncCodec:
     def close(self, stream: DecodeStream) -> None:
         """Frees the slot. A second call, or one after the end, has no effect."""
         if (handle := self._handles.pop(stream, None)) is not None:
-            self.thread.cancel(stream)  # queued before the opening of the next stream, which `leave` admits
-            self.admission.leave()
+            handle.thread.cancel(stream)  # queued before the opening of the next stream, which `leave` admits
+            self._leave(handle.thread)
             if not handle.has_end:
                 self._on_end(stream, None)
 
     async def stop(self) -> None:
-        """Ends the thread; streams that are still open get CodecStoppedError."""
-        self.watchdog.stop()
-        await asyncio.to_thread(self.thread.stop)
+        """Ends the threads; streams that are still open get CodecStoppedError."""
+        for watchdog in self._watchdogs:
+            watchdog.stop()
+        await asyncio.gather(*(asyncio.to_thread(thread.stop) for thread in self.threads))  # one wait, also if all hang
         self._end_streams("The codec has stopped.")
 
-    def _give_back(self, opened: Future[DecodeStream]) -> None:
+    def _give_back(self, thread: CodecThread, opened: Future[DecodeStream]) -> None:
         """Frees the slot of a stream that failed to open, or whose opener was cancelled."""
         if not opened.cancelled() and opened.exception() is None:
-            self.thread.cancel(opened.result())  # before the next stream is admitted, as in `close`
+            thread.cancel(opened.result())  # before the next stream is admitted, as in `close`
+        self._leave(thread)
+
+    def _leave(self, thread: CodecThread) -> None:
+        self._num_admitted[thread] -= 1
         self.admission.leave()
 
     def _fan_out(self, outputs: Sequence[Output], seconds: float) -> None:
@@ -110,9 +139,10 @@ class AsyncCodec:
         if not isinstance(output, Audio):
             self._on_end(output.stream, output)
 
-    def _beat_streams(self) -> None:
+    def _beat_streams(self, thread: CodecThread) -> None:
         for handle in self._handles.values():
-            handle.outputs.beat()
+            if handle.thread is thread:
+                handle.outputs.beat()
 
     def _fail(self, error: BaseException) -> None:
         self._end_streams("The codec has failed.")
@@ -127,8 +157,8 @@ class AsyncCodec:
 class StreamHandle:
     """One stream's input and output: one task pushes frames, another one takes outputs."""
 
-    def __init__(self, async_codec: AsyncCodec, stream: DecodeStream) -> None:
-        self.stream = stream
+    def __init__(self, async_codec: AsyncCodec, thread: CodecThread, stream: DecodeStream) -> None:
+        self.thread, self.stream = thread, stream
         self.has_end = False  # whether the last output has come
         self._async_codec = async_codec
         self.outputs = WatchedOutputs[Audio | Complete]()
@@ -143,19 +173,19 @@ class StreamHandle:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            self._async_codec.thread.push(self.stream, codes[:room])
+            self.thread.push(self.stream, codes[:room])
             self._pushed_frames += len(codes[:room])
             codes = codes[room:]
 
     def finish(self) -> None:
         """No more frames will come."""
-        self._async_codec.thread.finish(self.stream)
+        self.thread.finish(self.stream)
 
     async def take(self, at_least: int = 1) -> list[Audio | Complete]:
         """Waits for outputs, and returns all that are there. Raises the stream's failure after its last output.
 
         at_least: outputs to wait for; frames that were not pushed yet are not waited for
-        Fewer, or none, when nothing has come for two beats although the codec thread is alive (watchdog.py).
+        Fewer, or none, when nothing has come for two beats although the stream's thread is alive (watchdog.py).
         """
         outputs = await self.outputs.take(max(1, min(at_least, self._pushed_frames - self._taken_frames)))
         for output in outputs:

@@ -14,7 +14,7 @@ from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
 from csm_bundle.safetensors_files import weights_digest
 from csm_codec.codec import Codec
-from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.decoder import Form, MimiDecoder, usual_form
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.stream import DecodeOptions, Failed
 from csm_codec.watermark.embed.embedder import Embedder
@@ -32,9 +32,9 @@ _WARM_UP_FRAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class LoadedCodec:
-    """A codec that has decoded some frames in every lane, and its parts."""
+    """Codecs over the same weights that have decoded some frames in every lane, and their parts."""
 
-    codec: Codec
+    codecs: tuple[Codec, ...]  # each for a thread of its own
     mimi: Mimi
     silentcipher: SilentCipher
     keyring: FollowedKeyring
@@ -47,7 +47,8 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     """on_keyring_reload: see FollowedFiles
 
     Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
-    torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
+    threads = choose_threads(settings.threads, torch.get_num_threads())
+    torch.set_num_threads(threads)
     keyring = FollowedKeyring(
         settings.watermark_keyring.expanduser(),
         allow_public_key=settings.allow_public_watermark_key,
@@ -63,9 +64,9 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     sdr_db = bundle.message_sdr_db if settings.watermark_sdr_db is None else settings.watermark_sdr_db
     if sdr_db is not None:
         silentcipher = replace(silentcipher, hparams=replace(silentcipher.hparams, sdr_db=sdr_db))
-    device_type = torch.device(settings.device).type
-    width = settings.lane_width_on(device_type)
-    num_lanes = -(-settings.slots // width)
+    on_cpu = torch.device(settings.device).type == "cpu"
+    num_codecs = settings.num_codecs(threads) if usual_form(mimi) is Form.FRAMES else 1
+    num_lanes, width = settings.lanes(num_codecs, on_cpu=on_cpu)
     decoder = MimiDecoder(
         mimi,
         num_lanes=num_lanes,
@@ -77,7 +78,7 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
         silentcipher,
         sample_rate_hz=mimi.identity.sample_rate_hertz,
         num_slots=num_lanes * width,
-        lane_width=1 if device_type == "cpu" else width,
+        lane_width=1 if on_cpu else width,
         look_ahead=LookAhead(
             settings.watermark_first_look_ahead,
             settings.watermark_look_ahead_growth,
@@ -88,9 +89,11 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
         constant_shape=settings.constant_shape,
     )
     codec = Codec(decoder, embedder, keyring)
-    _warm_up(codec, mimi.identity.codebook_count)
+    codecs = (codec, *(codec.with_own_memory() for _ in range(num_codecs - 1)))
+    for each in codecs:
+        _warm_up(each, mimi.identity.codebook_count)
     digest = _resume_digest(mimi, bundle.path("silentcipher"), silentcipher.hparams.sdr_db)
-    return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
+    return LoadedCodec(codecs, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
 
 
 def _resume_digest(mimi: Mimi, silentcipher: Path, sdr_db: float) -> str:

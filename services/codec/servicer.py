@@ -106,7 +106,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         opening = asyncio.create_task(waiting)
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
-                if self._async_codec.watchdog.worker_is_alive:
+                if self._async_codec.is_alive:
                     await context.write(_PROGRESS)
             return opening.result()
         except BaseException as error:

@@ -54,7 +54,7 @@ async def start_codec(settings: CodecSettings, load: Load = load_codec) -> Codec
     codec_metrics = CodecMetrics(metrics.registry)
 
     async_codec = AsyncCodec(
-        loaded.codec,
+        loaded.codecs,
         max_waiting=settings.max_waiting_streams,
         on_step=codec_metrics.observe_step,
         on_end=codec_metrics.observe_end,
@@ -63,7 +63,7 @@ async def start_codec(settings: CodecSettings, load: Load = load_codec) -> Codec
         stall_s=settings.stall_seconds,
         background=metrics.background,
     )
-    codec_metrics.active_streams.set_function(lambda: async_codec.thread.num_streams)
+    codec_metrics.active_streams.set_function(lambda: async_codec.num_streams)
     codec_metrics.waiting_streams.set_function(lambda: async_codec.admission.num_waiting)
     recordings = RecordingWorker(
         settings.max_waiting,
@@ -96,5 +96,11 @@ async def start_codec(settings: CodecSettings, load: Load = load_codec) -> Codec
         await stage.stop()
         raise
     server.set_serving()
-    log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
+    log.info(
+        "ready: %s, %d slots in %d threads on %s",
+        loaded.bundle.name,
+        async_codec.admission.num_slots,
+        len(async_codec.threads),
+        settings.device,
+    )
     return stage

@@ -1,11 +1,14 @@
 """Channels to servers: round robin over replicas, and retries of UNAVAILABLE (tts_service_config.json).
 
+Of several addresses in a target, those that report NOT_SERVING get no calls: gRPC's own health check.
+
 gRPC retries a stream only until its first message, and the server sends nothing before its first audio. TLS files are
 read once, when the channel is opened.
 """
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Sequence
 from importlib import resources
@@ -15,12 +18,14 @@ from typing import Never, TypedDict
 import grpc
 
 from csm_client.errors import ClientClosedError, TlsFileError
-from csm_client.targets import is_loopback
+from csm_client.targets import is_loopback, lists_several
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
 CONNECT_MS = 6_000  # for a connection, TLS included; as long as it takes to notice a dead server
 Option = tuple[str, str | int]
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
+# Servers of older versions, which do not report their health on this port, count as serving.
+WATCHED = {"healthCheckConfig": {"serviceName": "csm.v1.TextToSpeechService"}}
 
 
 class TlsOptions(TypedDict, total=False):
@@ -39,10 +44,15 @@ class ClosedStub:
         raise ClientClosedError("The client is closed. Make a new one, or close it after its last call.")
 
 
+def service_config(*, watched: bool) -> str:
+    """As JSON. watched: whether servers that report NOT_SERVING get no calls"""
+    return json.dumps(json.loads(SERVICE_CONFIG.read_text()) | (WATCHED if watched else {}))
+
+
 def _options(target: str) -> list[Option]:
     return [
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
-        ("grpc.service_config", SERVICE_CONFIG.read_text()),
+        ("grpc.service_config", service_config(watched=lists_several(target))),
         # Otherwise channels of one process share a connection, and the calls that a server takes on it.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS[0]),

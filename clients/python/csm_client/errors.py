@@ -161,7 +161,7 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
     code = error.code()
     message = error.details() or f"The call ended with {code.name}."
     if code is grpc.StatusCode.UNAVAILABLE:
-        message = _explain_handshake(message)
+        message = _explain(message)
     elif "Deadline Exceeded" in message:  # gRPC's own words, such as "Stream removed (Deadline Exceeded)"
         message = "The deadline passed; set a longer one, or ask for less audio."
     return _BY_CODE.get(code, ServerError)(code, message, _details(error))
@@ -178,8 +178,9 @@ def is_task_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-# Messages of gRPC for connections that fail in TLS, and what each means.
-_HANDSHAKES = (
+# Messages of gRPC for servers that no call reaches, and what each means.
+_EXPLAINED = (
+    ("backend unhealthy", "none of the servers is ready"),
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),
     ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, though of the same name"),
     ("Hostname Verification Check failed", "the server's certificate is for another name"),
@@ -188,10 +189,10 @@ _HANDSHAKES = (
 )
 
 
-def _explain_handshake(message: str) -> str:
+def _explain(message: str) -> str:
     if "last error: " not in message:  # an established connection was lost, or a server answered
         return message
-    for words, meaning in _HANDSHAKES:
+    for words, meaning in _EXPLAINED:
         if words in message:
             return f"{meaning} ({message})"
     return message

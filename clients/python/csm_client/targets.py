@@ -18,6 +18,12 @@ def is_loopback(target: str) -> bool:
     return _is_loopback_host(_host_of(target))
 
 
+def lists_several(target: str) -> bool:
+    """Whether a target is a list of several addresses. A name is not, though it may have several."""
+    scheme, _, addresses = target.partition(":")
+    return scheme in ("ipv4", "ipv6") and "," in addresses
+
+
 def _host_of(address: str) -> str:
     """host, host:port, [v6]:port or a bare v6"""
     if address.startswith("["):

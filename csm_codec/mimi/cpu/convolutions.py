@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +31,28 @@ class Convolutions:
         for module, kind in layers:
             self._layers.append(_Layer(CausalFilter.of(module), kind, kernels, rows, steps, dtype))
             steps *= self._layers[-1].filter.stride
-        workspace = torch.zeros(max(layer.product.size for layer in self._layers), dtype=dtype)
-        padded = np.zeros(max(layer.padded_size for layer in self._layers), kernels.stored)
-        for layer in self._layers:
-            layer.use(workspace, padded)
         self._num_shared = sum(layer.rows > 1 for layer in self._layers)
         conv = last.conv.conv
         self._last_weight = conv.weight[0].t().flatten().numpy().astype(kernels.real)
         self._last_bias = 0.0 if conv.bias is None else float(conv.bias[0])
         self._last_kept = last._padding_total * conv.in_channels
-        self._last_padded = np.zeros(self._last_kept + steps * conv.in_channels, kernels.real)
+        self._last_size = self._last_kept + steps * conv.in_channels
+        self._dtype = dtype
+        self._take_memory()
+
+    def with_own_memory(self) -> Convolutions:
+        """The same weights, for another thread."""
+        other = copy(self)
+        other._layers = [layer.with_own_memory() for layer in self._layers]
+        other._take_memory()
+        return other
+
+    def _take_memory(self) -> None:
+        workspace = torch.zeros(max(layer.product.size for layer in self._layers), dtype=self._dtype)
+        padded = np.zeros(max(layer.padded_size for layer in self._layers), self._kernels.stored)
+        for layer in self._layers:
+            layer.use(workspace, padded)
+        self._last_padded = np.zeros(self._last_size, self._kernels.real)
 
     def new_state(self) -> list[Array]:
         """Of one row, in silence."""
@@ -95,6 +108,11 @@ class _Layer:
         self.product = Product(filter_.weight.flatten(1), filter_.bias, self.rows * steps, dtype)
         self.kept_size = filter_.kept_steps * self._channels
         self.padded_size = self.kept_size + steps * self._channels
+
+    def with_own_memory(self) -> _Layer:
+        other = copy(self)
+        other.product = self.product.with_own_memory()
+        return other
 
     def use(self, workspace: Tensor, padded: Array) -> None:
         """Takes its scratch memory, which layers share, so that it stays in the caches."""

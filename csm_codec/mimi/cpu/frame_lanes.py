@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,13 @@ class FrameLanes:
             self._network = FrameNetwork(mimi.model, lane_width, dtype)
         self._steps, self._width = steps_per_frame(mimi.model), lane_width
         self._lanes = [self._new_lane() for _ in range(num_lanes)]
+
+    def with_own_memory(self) -> FrameLanes:
+        """As many lanes with the same weights, for another thread."""
+        other = copy(self)
+        other._network = self._network.with_own_memory()
+        other._lanes = [other._new_lane() for _ in self._lanes]
+        return other
 
     def begin(self, lane: int, row: int, frame: int) -> None:
         self._lanes[lane][row].begin(frame * self._steps)

@@ -6,6 +6,7 @@ its own past alone, bit for bit.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import reduce
 from typing import Any
 
@@ -53,6 +54,14 @@ class FrameNetwork:
         self._transformer = Transformer(model.decoder_transformer, kernels, rows, self._steps, dtype)
         self._convolutions = Convolutions(model.decoder, kernels, rows, self._steps, dtype)
         self._frame_size = model.frame_size
+
+    def with_own_memory(self) -> FrameNetwork:
+        """The same weights, for another thread."""
+        other = copy(self)
+        other._quantized = self._quantized.with_own_memory()
+        other._transformer = self._transformer.with_own_memory()
+        other._convolutions = self._convolutions.with_own_memory()
+        return other
 
     def new_row(self) -> RowState:
         latent = np.zeros(self._width, self._kernels.real)

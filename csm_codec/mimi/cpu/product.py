@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy.typing as npt
@@ -25,15 +26,20 @@ class Product:
         if self._is_packed:
             self._weight = packed(self._weight, rows)
         self.rows, self.num_inputs = rows, weight.shape[1]
-        self._inputs = torch.zeros(rows, self.num_inputs, dtype=dtype)
-        self.inputs = flat(self._inputs)  # (rows * inputs,)
+        self.use(torch.zeros(self.size, dtype=dtype))
+
+    def with_own_memory(self) -> Product:
+        """The same weights, for another thread."""
+        other = copy(self)
+        other.use(torch.zeros_like(self._inputs).view(-1))
+        return other
 
     @property
     def size(self) -> int:
         return self.rows * self.num_inputs
 
     def use(self, workspace: Tensor) -> None:
-        """Takes `inputs` from memory that is shared with other products, (at least `size`,)."""
+        """Takes `inputs`, (rows * inputs,), from memory that other products may share, (at least `size`,)."""
         self._inputs = workspace[: self.size].view(self.rows, self.num_inputs)
         self.inputs = flat(self._inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,12 @@ class Transformer:
         self._steps = steps
         self._frequencies = rope_frequencies(module.transformer.layers[0].self_attn)
         self._kernels = kernels
+
+    def with_own_memory(self) -> Transformer:
+        """The same weights, for another thread."""
+        other = copy(self)
+        other._layers = [layer.with_own_memory() for layer in self._layers]
+        return other
 
     def new_state(self) -> list[Rings]:
         """Keys and values of one row, by layer."""
@@ -76,6 +83,12 @@ class _Layer:
         self._merge = product(attention.out_projs[0], module.layer_scale_1)
         self._widen = product(module.linear1)
         self._narrow = product(module.linear2, module.layer_scale_2)
+
+    def with_own_memory(self) -> _Layer:
+        other = copy(self)
+        other._project, other._merge = self._project.with_own_memory(), self._merge.with_own_memory()
+        other._widen, other._narrow = self._widen.with_own_memory(), self._narrow.with_own_memory()
+        return other
 
     def new_rings(self) -> Rings:
         return np.zeros(self._ring_size, self._kernels.stored), np.zeros(self._ring_size, self._kernels.stored)

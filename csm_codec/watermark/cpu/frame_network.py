@@ -10,6 +10,7 @@ It knows no audio: magnitudes in, magnitudes out.
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,14 +61,25 @@ class FrameNetwork:
             WinogradLayer(layer, self._tiled, fold_inputs=index == 0, dtype=dtype)
             for index, layer in enumerate(decoder_layers)
         ]
-        workspace = torch.empty(max(layer.workspace_size for layer in self._layers), dtype=dtype)
-        for layer in self._layers:
-            layer.use(workspace)
         self._message = MessageLayer(
             last, band=hparams.band, num_bins=hparams.num_bins, amplitude=10 ** (-hparams.sdr_db / 20)
         )
         messages = message_table(encoder, self.bins).numpy()
         self._messages = [self._tiled.pad(message[:, None]) for message in messages]  # of each symbol
+        self._dtype = dtype
+        self._take_memory()
+
+    def with_own_memory(self) -> FrameNetwork:
+        """The same weights and no rows, for another thread."""
+        other = copy(self)
+        other._layers = [layer.with_own_memory() for layer in self._layers]
+        other._take_memory()
+        return other
+
+    def _take_memory(self) -> None:
+        workspace = torch.empty(max(layer.workspace_size for layer in self._layers), dtype=self._dtype)
+        for layer in self._layers:
+            layer.use(workspace)
         self._rows: dict[int, _Row] = {}
 
     def step(self, frame: Frame, carrier: Spectrum) -> Spectrum | None:

@@ -20,6 +20,7 @@ products and their inputs are in bfloat16. A frame's result depends on its row's
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,13 @@ class WinogradLayer:
         self._first_outputs, self._second_outputs = output_kernels(bins.tiles, both // 2, narrow)
         self.workspace_size = self._first.workspace_size
         self.use(torch.empty(self.workspace_size, dtype=dtype))
+
+    def with_own_memory(self) -> WinogradLayer:
+        """The same weights, for another thread. `use` must follow."""
+        other = copy(self)
+        other._first, other._second = copy(self._first), copy(self._second)
+        other._plain = [copy(products) for products in self._plain]
+        return other
 
     def use(self, workspace: Tensor) -> None:
         """Sets the scratch memory, at least as large as needed. Layers share one, so that it stays in the caches."""

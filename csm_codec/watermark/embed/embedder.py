@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +87,17 @@ class Embedder:
                 for _ in range(num_slots // lane_width)
             ]
         self._streams: dict[int, MarkedStream] = {}
+
+    def with_own_memory(self) -> Embedder:
+        """As many slots with the same weights, for another thread. Raises TypeError on a GPU, where slots are lanes."""
+        from csm_codec.watermark.embed.frame_embedder import FrameEmbedder
+
+        (lane,) = self._lanes
+        if not isinstance(lane, FrameEmbedder):
+            raise TypeError("Only slots that are embedded on their own share weights.")
+        other = copy(self)
+        other._lanes, other._streams = [lane.with_own_memory()], {}
+        return other
 
     @property
     def n_fft(self) -> int:

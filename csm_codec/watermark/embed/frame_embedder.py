@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -30,6 +31,16 @@ class FrameEmbedder:
         self._window = torch.hann_window(hparams.n_fft)
         energy = self._window.square()
         self._envelope = energy[: hparams.hop] + energy[hparams.hop :]
+        self._begin_rows()
+
+    def with_own_memory(self) -> FrameEmbedder:
+        """The same weights and no rows, for another thread."""
+        other = copy(self)
+        other._network = self._network.with_own_memory()
+        other._begin_rows()
+        return other
+
+    def _begin_rows(self) -> None:
         self._spectra: dict[int, deque[Tensor]] = {}  # by row: (band,) of the newest lag + 1 frames
         self._overlaps: dict[int, Tensor] = {}  # by row: (hop,), of the last output
 

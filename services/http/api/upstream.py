@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 import time
 from dataclasses import dataclass
 
 from csm_client import AsyncClient, TlsOptions
-from csm_client.channel import SERVICE_CONFIG, Option, is_encrypted, open_async_channel
+from csm_client.channel import Option, is_encrypted, open_async_channel, service_config
 from csm_client.credentials import CallMetadata
 from csm_client.targets import is_loopback
 from starlette.datastructures import Headers
@@ -101,11 +100,8 @@ class Upstream:
 
 def _channel_options() -> list[Option]:
     """The options beside the client's own."""
-    watched = {"healthCheckConfig": {"serviceName": "csm.v1.TextToSpeechService"}}
     return [
-        # The client's, and only gateways that report SERVING get calls. Those of older versions, which do not report it
-        # on this port, count as serving.
-        ("grpc.service_config", json.dumps(json.loads(SERVICE_CONFIG.read_text()) | watched)),
+        ("grpc.service_config", service_config(watched=True)),  # also where a name has several addresses
         # By default gRPC lets megabytes of a stream come ahead, and then for long no more: the gateway would take a
         # caller that reads as it plays for one that does not read. Without its probes it lets 64 KiB come ahead.
         ("grpc.http2.bdp_probe", 0),

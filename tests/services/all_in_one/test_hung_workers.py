@@ -29,8 +29,8 @@ class Hang:
 
     async def begin(self, stage: EngineStage | CodecStage) -> None:
         self.stage = stage
-        owner = stage.async_engine if isinstance(stage, EngineStage) else stage.async_codec
-        worker = owner.thread.worker
+        thread = stage.async_engine.thread if isinstance(stage, EngineStage) else stage.async_codec.threads[0]
+        worker = thread.worker
         step = worker._step
 
         def hang() -> None:
@@ -46,7 +46,7 @@ class Hang:
 def busy_one(deployment: Deployment, kind: str) -> EngineStage | CodecStage:
     if kind == "engine":
         return next(stage for stage in deployment.engines if sum(stage.async_engine.thread.load()))
-    return next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
+    return next(stage for stage in deployment.codecs if stage.async_codec.num_streams)
 
 
 async def wait_until_liveness(stage: EngineStage | CodecStage, wanted: int) -> None:

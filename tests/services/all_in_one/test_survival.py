@@ -124,7 +124,7 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
         first.set()
 
     async def kill_codec() -> None:
-        busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
+        busy = next(stage for stage in deployment.codecs if stage.async_codec.num_streams)
         await busy.server.drain(0)
         second.set()
 
@@ -159,7 +159,7 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
                     offsets.append(message.sentence.sample_offset)
                 samples += message.audio_chunk.audio_content
                 if not killed and len(offsets) == kill_in_sentence and message.HasField("audio_chunk"):
-                    busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
+                    busy = next(stage for stage in deployment.codecs if stage.async_codec.num_streams)
                     survivors.extend((stage, frames_of(stage)) for stage in deployment.codecs if stage is not busy)
                     await busy.server.drain(0)
                     goes_on.set()

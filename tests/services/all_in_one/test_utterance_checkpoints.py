@@ -104,9 +104,9 @@ def test_a_whole_text_resumes_after_each_checkpoint_bit_for_bit(
     config.sampling_params.seed = 5
     in_pieces = sealing_tts.StreamSynthesizeText(iter(messages_of(config, [text])), timeout=200)
     assert b"".join(message.audio_chunk.audio_content for message in in_pieces) == whole
-    assert len(states) >= 6
-    num_inside = 0
-    for count, place in list(enumerate(places, 1))[::step]:
+    assert len(states) >= 4  # one inside each sentence, and one after it; more if few frames come in a message
+    num_inside, asked = 0, list(enumerate(places, 1))[::step]
+    for count, place in asked:
         rest, _, _, header, again = hear(sealing_tts, audio, states[:count], text)
         num_inside += header.first_sample_offset > 0
         assert header.resumed_frame_count > 0
@@ -114,5 +114,7 @@ def test_a_whole_text_resumes_after_each_checkpoint_bit_for_bit(
         assert again.watermark == summary.watermark
         assert again.stats.sample_count == summary.stats.sample_count
         assert again.stats.frame_count == summary.stats.frame_count
-    # At another speed nothing goes on inside a sentence; Opus encoders never go on.
-    assert num_inside >= {"pcm": 3, "flac": 5, "faster": 2, "opus": 0}[request.node.callspec.id]
+    # The first state may come before the codec's first checkpoint. At another speed nothing goes on inside a sentence;
+    # Opus encoders never go on.
+    least = len(asked) - 1
+    assert num_inside >= {"pcm": least, "flac": least, "faster": 2, "opus": 0}[request.node.callspec.id]

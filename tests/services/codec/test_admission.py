@@ -35,7 +35,7 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     calls = [stub.StreamDecode(), stub.StreamDecode()]
     for call in calls:
         await call.write(config_message())
-    await eventually(lambda: stage.async_codec.thread.num_streams == 2)
+    await eventually(lambda: stage.async_codec.num_streams == 2)
     waiting = asyncio.ensure_future(decode(stub, stream_of(random_codes(1), [1])))
     await eventually(lambda: stage.async_codec.admission.num_waiting == 1)
     status = await refusal(decode(stub, stream_of(random_codes(1), [1])))
@@ -45,7 +45,7 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     samples, _ = await asyncio.wait_for(waiting, 60)  # it got the slot
     assert samples
     calls[1].cancel()
-    await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+    await eventually(lambda: stage.async_codec.num_streams == 0)
     await decode(stub, stream_of(random_codes(1), [1]))
 
 
@@ -63,7 +63,7 @@ async def test_a_cancelled_wait_leaves_the_queue(stub: Any, stage: CodecStage) -
     await eventually(lambda: stage.async_codec.admission.num_waiting == 1)
     for call in calls:
         call.cancel()
-    await eventually(lambda: (stage.async_codec.admission.num_waiting, stage.async_codec.thread.num_streams) == (0, 0))
+    await eventually(lambda: (stage.async_codec.admission.num_waiting, stage.async_codec.num_streams) == (0, 0))
     assert len(await asyncio.gather(*(decode(stub, stream_of(random_codes(1), [1])) for _ in range(3)))) == 3
 
 
@@ -76,7 +76,7 @@ async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
         async for _ in stub.StreamDecode(open_ended(), timeout=0.3):
             pass
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+    await eventually(lambda: stage.async_codec.num_streams == 0)
 
 
 async def test_a_stopping_stage_ends_its_streams_with_a_status(stub: Any, stage: CodecStage) -> None:
@@ -134,7 +134,7 @@ async def test_a_stream_with_a_listener_is_decoded_before_one_that_came_earlier(
     calls = [stub.StreamDecode() for _ in range(2)]
     for call in calls:
         await call.write(config_message())
-    await eventually(lambda: stage.async_codec.thread.num_streams == 2)
+    await eventually(lambda: stage.async_codec.num_streams == 2)
     order: list[str] = []
 
     async def say(name: str, **config: Any) -> None:

@@ -45,7 +45,7 @@ async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> 
 async def test_an_opening_cancelled_halfway_admits_the_next_stream(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec: Any = stage.async_codec.thread._codec
+    codec: Any = stage.async_codec.threads[0]._codec
     sitting_down, go_on, opened = threading.Event(), threading.Event(), codec.open
 
     def slow_open(*asked: Any) -> Any:
@@ -71,7 +71,7 @@ async def test_an_opening_cancelled_halfway_admits_the_next_stream(
 async def test_a_stream_that_opens_while_the_codec_fails_gets_the_error(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec: Any = stage.async_codec.thread._codec
+    codec: Any = stage.async_codec.threads[0]._codec
     opening = asyncio.ensure_future(stage.async_codec.open())
     await asyncio.sleep(0)
     monkeypatch.setattr(type(codec), "has_work", True)  # the next step fails

@@ -67,15 +67,15 @@ class FailingCodec:
 
 @asynccontextmanager
 async def running(codec: FailingCodec, **callbacks: Any) -> AsyncIterator[AsyncCodec]:
-    async_codec = AsyncCodec(cast(Codec, codec), **callbacks)
+    async_codec = AsyncCodec([cast(Codec, codec)], **callbacks)
     try:
         yield async_codec
     finally:
         await async_codec.stop()
 
 
-def handle_of(async_codec: Any = None) -> StreamHandle:
-    return StreamHandle(async_codec, STREAM)
+def handle_of(async_codec: Any = None, thread: Any = None) -> StreamHandle:
+    return StreamHandle(async_codec, thread, STREAM)
 
 
 def audio(num_samples: int, num_frames: int = 1, checkpoint: Checkpoint | None = None) -> Audio:
@@ -159,7 +159,7 @@ async def test_one_output_returns_the_credit_of_all_its_frames() -> None:
     """A stream that catches up gets several pieces of audio in one step."""
     pushed: list[int] = []
     thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
-    handle = handle_of(SimpleNamespace(thread=thread))
+    handle = handle_of(thread=thread)
     pushing = asyncio.create_task(handle.push(np.zeros((MAX_AHEAD_FRAMES + 8, 4), np.int64)))
     await settle()
     assert sum(pushed) == MAX_AHEAD_FRAMES
@@ -171,7 +171,7 @@ async def test_one_output_returns_the_credit_of_all_its_frames() -> None:
 
 def pushed_handle() -> StreamHandle:
     """Of a codec that decodes nothing by itself."""
-    return handle_of(SimpleNamespace(thread=SimpleNamespace(push=lambda stream, codes: None)))
+    return handle_of(thread=SimpleNamespace(push=lambda stream, codes: None))
 
 
 async def test_frames_that_were_pushed_are_waited_for_together_and_others_are_not() -> None:
@@ -241,17 +241,17 @@ async def test_a_waiting_stream_gets_progress_only_while_the_codec_is_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servicer_module, "BEAT_S", 0)
-    watchdog, context, has_slot = SimpleNamespace(worker_is_alive=False), Context(), asyncio.Event()
+    async_codec, context, has_slot = SimpleNamespace(is_alive=False), Context(), asyncio.Event()
 
     async def waiting() -> StreamHandle:
         await has_slot.wait()
         return handle_of()
 
-    servicer = servicer_of(SimpleNamespace(watchdog=watchdog))
+    servicer = servicer_of(async_codec)
     opening = asyncio.create_task(servicer._opened(waiting(), cast(Any, context)))
     await settle()
     assert not context.written
-    watchdog.worker_is_alive = True
+    async_codec.is_alive = True
     async with asyncio.timeout(60):
         while not context.written:
             await asyncio.sleep(0)

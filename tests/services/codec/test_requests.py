@@ -49,7 +49,7 @@ async def test_wrong_requests_name_the_field_and_free_the_slot(
     status = await refusal(decode(stub, requests))
     assert status.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [violation.field for violation in status.field_violations] == [field]
-    await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+    await eventually(lambda: stage.async_codec.num_streams == 0)
 
 
 async def test_a_call_without_a_config_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

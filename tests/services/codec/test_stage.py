@@ -70,7 +70,7 @@ async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
 async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
     async with running_codec(settings, metrics_port=0) as (stage, stub):
         await decode(stub, stream_of(random_codes(), [FRAMES]))
-        await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+        await eventually(lambda: stage.async_codec.num_streams == 0)
         text = await _metrics(stage)
     assert f"codec_frames_total {FRAMES}.0" in text
     assert 'codec_watermarked_streams_total{coverage="full"} 1.0' in text
@@ -86,7 +86,7 @@ async def test_the_work_for_a_stream_that_is_cancelled_is_counted(settings: Code
         while not (await call.read()).HasField("audio"):
             pass
         call.cancel()
-        await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+        await eventually(lambda: stage.async_codec.num_streams == 0)
         text = await _metrics(stage)
     assert 'codec_streams_ended_total{outcome="cancelled"} 1.0' in text
     assert 'codec_streams_ended_total{outcome="complete"} 0.0' in text
@@ -139,7 +139,7 @@ async def test_a_bundle_that_misstates_its_codec_is_refused(
 async def test_the_threads_are_stopped_at_once(settings: CodecSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """If both hang, the stage waits for them once."""
     stage, both = await start_codec(settings), threading.Barrier(2, timeout=20)
-    for worker in (stage.async_codec.thread.worker, stage._recordings._worker):
+    for worker in (stage.async_codec.threads[0].worker, stage._recordings._worker):
         monkeypatch.setattr(worker, "stop", lambda stop=worker.stop: (both.wait(), stop()))
     await stage.stop()
 

@@ -92,7 +92,7 @@ async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings:
         assert all(message.WhichOneof("event") == "audio" for message in messages[1:])
         _, complete = await decode(stub, stream_of(random_codes(), [FRAMES]))
         assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL
-        await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+        await eventually(lambda: stage.async_codec.num_streams == 0)
 
 
 async def test_another_key_leaves_another_mark(stub: Any) -> None:

@@ -1,0 +1,95 @@
+"""Several gateways that a target lists: those that report NOT_SERVING get no calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm_client import AsyncClient, UnavailableError
+from csm_client.targets import lists_several
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.health import HealthServicer
+
+SERVICE = "csm.v1.TextToSpeechService"
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+CALLS = 20  # more than gRPC's throttle of retries lets fail
+
+
+class Gateway(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Lists no voices. Refuses while it does not serve, as a gateway whose engines are all lost."""
+
+    def __init__(self, status: int) -> None:
+        self.status, self.num_calls, self.port = status, 0, 0
+
+    async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Any) -> tts_pb2.ListVoicesResponse:
+        self.num_calls += 1
+        if self.status != SERVING:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "The engine cannot be reached.")
+        return tts_pb2.ListVoicesResponse()
+
+
+@asynccontextmanager
+async def gateway(status: int, *, tells: bool = True) -> AsyncIterator[Gateway]:
+    """tells: whether it reports its health on this port"""
+    server, running = grpc.aio.server(), Gateway(status)
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(running, server)
+    if tells:
+        health = HealthServicer()
+        health.set(SERVICE, status)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    running.port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield running
+    await server.stop(0)
+
+
+def listed(*gateways: Gateway) -> str:
+    return "ipv4:" + ",".join(f"127.0.0.1:{one.port}" for one in gateways)
+
+
+async def test_no_call_goes_to_a_gateway_that_does_not_serve() -> None:
+    async with gateway(SERVING) as one, gateway(NOT_SERVING) as other, AsyncClient(listed(one, other)) as client:
+        for _ in range(CALLS):
+            await client.list_voices()
+        assert (one.num_calls, other.num_calls) == (CALLS, 0)
+
+
+async def test_gateways_that_do_not_tell_get_calls() -> None:
+    """Those of version 0.1."""
+    async with gateway(SERVING, tells=False) as one, gateway(SERVING, tells=False) as other:
+        async with AsyncClient(listed(one, other)) as client:
+            while not (one.num_calls and other.num_calls):
+                await client.list_voices()
+
+
+async def test_while_none_serves_the_error_says_so() -> None:
+    async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other, AsyncClient(listed(one, other)) as client:
+        with pytest.raises(UnavailableError, match="none of the servers is ready"):
+            await client.list_voices()
+
+
+async def test_a_single_gateway_says_itself_why_it_refuses() -> None:
+    async with gateway(NOT_SERVING) as only, AsyncClient(f"127.0.0.1:{only.port}") as client:
+        with pytest.raises(UnavailableError, match="The engine cannot be reached"):
+            await client.list_voices()
+
+
+@pytest.mark.parametrize(
+    ("target", "several"),
+    [
+        ("ipv4:10.0.0.1:50051,10.0.0.2:50051", True),
+        ("ipv6:[::1]:50051,[::2]:50051", True),
+        ("ipv6:%5B::1%5D:50051%2C[::2]:50051", False),
+        ("ipv4:10.0.0.1:50051", False),
+        ("10.0.0.1:50051", False),
+        ("dns:///replicas:50051", False),  # a proxy may be behind it, which lets no such call pass
+        ("unix:/run/a,b", False),
+    ],
+)
+def test_only_a_list_of_addresses_names_several(target: str, several: bool) -> None:
+    assert lists_several(target) is several

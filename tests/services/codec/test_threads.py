@@ -1,0 +1,116 @@
+"""A codec stage with several threads, each with a codec of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from csm_bundle.errors import CodecStoppedError
+from csm_codec.resample import Pcm
+from csm_codec.stream import Audio, Complete
+from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.settings import CodecSettings
+from services.codec.stage import CodecStage, start_codec
+from tests.support.waits import eventually
+
+FRAMES = 6
+
+
+@pytest.fixture
+def settings(settings: CodecSettings) -> CodecSettings:
+    """Three threads with a lane of two slots each."""
+    return settings.model_copy(update={"threads": 3, "slots": 6, "stall_seconds": 0.5})
+
+
+async def open_all(async_codec: AsyncCodec, count: int) -> list[StreamHandle]:
+    return [await async_codec.open() for _ in range(count)]
+
+
+async def audio_of(handle: StreamHandle, seed: int) -> Pcm:
+    await handle.push(np.random.default_rng(seed).integers(0, 64, (FRAMES, 4)))
+    handle.finish()
+    parts: list[Pcm] = []
+    while True:
+        for output in await handle.take():
+            if isinstance(output, Complete):
+                handle.close()
+                return np.concatenate(parts)
+            assert isinstance(output, Audio)
+            parts.append(output.pcm)
+
+
+@pytest.fixture
+async def expected(settings: CodecSettings) -> AsyncIterator[list[Pcm]]:
+    """The audio of six streams, one after the other, from a stage of one thread with lanes of the same width."""
+    stage = await start_codec(settings.model_copy(update={"threads": 1, "lane_width": 2}))
+    assert len(stage.async_codec.threads) == 1
+    yield [await audio_of(await stage.async_codec.open(), seed) for seed in range(6)]
+    await stage.stop()
+
+
+async def test_streams_in_several_threads_have_the_audio_of_one_thread(expected: list[Pcm], stage: CodecStage) -> None:
+    assert [thread.num_slots for thread in stage.async_codec.threads] == [2, 2, 2]
+    handles = await open_all(stage.async_codec, 6)
+    heard = await asyncio.gather(*(audio_of(handle, seed) for seed, handle in enumerate(handles)))
+    for pcm, other in zip(heard, expected, strict=True):
+        assert np.array_equal(pcm, other)
+    await eventually(lambda: stage.async_codec.num_streams == 0)
+
+
+async def test_a_stream_goes_to_the_thread_with_the_fewest(stage: CodecStage) -> None:
+    first, second, third = stage.async_codec.threads
+    handles = await open_all(stage.async_codec, 6)
+    assert [handle.thread for handle in handles] == [first, second, third] * 2
+    for index in (1, 4, 5):
+        handles[index].close()
+    again = await open_all(stage.async_codec, 3)
+    assert sorted(handle.thread.worker.name for handle in again) == ["codec 1", "codec 1", "codec 2"]
+    assert stage.async_codec.admission.num_calls == 6
+
+
+async def test_an_opening_that_fails_leaves_its_thread(stage: CodecStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec: Any = stage.async_codec.threads[0]._codec
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(codec, "open", lambda options: 1 / 0)
+        await stage.async_codec.open()
+    await eventually(lambda: stage.async_codec.admission.num_calls == 0)
+    handles = await open_all(stage.async_codec, 6)
+    assert handles[0].thread is stage.async_codec.threads[0]
+
+
+async def test_a_thread_that_fails_fails_the_stage(stage: CodecStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    handles = await open_all(stage.async_codec, 3)
+    codec: Any = stage.async_codec.threads[1]._codec
+    monkeypatch.setattr(codec, "step", lambda: 1 / 0)
+    await handles[1].push(np.zeros((1, 4), np.int64))
+    assert isinstance(await stage.server.wait_failed(), ZeroDivisionError)
+    for handle in handles:
+        with pytest.raises(CodecStoppedError):
+            await handle.take()
+
+
+async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_alive(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles = await open_all(stage.async_codec, 3)
+    codec: Any = stage.async_codec.threads[2]._codec
+    may_step, step = threading.Event(), codec.step
+
+    def hang() -> Any:
+        assert may_step.wait(60)
+        return step()
+
+    monkeypatch.setattr(codec, "step", hang)
+    hung = asyncio.ensure_future(audio_of(handles[2], 2))
+    assert len(await audio_of(handles[0], 0)) == FRAMES * 1920
+    await eventually(lambda: not stage.async_codec.is_alive)
+    await eventually(lambda: "codec 2" in stage.server._stalled)
+    assert not hung.done()
+    may_step.set()
+    assert len(await hung) == FRAMES * 1920
+    await eventually(lambda: stage.async_codec.is_alive and not stage.server._stalled)
