@@ -2,8 +2,10 @@
 
 Of several addresses in a target, those that report NOT_SERVING get no calls: gRPC's own health check.
 
-gRPC retries a stream only until its first message, and the server sends nothing before its first audio. TLS files are
-read once, when the channel is opened.
+gRPC retries a stream only until its first message, and the server sends nothing before its first audio. Retries end
+after five failures in a row, and go on while no more calls fail than succeed (`retryThrottling`). With a ratio of 0.1,
+as in gRPC's examples, half of the calls would fail while one of two servers is not ready. From 1 on, gRPC's core gives
+no token back (1.85). TLS files are read once, when the channel is opened.
 """
 
 from __future__ import annotations

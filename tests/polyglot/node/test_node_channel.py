@@ -104,6 +104,19 @@ async def test_a_call_refused_by_a_full_server_is_retried(node: Any, tmp_path: P
     assert (code, stdout, service.num_calls) == (0, "2\n", 2), stderr
 
 
+async def test_calls_that_one_gateway_refuses_are_made_at_another_as_long_as_some_succeed(
+    node: Any, tmp_path: Path
+) -> None:
+    async def refuse(context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "The engine cannot be reached.")
+
+    one, other = Speaker(), Speaker(refuse)
+    async with tts_server(one) as first, tts_server(other) as second:
+        code, stdout, stderr = await calls(node, tmp_path, f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", 20)
+    assert (code, stdout) == (0, "2\n" * 20), stderr
+    assert other.num_calls > 5
+
+
 async def test_a_silent_server_is_detected_and_the_call_retried(node: Any, tmp_path: Path) -> None:
     """A relay in front of the first server falls silent once a call is there."""
     for_ever = asyncio.Event()

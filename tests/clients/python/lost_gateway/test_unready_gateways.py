@@ -17,7 +17,7 @@ from services.common.rpc.health import HealthServicer
 
 SERVICE = "csm.v1.TextToSpeechService"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-CALLS = 20  # more than gRPC's throttle of retries lets fail
+CALLS = 20  # of which half are tried twice: more failures than end gRPC's retries
 
 
 class Gateway(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -65,6 +65,15 @@ async def test_gateways_that_do_not_tell_get_calls() -> None:
         async with AsyncClient(listed(one, other)) as client:
             while not (one.num_calls and other.num_calls):
                 await client.list_voices()
+
+
+async def test_calls_that_a_gateway_refuses_are_made_at_another_one_as_long_as_some_succeed() -> None:
+    """As behind a name, where gateways are not watched."""
+    async with gateway(SERVING, tells=False) as one, gateway(NOT_SERVING, tells=False) as other:
+        async with AsyncClient(listed(one, other)) as client:
+            for _ in range(CALLS):
+                await client.list_voices()
+        assert other.num_calls > 5
 
 
 async def test_while_none_serves_the_error_says_so() -> None:
