@@ -58,7 +58,7 @@ class Codec:
         self._stretchers: dict[Slot, Stretcher] = {}  # of streams of another speed than 1
 
     def with_own_memory(self) -> Codec:
-        """As many slots over the same weights, for another thread. On a CPU, for a decoder of the form FRAMES."""
+        """A codec of as many slots over the same weights, for another thread. Needs a decoder of the form FRAMES."""
         return Codec(self._decoder.with_own_memory(), self._embedder.with_own_memory(), self._keyring)
 
     @property

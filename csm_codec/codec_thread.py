@@ -1,7 +1,7 @@
 """The thread that drives a codec. Other threads open streams and push codes.
 
 One callback per step delivers the outputs of all streams. Several codecs over the same weights run beside each other,
-each in a thread of its own: they take less time than one whose operations are spread over threads.
+each in a thread of its own: with many streams they take less time than one whose operations are spread over threads.
 """
 
 from __future__ import annotations

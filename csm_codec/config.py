@@ -60,7 +60,7 @@ class CodecConfig(BaseModel):
     )
 
     def num_codecs(self, threads: int) -> int:
-        """Codecs that share the slots on a CPU, each in a thread of its own: no more than there are lanes."""
+        """Codecs that share the slots on a CPU, each in a thread of its own: no more than slots, or than set lanes."""
         return min(threads, -(-self.slots // (self.lane_width or 1)))
 
     def lanes(self, num_codecs: int, *, on_cpu: bool) -> tuple[int, int]:

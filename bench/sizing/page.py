@@ -62,7 +62,10 @@ real time. A caller that listens a third of the time is a third of a listener.
   a message, which is the default for streams ahead of their playback: {measured.streams_per_host_core_8}, measured with
   {measured.host_streams_8} at once. The callers ran on the same machine.
 * **Codec:** the published sizes in float32, as the defaults are, at batch {measured.codec_batch}, the best of the file.
-  Random weights. The tables below take the CPU with AVX-512: choose such ones, or measure yours (`bench.codec`).
+  Random weights. One core had work, and the figure is a throughput: on the CPU without AVX-512 a core that plays as
+  many in real time was not tried ([measured.md](measured.md#codec)). The tables below take the CPU with AVX-512: choose
+  such ones, or measure yours (`bench.codec`). [deploy.md](deploy.md#cores-threads-and-slots) says which threads and
+  slots to set.
 * **Gateway:** {measured.gateway_streams} streams at once through one process, a message for each frame, before
   stand-ins of engine and codec that keep to real time. Messages of more frames cost less.
 * **Bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz, one stream at a time. They are those of IP,

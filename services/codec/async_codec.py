@@ -1,7 +1,7 @@
 """The codecs for asyncio: one callback per step takes the outputs of all streams from a codec's thread to their queues.
 
-A stream goes to the thread that has the fewest. It knows no gRPC. The code that opens a stream must close it, which
-frees the slot.
+A stream goes to the thread that has the fewest streams. It knows no gRPC. The code that opens a stream must close it,
+which frees the slot.
 """
 
 from __future__ import annotations
