@@ -27,19 +27,20 @@ class CodecThread:
 
     deliver: called on the codec's thread with the outputs of one step and the seconds that it took.
     fail: called once on the codec's thread if a step raises; every stream is lost then.
-    number: of one of several threads, in which torch's operations use one thread each; None if there is one.
+    torch_threads: that torch's operations use in this thread; None leaves torch's number.
     """
 
-    def __init__(self, codec: Codec, deliver: Deliver, fail: Fail, number: int | None = None) -> None:
+    def __init__(
+        self, codec: Codec, deliver: Deliver, fail: Fail, name: str = "codec", torch_threads: int | None = None
+    ) -> None:
         self._codec, self._deliver = codec, deliver
         self.num_slots = codec.num_slots
         elsewhere = torch.get_num_threads()
 
         def begin() -> None:
-            if number is not None:
-                use_in_this_thread(1, elsewhere=elsewhere)
+            if torch_threads is not None:
+                use_in_this_thread(torch_threads, elsewhere=elsewhere)
 
-        name = "codec" if number is None else f"codec {number}"
         self.worker = WorkerThread(name, fail, self._step, lambda: 0.0 if codec.has_work else None, begin)
 
     def start(self) -> None:

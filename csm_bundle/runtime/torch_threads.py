@@ -1,7 +1,9 @@
-"""How many threads torch's operations use, set for one of the calling threads."""
+"""How many threads torch's operations use, set for one of the calling threads or for a while."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 import torch
@@ -18,3 +20,14 @@ def use_in_this_thread(count: int, *, elsewhere: int) -> None:
     other = Thread(target=torch.set_num_threads, args=(elsewhere,))
     other.start()
     other.join()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sets the number to one inside the block, for the calling thread and those that use torch for the first time."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)

@@ -31,6 +31,7 @@ class AsyncCodec:
         self,
         codecs: Sequence[Codec],
         *,
+        torch_threads: int | None = None,
         max_waiting: int = 0,
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_end: Callable[[DecodeStream, Complete | Failed | None], None] = lambda stream, end: None,
@@ -39,7 +40,8 @@ class AsyncCodec:
         stall_s: float = 2.5,
         background: Background | None = None,
     ) -> None:
-        """codecs: over the same weights. max_waiting: streams that may wait for a slot. on_stall, stall_s: see Watchdog
+        """codecs: over the same weights. torch_threads: in each one's thread, see CodecThread. max_waiting: streams
+        that may wait for a slot. on_stall, stall_s: see Watchdog
 
         Callbacks, all on the event loop: on_step with each step's outputs and its seconds; on_end once for each stream,
         with its last output, or None if it is closed before; on_failure once if the codec fails.
@@ -55,7 +57,8 @@ class AsyncCodec:
                 codec,
                 deliver=lambda outputs, seconds: post(self._loop, self._fan_out, outputs, seconds),
                 fail=lambda error: post(self._loop, self._fail, error),
-                number=number if len(codecs) > 1 else None,
+                name=f"codec {number}" if len(codecs) > 1 else "codec",
+                torch_threads=torch_threads,
             )
             for number, codec in enumerate(codecs)
         ]

@@ -40,6 +40,7 @@ class LoadedCodec:
     keyring: FollowedKeyring
     latency_samples: int
     bundle: Bundle
+    torch_threads: int | None  # in each codec's thread; None leaves torch's number
     resume_digest: str  # of all weights and of the watermark's strength, which the audio of a clip depends on
 
 
@@ -65,7 +66,8 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     if sdr_db is not None:
         silentcipher = replace(silentcipher, hparams=replace(silentcipher.hparams, sdr_db=sdr_db))
     on_cpu = torch.device(settings.device).type == "cpu"
-    num_codecs = settings.num_codecs(threads) if usual_form(mimi) is Form.FRAMES else 1
+    in_frames = usual_form(mimi) is Form.FRAMES
+    num_codecs = settings.num_codecs(threads) if in_frames else 1
     num_lanes, width = settings.lanes(num_codecs, on_cpu=on_cpu)
     decoder = MimiDecoder(
         mimi,
@@ -93,7 +95,10 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     for each in codecs:
         _warm_up(each, mimi.identity.codebook_count)
     digest = _resume_digest(mimi, bundle.path("silentcipher"), silentcipher.hparams.sdr_db)
-    return LoadedCodec(codecs, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
+    torch_threads = 1 if in_frames else None  # so samples do not depend on the machine's number of CPUs
+    return LoadedCodec(
+        codecs, mimi, silentcipher, keyring, embedder.latency_samples, bundle, torch_threads, resume_digest=digest
+    )
 
 
 def _resume_digest(mimi: Mimi, silentcipher: Path, sdr_db: float) -> str:

@@ -55,6 +55,7 @@ async def start_codec(settings: CodecSettings, load: Load = load_codec) -> Codec
 
     async_codec = AsyncCodec(
         loaded.codecs,
+        torch_threads=loaded.torch_threads,
         max_waiting=settings.max_waiting_streams,
         on_step=codec_metrics.observe_step,
         on_end=codec_metrics.observe_end,

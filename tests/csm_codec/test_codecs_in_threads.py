@@ -85,7 +85,7 @@ def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> 
             if sum(isinstance(output, Complete) and output.stream in mine[number] for output in outputs) == 4:
                 done[number].set()
 
-        threads.append(CodecThread(share, deliver, fail=lambda error: None, number=number))
+        threads.append(CodecThread(share, deliver, fail=lambda error: None, torch_threads=1))
     for thread in threads:
         thread.start()
         mine.append([thread.open().result(timeout=60) for _ in range(4)])
@@ -100,13 +100,13 @@ def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> 
         assert np.array_equal(pcm_of(outputs, stream), expected[seed])
 
 
-def test_each_of_several_threads_computes_with_one_torch_thread(codec: Codec) -> None:
+def test_a_thread_computes_with_as_many_torch_threads_as_it_is_given(codec: Codec) -> None:
     usual = torch.get_num_threads()
     torch.set_num_threads(3)
     counts = []
     try:
         for number in (None, 1):
-            thread = CodecThread(codec, deliver=lambda outputs, _: None, fail=lambda error: None, number=number)
+            thread = CodecThread(codec, lambda outputs, _: None, lambda error: None, torch_threads=number)
             thread.start()
             counts.append(thread.worker.call(torch.get_num_threads, RuntimeError("stopped")).result(timeout=60))
             thread.stop()

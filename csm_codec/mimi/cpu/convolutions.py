@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Convolutions:
         for module, kind in layers:
             self._layers.append(_Layer(CausalFilter.of(module), kind, kernels, rows, steps, dtype))
             steps *= self._layers[-1].filter.stride
-        self._num_shared = sum(layer.rows > 1 for layer in self._layers)
+        self._num_shared = sum(layer.is_shared for layer in self._layers)
         conv = last.conv.conv
         self._last_weight = conv.weight[0].t().flatten().numpy().astype(kernels.real)
         self._last_bias = 0.0 if conv.bias is None else float(conv.bias[0])
@@ -59,18 +59,18 @@ class Convolutions:
         kept = [np.zeros(layer.kept_size, self._kernels.stored) for layer in self._layers]
         return [*kept, np.zeros(self._last_kept, self._kernels.real)]
 
-    def step(self, latent: Array, states: Mapping[int, Sequence[Array]], pcm: Array) -> None:
-        """latent: (rows * steps * channels,). states: of the rows to compute. pcm: (rows, samples), written there."""
+    def step(self, latent: Array, states: Sequence[Sequence[Array]], pcm: Array) -> None:
+        """latent: (rows * steps * channels,). states: of each row. pcm: (rows, samples), written there."""
         values = self._through(self._layers[: self._num_shared], _Values(latent), states)
-        for row, state in states.items():
-            mine = self._through(self._layers[self._num_shared :], values.of_row(row, len(pcm)), {0: state})
+        for row, state in enumerate(states):
+            mine = self._through(self._layers[self._num_shared :], values.of_row(row, len(states)), [state])
             weight, bias, padded = self._last_weight, self._last_bias, self._last_padded
             self._kernels.last(mine.x, mine.y, state[-1], weight, bias, padded, pcm[row])
 
-    def _through(self, layers: Sequence[_Layer], values: _Values, states: Mapping[int, Sequence[Array]]) -> _Values:
+    def _through(self, layers: Sequence[_Layer], values: _Values, states: Sequence[Sequence[Array]]) -> _Values:
         for layer in layers:
             at = self._layers.index(layer)
-            kept = {row: state[at] for row, state in states.items()}
+            kept = [state[at] for state in states]
             match layer.kind:
                 case Kind.FIRST | Kind.UP:
                     values = _Values(layer.apply(values.x, values.y, kept))
@@ -103,9 +103,10 @@ class _Layer:
     ) -> None:
         """steps: of a row's input."""
         _, self._taps, self._channels = filter_.weight.shape
-        self.filter, self.kind, self._kernels = filter_, kind, kernels
-        self.rows = 1 if steps >= _OWN_STEPS else rows
-        self.product = Product(filter_.weight.flatten(1), filter_.bias, self.rows * steps, dtype)
+        self.filter, self.kind, self._kernels, self._steps = filter_, kind, kernels, steps
+        self.is_shared = steps < _OWN_STEPS
+        weight, rows = filter_.weight.flatten(1), rows if self.is_shared else 1
+        self.product = Product(weight, filter_.bias, rows * steps, dtype, each=steps if self.is_shared else 0)
         self.kept_size = filter_.kept_steps * self._channels
         self.padded_size = self.kept_size + steps * self._channels
 
@@ -119,18 +120,18 @@ class _Layer:
         self.product.use(workspace)
         self._padded = padded
 
-    def apply(self, x: Array, y: Array | None, kept: Mapping[int, Array]) -> Array:
-        """Of the rows with something in `kept`. What other rows get is of no use."""
-        for row, mine in kept.items():
+    def apply(self, x: Array, y: Array | None, kept: Sequence[Array]) -> Array:
+        """Of each row. kept: theirs."""
+        for row, mine in enumerate(kept):
             inputs = self.product.inputs
             where = (mine, self._padded, inputs, row, self._channels, self._taps, self.filter.dilation)
             if self.kind is Kind.FIRST:
-                self._kernels.first_taps(_row(x, row, self.rows), *where)
+                self._kernels.first_taps(_row(x, row, len(kept)), *where)
             elif y is None:
-                self._kernels.taps(_row(x, row, self.rows), *where)
+                self._kernels.taps(_row(x, row, len(kept)), *where)
             else:
-                self._kernels.summed_taps(_row(x, row, self.rows), _row(y, row, self.rows), *where)
-        return self.product.multiply()
+                self._kernels.summed_taps(_row(x, row, len(kept)), _row(y, row, len(kept)), *where)
+        return self.product.multiply(len(kept) * self._steps)
 
 
 def _row(x: Array, row: int, rows: int) -> Array:

@@ -7,6 +7,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from csm_bundle.runtime.torch_threads import one_thread
 from csm_codec.mimi.cpu.frame_network import FrameNetwork, RowState
 from csm_codec.mimi.loader import Mimi
 from csm_codec.mimi.reach import steps_per_frame
@@ -15,7 +16,7 @@ from csm_codec.mimi.reach import steps_per_frame
 class FrameLanes:
     def __init__(self, mimi: Mimi, num_lanes: int, lane_width: int, dtype: torch.dtype) -> None:
         """mimi: one whose model `is_usual`. dtype: of all but the quantizer."""
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             self._network = FrameNetwork(mimi.model, lane_width, dtype)
         self._steps, self._width = steps_per_frame(mimi.model), lane_width
         self._lanes = [self._new_lane() for _ in range(num_lanes)]
@@ -32,13 +33,14 @@ class FrameLanes:
 
     @torch.inference_mode()
     def latent_step(self, lane: int, codes: Tensor, exec_mask: Tensor) -> None:
-        self._network.step(codes, self._states(lane, exec_mask), audio=False)
+        self._network.step(codes[exec_mask], self._states(lane, exec_mask), audio=False)
 
     @torch.inference_mode()
     def frame_step(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor) -> Tensor:
         for row in reset_mask.nonzero().flatten().tolist():
             self._lanes[lane][row].begin(0)
-        return self._network.step(codes, self._states(lane, exec_mask), audio=True).float()
+        pcm = self._network.step(codes[exec_mask], self._states(lane, exec_mask), audio=True).float()
+        return torch.zeros(self._width, pcm.shape[1]).masked_scatter(exec_mask[:, None], pcm)
 
     def forget(self, lane: int, row: int) -> None:
         self._lanes[lane][row] = self._network.new_row()
@@ -49,5 +51,5 @@ class FrameLanes:
     def _new_lane(self) -> list[RowState]:
         return [self._network.new_row() for _ in range(self._width)]
 
-    def _states(self, lane: int, exec_mask: Tensor) -> dict[int, RowState]:
-        return {row: self._lanes[lane][row] for row in exec_mask.nonzero().flatten().tolist()}
+    def _states(self, lane: int, exec_mask: Tensor) -> list[RowState]:
+        return [self._lanes[lane][row] for row in exec_mask.nonzero().flatten().tolist()]

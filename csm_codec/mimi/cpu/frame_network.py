@@ -6,6 +6,7 @@ its own past alone, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import reduce
 from typing import Any
@@ -39,7 +40,7 @@ class FrameNetwork:
     """The network, with room to work in, and no state."""
 
     def __init__(self, model: Any, rows: int, dtype: torch.dtype) -> None:
-        """model: moshi's MimiModel, one that `is_usual`; it stays as it is. rows: of a lane."""
+        """model: moshi's MimiModel, one that `is_usual`; it stays as it is. rows: of a lane, at most."""
         self._kernels = kernels = frame_kernels(str(dtype).removeprefix("torch."))
         real = torch.float64 if dtype is torch.float64 else torch.float32
         quantizer, conv = model.quantizer, model.upsample.convtr.convtr.convtr
@@ -47,10 +48,10 @@ class FrameNetwork:
         for part in (quantizer.rvq_first, quantizer.rvq_rest):
             self._tables.append([layer._codebook.embedding.to(real) for layer in part.vq.layers[: part.n_q]])
             products.append(part.output_proj.weight.squeeze(2))
-        self._quantized = Product(torch.cat(products, dim=1), None, rows, real)
+        self._quantized = Product(torch.cat(products, dim=1), None, rows, real, each=1)
         self._steps: int = conv.stride[0]
         self._upsampling = flat(conv.weight[:, 0].t().to(real).contiguous())
-        self._rows, self._width = rows, conv.in_channels
+        self._width = conv.in_channels
         self._transformer = Transformer(model.decoder_transformer, kernels, rows, self._steps, dtype)
         self._convolutions = Convolutions(model.decoder, kernels, rows, self._steps, dtype)
         self._frame_size = model.frame_size
@@ -67,23 +68,23 @@ class FrameNetwork:
         latent = np.zeros(self._width, self._kernels.real)
         return RowState(latent, self._transformer.new_state(), self._convolutions.new_state())
 
-    def step(self, codes: Tensor, states: dict[int, RowState], *, audio: bool) -> Tensor:
-        """codes: (rows, codebooks). states: of the rows to compute.
+    def step(self, codes: Tensor, states: Sequence[RowState], *, audio: bool) -> Tensor:
+        """codes: (rows, codebooks). states: of each row.
 
-        Returns (rows, frame size) float; without `audio`, zeros, and the convolutions' states stay. What other rows get
-        is of no use.
+        Returns (rows, frame size) float; without `audio`, zeros, and the convolutions' states stay.
         """
+        if not states:
+            return torch.zeros(0, self._frame_size)
         x = self._latent(codes, states)
-        turns = [Turn(row, state.position, state.first, state.rings) for row, state in states.items()]
-        self._transformer.step(x, turns)
-        pcm = np.zeros((self._rows, self._frame_size), self._kernels.real)
+        self._transformer.step(x, [Turn(state.position, state.first, state.rings) for state in states])
+        pcm = np.zeros((len(states), self._frame_size), self._kernels.real)
         if audio:
-            self._convolutions.step(x, {row: state.kept for row, state in states.items()}, pcm)
-        for state in states.values():
+            self._convolutions.step(x, [state.kept for state in states], pcm)
+        for state in states:
             state.position += self._steps
         return torch.from_numpy(pcm)
 
-    def _latent(self, codes: Tensor, states: dict[int, RowState]) -> Array:
+    def _latent(self, codes: Tensor, states: Sequence[RowState]) -> Array:
         """What the transformer takes in, (rows * steps * width,)."""
         halves, book = [], 0
         for tables in self._tables:
@@ -91,8 +92,8 @@ class FrameNetwork:
             halves.append(reduce(torch.add, parts))  # in one order for every row
             book += len(tables)
         self._quantized.fill(torch.cat(halves, dim=1))
-        latents = self._quantized.multiply().reshape(self._rows, -1)
-        x = np.zeros((self._rows, self._steps * self._width), self._kernels.real)
-        for row, state in states.items():
+        latents = self._quantized.multiply(len(states)).reshape(len(states), -1)
+        x = np.zeros((len(states), self._steps * self._width), self._kernels.real)
+        for row, state in enumerate(states):
             self._kernels.upsample(latents[row], self._upsampling, state.latent, x[row])
         return x.reshape(-1)

@@ -13,19 +13,28 @@ from torch.nn import functional
 from csm_bundle.runtime.packed_linear import is_worth_packing, packed, packed_linear
 
 Array = npt.NDArray[Any]
+LANE_WIDTH = 8  # of a usual lane. Its products decide the bits of all narrower ones
 
 
 class Product:
-    """(rows, inputs) to (rows, outputs). A row of the result depends on its own inputs and on the number of rows."""
+    """(rows, inputs) to (rows, outputs). A row of the result depends on its own inputs alone, bit for bit.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype) -> None:
-        """weight: (outputs, inputs). bias: (outputs,)"""
+    It does not depend on the number of rows either, where that may vary: for few rows a vendor's product may add in
+    another order, so `fewest_rows` is what they are filled up to.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype, *, each: int = 0) -> None:
+        """weight: (outputs, inputs). bias: (outputs,). rows: at most; always so many if `each` is 0, otherwise any
+        multiple of it, `each` for each stream.
+        """
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype)
         self._is_packed = is_worth_packing(self._weight)
         if self._is_packed:
             self._weight = packed(self._weight, rows)
-        self.rows, self.num_inputs = rows, weight.shape[1]
+        self.num_inputs = weight.shape[1]
+        self.fewest_rows = self._find_fewest_rows(rows, each, dtype) if each else rows
+        self._rows = max(rows, self.fewest_rows)
         self.use(torch.zeros(self.size, dtype=dtype))
 
     def with_own_memory(self) -> Product:
@@ -36,29 +45,42 @@ class Product:
 
     @property
     def size(self) -> int:
-        return self.rows * self.num_inputs
+        return self._rows * self.num_inputs
 
     def use(self, workspace: Tensor) -> None:
         """Takes `inputs`, (rows * inputs,), from memory that other products may share, (at least `size`,)."""
-        self._inputs = workspace[: self.size].view(self.rows, self.num_inputs)
+        self._inputs = workspace[: self.size].view(self._rows, self.num_inputs)
         self.inputs = flat(self._inputs)
 
     def fill(self, x: Tensor) -> None:
         """x: (rows, inputs)"""
-        self._inputs.copy_(x)
+        self._inputs[: len(x)].copy_(x)
 
-    def multiply(self) -> Array:
-        """What came of `inputs`, (rows * outputs,). Its own memory."""
-        return flat(self._product())
+    def multiply(self, rows: int) -> Array:
+        """What came of the first rows of `inputs`, (rows * outputs,). Its own memory."""
+        return flat(self._product(rows))
 
-    def multiply_gelu(self, into: Product) -> None:
+    def multiply_gelu(self, rows: int, into: Product) -> None:
         """The inputs of the next product."""
-        into.fill(functional.gelu(self._product()))
+        into.fill(functional.gelu(self._product(rows)))
 
-    def _product(self) -> Tensor:
+    def _product(self, rows: int) -> Tensor:
+        return self._of(self._inputs[: max(rows, self.fewest_rows)])[:rows]
+
+    def _of(self, x: Tensor) -> Tensor:
         if self._is_packed:
-            return packed_linear(self._inputs, self._weight, self._bias)
-        return functional.linear(self._inputs, self._weight, self._bias)
+            return packed_linear(x, self._weight, self._bias)
+        return functional.linear(x, self._weight, self._bias)
+
+    def _find_fewest_rows(self, rows: int, each: int, dtype: torch.dtype) -> int:
+        """The number from which on, up to `rows` and to that of a usual lane, random rows have the same bits."""
+        most = max(rows, LANE_WIDTH * each)
+        x = torch.randn(most, self.num_inputs, generator=torch.Generator().manual_seed(0)).to(dtype)
+        whole = self._of(x)
+        for fewer in range(most - each, 0, -each):
+            if not torch.equal(self._of(x[:fewer]), whole[:fewer]):
+                return fewer + each
+        return each
 
 
 def flat(x: Tensor) -> Array:

@@ -40,11 +40,11 @@ class Transformer:
         return [layer.new_rings() for layer in self._layers]
 
     def step(self, x: Array, turns: Sequence[Turn]) -> None:
-        """x: (rows * steps * width,), changed in place. Rows without a turn hold nothing of use."""
+        """x: (rows * steps * width,), changed in place. turns: of each row, in order."""
         angles = [self._angles(turn.position) for turn in turns]
         for index, layer in enumerate(self._layers):
             layer.attend(x, [(turn, turn.rings[index], *angle) for turn, angle in zip(turns, angles, strict=True)])
-            layer.feed_forward(x)
+            layer.feed_forward(x, len(turns) * self._steps)
 
     def _angles(self, position: int) -> tuple[Array, Array]:
         """Cosines and sines, (steps * pairs,), of a frame that begins there."""
@@ -59,7 +59,6 @@ class Transformer:
 class Turn:
     """A row that is computed."""
 
-    row: int
     position: int  # of the frame's first step, since the start of the stream
     first: int  # the first position that the rings have been given
     rings: list[Rings]
@@ -68,7 +67,7 @@ class Turn:
 class _Layer:
     def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
         attention = module.self_attn
-        self._kernels, self._steps, self._rows = kernels, steps, rows
+        self._kernels, self._steps = kernels, steps
         self._heads, self._context = attention.num_heads, attention.context
         self._ring_size = (self._context + steps) * attention.embed_dim
         self._norms = [_Norm(norm, kernels) for norm in (module.norm1, module.norm2)]
@@ -77,7 +76,7 @@ class _Layer:
             weight = linear.weight.detach()
             if isinstance(scale, LayerScale):
                 weight = scale.scale.detach()[:, None] * weight
-            return Product(weight, linear.bias, rows * steps, dtype)
+            return Product(weight, linear.bias, rows * steps, dtype, each=steps)
 
         self._project = product(attention.in_projs[0])
         self._merge = product(attention.out_projs[0], module.layer_scale_1)
@@ -95,19 +94,20 @@ class _Layer:
 
     def attend(self, x: Array, turns: Sequence[tuple[Turn, Rings, Array, Array]]) -> None:
         self._norms[0](x, self._project.inputs)
-        projected = self._project.multiply().reshape(self._rows, -1)
-        into = self._merge.inputs.reshape(self._rows, -1)
-        for turn, (keys, values), cosines, sines in turns:
+        rows = len(turns) * self._steps
+        projected = self._project.multiply(rows).reshape(len(turns), -1)
+        into = self._merge.inputs[: rows * self._merge.num_inputs].reshape(len(turns), -1)
+        for row, (turn, (keys, values), cosines, sines) in enumerate(turns):
             self._kernels.attend(
-                projected[turn.row], cosines, sines, self._steps, turn.position, turn.first, self._context, self._heads,
-                keys, values, into[turn.row],
+                projected[row], cosines, sines, self._steps, turn.position, turn.first, self._context, self._heads,
+                keys, values, into[row],
             )  # fmt: skip
-        self._kernels.add(x, self._merge.multiply())
+        self._kernels.add(x, self._merge.multiply(rows))
 
-    def feed_forward(self, x: Array) -> None:
+    def feed_forward(self, x: Array, rows: int) -> None:
         self._norms[1](x, self._widen.inputs)
-        self._widen.multiply_gelu(self._narrow)
-        self._kernels.add(x, self._narrow.multiply())
+        self._widen.multiply_gelu(rows, self._narrow)
+        self._kernels.add(x, self._narrow.multiply(rows))
 
 
 class _Norm:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from csm_codec.mimi.cpu.frame_lanes import FrameLanes
+from csm_codec.mimi.cpu.product import Product
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.mimi.module_lanes import ModuleLanes
@@ -81,3 +82,50 @@ def test_values_that_are_not_finite_reach_the_samples(mimi_folder: Path, dtype: 
     decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1, dtype=dtype)
     every = torch.ones(1, dtype=torch.bool)
     assert decoder.frame_step(0, _codes()[:1], every, every).isnan().all()
+
+
+def _streams(decoder: MimiDecoder, rows: int) -> list[Tensor]:
+    """Audio of streams in the lane's last rows, which begin one after the other, one frame apart."""
+    width, pcm = decoder.lane_width, [[] for _ in range(rows)]  # type: list[list[Tensor]]
+    codes = torch.randint(64, (rows, FRAMES, 4), generator=torch.Generator().manual_seed(0))
+    for index in range(FRAMES + rows - 1):
+        mine, first, frame = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool), codes[:1, 0]
+        frame = frame.repeat(width, 1)
+        going = [stream for stream in range(rows) if 0 <= index - stream < FRAMES]
+        for stream in going:
+            row = width - rows + stream
+            mine[row], first[row], frame[row] = True, index == stream, codes[stream, index - stream]
+        audio = decoder.frame_step(0, frame, mine, first)
+        for stream in going:
+            pcm[stream].append(audio[width - rows + stream].clone())
+    return [torch.cat(parts) for parts in pcm]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_depend_neither_on_the_width_of_a_lane_nor_on_its_streams(mimi_folder: Path, dtype: torch.dtype) -> None:
+    mimi = load_mimi(mimi_folder)
+    lanes = {width: MimiDecoder(mimi, num_lanes=1, lane_width=width, dtype=dtype) for width in (1, 2, 5, 8, 11)}
+    whole = _streams(lanes[8], 8)
+    for width, rows in ((1, 1), (2, 1), (2, 2), (5, 3), (8, 1), (11, 8)):
+        for mine, expected in zip(_streams(lanes[width], rows), whole, strict=False):
+            assert torch.equal(mine, expected), (width, rows)
+
+
+class _OtherBelow(Product):
+    """Adds in another order for fewer than twelve rows."""
+
+    def _of(self, x: Tensor) -> Tensor:
+        y = super()._of(x)
+        return y if len(x) >= 12 else y + 1e-3
+
+
+def test_a_product_is_filled_up_to_as_many_rows_as_leave_its_bits_alone() -> None:
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    product = _OtherBelow(weight, None, 16, torch.float32, each=2)
+    assert product.fewest_rows == 12 and Product(weight, None, 16, torch.float32, each=2).fewest_rows == 2
+    narrow = _OtherBelow(weight, None, 4, torch.float32, each=2)  # as in a lane of eight
+    assert narrow.fewest_rows == 12
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
+    for one in (product, narrow):
+        one.fill(x)
+        assert np.array_equal(one.multiply(4).reshape(4, 6), (x @ weight.T).numpy())
