@@ -19,7 +19,10 @@ class CodecMetrics:
         self.active_streams = Gauge("codec_active_streams", "Streams that hold a slot.", registry=registry)
         self.waiting_streams = Gauge("codec_waiting_streams", "Streams that wait for a slot.", registry=registry)
         self._step_seconds = Histogram(
-            "codec_step_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
+            "codec_step_seconds",
+            "Time to take one frame of every ready stream of a thread.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._frames = Counter("codec_frames", "Frames decoded.", registry=registry)
         self._decode_seconds = Counter("codec_decode_seconds", "Time in the decoder.", registry=registry)
