@@ -31,6 +31,6 @@ class BundleSettings(StageSettings):
         ge=0,
         le=1024,
         description="CPU threads that torch uses, and the engine's kernels for small models; a codec's threads share"
-        " its slots. 0 is one for each CPU that the process may use: those of the machine, or fewer by the container's CPU"
-        " limit.",
+        " its slots. 0 is one for each CPU that the process may use: those of the machine, or fewer by the container's"
+        " CPU limit.",
     )
