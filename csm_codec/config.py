@@ -28,7 +28,7 @@ class CodecConfig(BaseModel):
         ge=0,
         le=4096,
         description="Streams that are decoded as one batch (a lane). 0 means up to 8 on a CPU, as evenly as lanes and"
-        " threads share the slots, and all slots on a GPU.",
+        " threads share the slots, and all slots on a GPU. On a CPU samples do not depend on it.",
     )
     constant_shape: bool = Field(
         False,
@@ -66,9 +66,11 @@ class CodecConfig(BaseModel):
     def lanes(self, num_codecs: int, *, on_cpu: bool) -> tuple[int, int]:
         """Number and width of the lanes of each of the codecs."""
         slots = -(-self.slots // num_codecs)
-        widest = self.lane_width or (_CPU_LANE_WIDTH if on_cpu else slots)
-        num_lanes = -(-slots // widest)
-        return num_lanes, min(slots, self.lane_width) or -(-slots // num_lanes)
+        if self.lane_width:
+            width = min(self.slots, self.lane_width)
+            return -(-slots // width), width
+        num_lanes = -(-slots // (_CPU_LANE_WIDTH if on_cpu else slots))
+        return num_lanes, -(-slots // num_lanes)
 
 
 _CPU_LANE_WIDTH = 8  # the two steps of a frame of each fill the sixteen rows of a processor's matrix tile

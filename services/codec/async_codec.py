@@ -65,8 +65,8 @@ class AsyncCodec:
         self._num_admitted = dict.fromkeys(self.threads, 0)  # streams that are open, or about to be, by thread
         for thread in self.threads:
             thread.start()
-        self._watchdogs = [
-            Watchdog(
+        self._watchdogs = {
+            thread: Watchdog(
                 thread.worker,
                 on_beat=partial(self._beat_streams, thread),
                 on_stall=on_stall,
@@ -74,22 +74,29 @@ class AsyncCodec:
                 background=background,
             )
             for thread in self.threads
-        ]
+        }
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether no thread has missed its newest beat."""
-        return all(watchdog.worker_is_alive for watchdog in self._watchdogs)
+    def is_alive(self, opening: Opening) -> bool:
+        """Whether what a stream waits for goes on: its thread, or before it has one, any that may free a slot."""
+        threads = self.threads if opening.thread is None else [opening.thread]
+        return any(self._watchdogs[thread].worker_is_alive for thread in threads)
 
     @property
     def num_streams(self) -> int:
         """Streams that have a slot."""
         return sum(thread.num_streams for thread in self.threads)
 
-    async def open(self, options: DecodeOptions = DEFAULTS, *, has_listener: bool = False) -> StreamHandle:
-        """Waits for a slot and takes it. has_listener: see Admission. Raises as `Codec.open`, and CodecStoppedError."""
+    async def open(
+        self, options: DecodeOptions = DEFAULTS, *, has_listener: bool = False, opening: Opening | None = None
+    ) -> StreamHandle:
+        """Waits for a slot and takes it. has_listener: see Admission. opening: says what is waited for
+
+        Raises as `Codec.open`, and CodecStoppedError.
+        """
         await self.admission.take(has_listener=has_listener)
         thread = min(self.threads, key=self._num_admitted.__getitem__)
+        if opening is not None:
+            opening.thread = thread
         self._num_admitted[thread] += 1
         opened = thread.open(options)
         try:
@@ -116,7 +123,7 @@ class AsyncCodec:
 
     async def stop(self) -> None:
         """Ends the threads; streams that are still open get CodecStoppedError."""
-        for watchdog in self._watchdogs:
+        for watchdog in self._watchdogs.values():
             watchdog.stop()
         await asyncio.gather(*(asyncio.to_thread(thread.stop) for thread in self.threads))  # one wait, also if all hang
         self._end_streams("The codec has stopped.")
@@ -155,6 +162,12 @@ class AsyncCodec:
         self._stop_message = message
         for handle in self._handles.values():
             handle.fail(CodecStoppedError(message))
+
+
+class Opening:
+    """What a stream waits for until it is open."""
+
+    thread: CodecThread | None = None  # None while it waits for a slot of any thread
 
 
 class StreamHandle:

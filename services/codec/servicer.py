@@ -19,7 +19,7 @@ from csm_codec.stream import Audio, Checkpoint, Complete, DecodeOptions
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert, resume
-from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.async_codec import AsyncCodec, Opening, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
@@ -75,9 +75,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 "config.checkpoint", f"can be continued only at the codec's own sample rate, {native_hz} Hz"
             )
         options = DecodeOptions(key_id, before, point, checkpoint_frames, config.speed or 1.0)
-        opening = self._async_codec.open(options, has_listener=config.has_listener)
+        opening = Opening()
+        waiting = self._async_codec.open(options, has_listener=config.has_listener, opening=opening)
         try:
-            handle = await self._opened(opening, context)
+            handle = await self._opened(waiting, opening, context)
         except CodecBusyError:
             self._report_load(context)
             raise
@@ -101,17 +102,19 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         admission = self._async_codec.admission
         context.set_trailing_metadata(load_report.as_metadata(admission.num_calls, admission.num_slots))
 
-    async def _opened(self, waiting: Coroutine[Any, Any, StreamHandle], context: Context) -> StreamHandle:
+    async def _opened(
+        self, waiting: Coroutine[Any, Any, StreamHandle], opening: Opening, context: Context
+    ) -> StreamHandle:
         """Waits for a slot, and sends progress messages meanwhile."""
-        opening = asyncio.create_task(waiting)
+        task = asyncio.create_task(waiting)
         try:
-            while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
-                if self._async_codec.is_alive:
+            while not (await asyncio.wait({task}, timeout=2 * BEAT_S))[0]:
+                if self._async_codec.is_alive(opening):
                     await context.write(_PROGRESS)
-            return opening.result()
+            return task.result()
         except BaseException as error:
-            opening.cancel()
-            opening.add_done_callback(close_opened)
+            task.cancel()
+            task.add_done_callback(close_opened)
             if isinstance(error, InvalidRequestError):  # about the checkpoint
                 raise InvalidRequestError(f"config.{error.field}", error.message) from None
             raise

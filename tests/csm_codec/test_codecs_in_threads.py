@@ -134,6 +134,8 @@ def test_other_forms_refuse_to_share_weights(mimi_folder: Path, form: Form) -> N
         (100, 0, 3, 3, 5, 7),
         (16, 8, 8, 2, 1, 8),  # no more codecs than lanes of the width that is asked for
         (2, 8, 1, 1, 1, 2),
+        (20, 8, 1, 1, 3, 8),
+        (20, 8, 3, 3, 1, 8),  # the width that is asked for, whatever the threads
     ],
 )
 def test_threads_share_the_slots_evenly(

@@ -181,6 +181,7 @@ def is_task_cancelled() -> bool:
 # Messages of gRPC for servers that no call reaches, and what each means.
 _EXPLAINED = (
     ("backend unhealthy", "none of the servers is ready"),
+    ("health check call failed", "no server tells whether it is ready; a proxy may refuse to pass the question"),
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),
     ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, though of the same name"),
     ("Hostname Verification Check failed", "the server's certificate is for another name"),

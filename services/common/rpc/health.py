@@ -42,7 +42,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
         """Never returns."""
         peer = context.peer()
         if self._watches[peer] >= MOST_WATCHES and not peer.startswith("unix"):  # such a socket has one peer for all
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"A connection may have {MOST_WATCHES} watches.")
+            # After any other code gRPC's clients take the server for unhealthy, such as those behind a proxy that sends
+            # the calls of many over one connection. After this one they call without asking for its health.
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"A connection may have {MOST_WATCHES} watches.")
         sent = None
         with self._counted(peer):
             while True:

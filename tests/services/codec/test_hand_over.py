@@ -21,7 +21,7 @@ from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, 
 from csm_codec.watermark.stream.coverage import Coverage
 from csm_codec.watermark.stream.progress import START, MarkPoint
 from services.codec import servicer as servicer_module
-from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
+from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, Opening, StreamHandle
 from services.codec.metrics import CodecMetrics
 from services.codec.servicer import CodecServicer
 from tests.support.codec_stage import F32
@@ -241,17 +241,17 @@ async def test_a_waiting_stream_gets_progress_only_while_the_codec_is_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servicer_module, "BEAT_S", 0)
-    async_codec, context, has_slot = SimpleNamespace(is_alive=False), Context(), asyncio.Event()
+    async_codec, context, has_slot = SimpleNamespace(is_alive=lambda opening: False), Context(), asyncio.Event()
 
     async def waiting() -> StreamHandle:
         await has_slot.wait()
         return handle_of()
 
     servicer = servicer_of(async_codec)
-    opening = asyncio.create_task(servicer._opened(waiting(), cast(Any, context)))
+    opening = asyncio.create_task(servicer._opened(waiting(), Opening(), cast(Any, context)))
     await settle()
     assert not context.written
-    async_codec.is_alive = True
+    async_codec.is_alive = lambda opening: True
     async with asyncio.timeout(60):
         while not context.written:
             await asyncio.sleep(0)
@@ -267,7 +267,7 @@ async def test_a_stream_that_opens_just_as_its_caller_leaves_is_closed() -> None
         opening.cancel()
         return handle
 
-    opening = asyncio.create_task(servicer_of()._opened(waiting(), cast(Any, Context())))
+    opening = asyncio.create_task(servicer_of()._opened(waiting(), Opening(), cast(Any, Context())))
     with pytest.raises(asyncio.CancelledError):
         await opening
     await settle()

@@ -13,7 +13,7 @@ import pytest
 from csm_bundle.errors import CodecStoppedError
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Complete
-from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.async_codec import AsyncCodec, Opening, StreamHandle
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from tests.support.waits import eventually
@@ -108,9 +108,35 @@ async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_ali
     monkeypatch.setattr(codec, "step", hang)
     hung = asyncio.ensure_future(audio_of(handles[2], 2))
     assert len(await audio_of(handles[0], 0)) == FRAMES * 1920
-    await eventually(lambda: not stage.async_codec.is_alive)
     await eventually(lambda: "codec 2" in stage.server._stalled)
     assert not hung.done()
     may_step.set()
     assert len(await hung) == FRAMES * 1920
-    await eventually(lambda: stage.async_codec.is_alive and not stage.server._stalled)
+    await eventually(lambda: not stage.server._stalled)
+
+
+async def test_a_stream_waits_as_long_as_its_thread_goes_on_or_one_that_may_free_a_slot(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways take a codec that reports no progress for three seconds for lost."""
+    codec, (first, _, third) = stage.async_codec, stage.async_codec.threads
+    handles = await open_all(codec, 6)
+    may_go_on = threading.Event()
+
+    def hang() -> None:
+        assert may_go_on.wait(60)
+
+    third.worker.submit(hang)
+    in_third, waiting = Opening(), Opening()
+    handles[2].close()
+    opened = asyncio.ensure_future(codec.open(opening=in_third))
+    queued = asyncio.ensure_future(codec.open(opening=waiting))
+    await eventually(lambda: in_third.thread is third and not codec.is_alive(in_third))
+    assert waiting.thread is None
+    await eventually(lambda: codec.is_alive(waiting))
+    handles[0].close()
+    assert (await queued).thread is first and waiting.thread is first
+    assert not opened.done()
+    may_go_on.set()
+    await opened
+    await eventually(lambda: codec.is_alive(in_third))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from csm_client import AsyncClient, UnavailableError
 from csm_client.targets import lists_several
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.health import HealthServicer
+from services.common.rpc.health import MOST_WATCHES, HealthServicer
 
 SERVICE = "csm.v1.TextToSpeechService"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -33,14 +34,25 @@ class Gateway(tts_pb2_grpc.TextToSpeechServiceServicer):
         return tts_pb2.ListVoicesResponse()
 
 
+class FullHealth(HealthServicer):
+    """For which every connection has all its watches already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches = defaultdict(lambda: MOST_WATCHES)  # type: ignore[assignment]
+
+
 @asynccontextmanager
-async def gateway(status: int, *, tells: bool = True) -> AsyncIterator[Gateway]:
-    """tells: whether it reports its health on this port"""
+async def gateway(
+    status: int, *, tells: bool = True, health: health_pb2_grpc.HealthServicer | None = None
+) -> AsyncIterator[Gateway]:
+    """tells: whether it reports its health on this port. health: in place of its own"""
     server, running = grpc.aio.server(), Gateway(status)
     tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(running, server)
     if tells:
-        health = HealthServicer()
-        health.set(SERVICE, status)
+        if health is None:
+            health = HealthServicer()
+            health.set(SERVICE, status)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
     running.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -80,6 +92,32 @@ async def test_while_none_serves_the_error_says_so() -> None:
     async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other, AsyncClient(listed(one, other)) as client:
         with pytest.raises(UnavailableError, match="none of the servers is ready"):
             await client.list_voices()
+
+
+class Refusing(health_pb2_grpc.HealthServicer):
+    """As a proxy that wants a token."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        await context.abort(self.code)
+
+
+async def test_an_error_says_that_no_server_tells_its_health() -> None:
+    refusing = Refusing(grpc.StatusCode.UNAUTHENTICATED)
+    async with gateway(SERVING, health=refusing) as one, gateway(SERVING, health=refusing) as other:
+        async with AsyncClient(listed(one, other)) as client:
+            with pytest.raises(UnavailableError, match="no server tells whether it is ready"):
+                await client.list_voices()
+
+
+async def test_a_gateway_whose_connection_has_too_many_watches_gets_calls() -> None:
+    """A proxy may send the calls of many clients over one connection."""
+    async with gateway(SERVING, health=FullHealth()) as one, gateway(SERVING, health=FullHealth()) as other:
+        async with AsyncClient(listed(one, other)) as client:
+            while not (one.num_calls and other.num_calls):
+                await client.list_voices()
 
 
 async def test_a_single_gateway_says_itself_why_it_refuses() -> None:
