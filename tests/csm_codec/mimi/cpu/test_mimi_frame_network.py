@@ -86,7 +86,8 @@ def test_values_that_are_not_finite_reach_the_samples(mimi_folder: Path, dtype: 
 
 def _streams(decoder: MimiDecoder, rows: int) -> list[Tensor]:
     """Audio of streams in the lane's last rows, which begin one after the other, one frame apart."""
-    width, pcm = decoder.lane_width, [[] for _ in range(rows)]  # type: list[list[Tensor]]
+    width = decoder.lane_width
+    pcm: list[list[Tensor]] = [[] for _ in range(rows)]
     codes = torch.randint(64, (rows, FRAMES, 4), generator=torch.Generator().manual_seed(0))
     for index in range(FRAMES + rows - 1):
         mine, first, frame = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool), codes[:1, 0]
