@@ -85,7 +85,7 @@ async def test_while_none_serves_the_error_says_so() -> None:
             await client.list_voices()
 
 
-class Refusing(health_pb2_grpc.HealthServicer):
+class Refusing(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the library has no types
     """As a proxy that wants a token."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
