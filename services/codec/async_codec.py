@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from csm_bundle.errors import CodecError, CodecStoppedError
@@ -125,7 +125,10 @@ class AsyncCodec:
         """Ends the threads; streams that are still open get CodecStoppedError."""
         for watchdog in self._watchdogs.values():
             watchdog.stop()
-        await asyncio.gather(*(asyncio.to_thread(thread.stop) for thread in self.threads))  # one wait, also if all hang
+        pool = ThreadPoolExecutor(len(self.threads))  # one wait, also if all hang and are more than asyncio's own pool
+        waits = [self._loop.run_in_executor(pool, thread.stop) for thread in self.threads]
+        pool.shutdown(wait=False)
+        await asyncio.gather(*waits)
         self._end_streams("The codec has stopped.")
 
     def _give_back(self, thread: CodecThread, opened: Future[DecodeStream]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,25 @@ async def test_an_opening_that_fails_leaves_its_thread(stage: CodecStage, monkey
     await eventually(lambda: stage.async_codec.admission.num_calls == 0)
     handles = await open_all(stage.async_codec, 6)
     assert handles[0].thread is stage.async_codec.threads[0]
+
+
+async def test_however_many_threads_hang_their_stop_is_one_wait(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio's own pool has four threads more than there are CPUs."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    all_wait, stopped = threading.Barrier(3), []
+    for thread in stage.async_codec.threads:
+
+        def stop(stop: Callable[[], None] = thread.stop) -> None:
+            all_wait.wait(60)
+            stop()
+            stopped.append(True)
+
+        monkeypatch.setattr(thread, "stop", stop)
+    await stage.async_codec.stop()
+    assert len(stopped) == 3
+    monkeypatch.undo()
 
 
 async def test_a_thread_that_fails_fails_the_stage(stage: CodecStage, monkeypatch: pytest.MonkeyPatch) -> None:
