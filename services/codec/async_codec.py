@@ -1,7 +1,7 @@
 """The codecs for asyncio: one callback per step takes the outputs of all streams from a codec's thread to their queues.
 
-A stream goes to the thread that has the fewest streams. It knows no gRPC. The code that opens a stream must close it,
-which frees the slot.
+A stream goes to the thread that has the fewest streams, if it is alive. It knows no gRPC. The code that opens a stream
+must close it, which frees the slot.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class AsyncCodec:
         Raises as `Codec.open`, and CodecStoppedError.
         """
         await self.admission.take(has_listener=has_listener)
-        thread = min(self.threads, key=self._num_admitted.__getitem__)
+        thread = self._choose_thread()
         if opening is not None:
             opening.thread = thread
         self._num_admitted[thread] += 1
@@ -130,6 +130,15 @@ class AsyncCodec:
         pool.shutdown(wait=False)
         await asyncio.gather(*waits)
         self._end_streams("The codec has stopped.")
+
+    def _choose_thread(self) -> CodecThread:
+        """Of those with a free slot the one with the fewest streams, or the fewest of those that are alive."""
+
+        def order(thread: CodecThread) -> tuple[bool, bool, int]:
+            num_admitted = self._num_admitted[thread]
+            return num_admitted >= thread.num_slots, not self._watchdogs[thread].worker_is_alive, num_admitted
+
+        return min(self.threads, key=order)
 
     def _give_back(self, thread: CodecThread, opened: Future[DecodeStream]) -> None:
         """Frees the slot of a stream that failed to open, or whose opener was cancelled."""

@@ -129,6 +129,10 @@ async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_ali
     hung = asyncio.ensure_future(audio_of(handles[2], 2))
     assert len(await audio_of(handles[0], 0)) == FRAMES * 1920
     await eventually(lambda: "codec 2" in stage.server._stalled)
+    handles[0].close()
+    handles[1].close()
+    others = await open_all(stage.async_codec, 4)
+    assert {handle.thread.worker.name for handle in others} == {"codec 0", "codec 1"}
     assert not hung.done()
     may_step.set()
     assert len(await hung) == FRAMES * 1920
