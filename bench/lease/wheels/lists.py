@@ -24,5 +24,5 @@ class Wheels:
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-WHEELS = Wheels(_HERE / "others.txt", Path(".whl"), 12_500_000)
+WHEELS = Wheels(_HERE / "others.txt", Path(".whl"), 12_000_000)
 SERVICE_WHEELS = Wheels(_HERE / "service.txt", Path(".whl-service"), 60_000_000)

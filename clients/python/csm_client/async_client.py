@@ -20,6 +20,7 @@ from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
+from csm_client.targets import lists_several
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -51,7 +52,9 @@ class AsyncClient:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._connection = AsyncConnection(channel, lambda: open_async_channel(target, connection))
+        self._connection = AsyncConnection(
+            channel, lambda watched: open_async_channel(target, connection, watched=watched), lists_several(target)
+        )
 
     async def __aenter__(self) -> Self:
         return self

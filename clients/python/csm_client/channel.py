@@ -1,6 +1,6 @@
 """Channels to servers: round robin over replicas, and retries of UNAVAILABLE (tts_service_config.json).
 
-Of several addresses in a target, those that report NOT_SERVING get no calls: gRPC's own health check.
+A channel may be watched by gRPC's own health check: servers that report NOT_SERVING get no calls.
 
 gRPC retries a stream only until its first message, and the server sends nothing before its first audio. Retries end
 after five failures in a row, and go on while no more calls fail than succeed (`retryThrottling`). With a ratio of 0.1,
@@ -20,7 +20,7 @@ from typing import Never, TypedDict
 import grpc
 
 from csm_client.errors import ClientClosedError, TlsFileError
-from csm_client.targets import is_loopback, lists_several
+from csm_client.targets import is_loopback
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
 CONNECT_MS = 6_000  # for a connection, TLS included; as long as it takes to notice a dead server
@@ -51,10 +51,10 @@ def service_config(*, watched: bool) -> str:
     return json.dumps(json.loads(SERVICE_CONFIG.read_text()) | (WATCHED if watched else {}))
 
 
-def _options(target: str) -> list[Option]:
+def _options(target: str, watched: bool) -> list[Option]:
     return [
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
-        ("grpc.service_config", service_config(watched=lists_several(target))),
+        ("grpc.service_config", service_config(watched=watched)),
         # Otherwise channels of one process share a connection, and the calls that a server takes on it.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS[0]),
@@ -71,19 +71,23 @@ def _options(target: str) -> list[Option]:
     ]
 
 
-def open_async_channel(target: str, tls: TlsOptions, further: Sequence[Option] = ()) -> grpc.aio.Channel:
-    """target: "host:port", "dns:///name:port", ...; further: options of gRPC, in place of those of the same name"""
-    options = list(dict([*_options(target), *further]).items())  # of two values gRPC uses the first
+def open_async_channel(
+    target: str, tls: TlsOptions, further: Sequence[Option] = (), *, watched: bool = False
+) -> grpc.aio.Channel:
+    """target: "host:port", "dns:///name:port", ...; further: options of gRPC, in place of those of the same name;
+    watched: whether servers that report NOT_SERVING get no calls
+    """
+    options = list(dict([*_options(target, watched), *further]).items())  # of two values gRPC uses the first
     if (credentials := _credentials(tls)) is not None:
         return grpc.aio.secure_channel(target, credentials, options=options)
     return grpc.aio.insecure_channel(target, options=options)
 
 
-def open_channel(target: str, tls: TlsOptions) -> grpc.Channel:
-    """target: "host:port", "dns:///name:port", ..."""
+def open_channel(target: str, tls: TlsOptions, *, watched: bool = False) -> grpc.Channel:
+    """target: "host:port", "dns:///name:port", ...; watched: whether servers that report NOT_SERVING get no calls"""
     if (credentials := _credentials(tls)) is not None:
-        return grpc.secure_channel(target, credentials, options=_options(target))
-    return grpc.insecure_channel(target, options=_options(target))
+        return grpc.secure_channel(target, credentials, options=_options(target, watched))
+    return grpc.insecure_channel(target, options=_options(target, watched))
 
 
 def is_encrypted(tls: TlsOptions) -> bool:

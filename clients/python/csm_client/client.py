@@ -20,6 +20,7 @@ from csm_client.resuming.connection import Connection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
+from csm_client.targets import lists_several
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -40,7 +41,9 @@ class Client:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._connection = Connection(channel, lambda: open_channel(target, connection))
+        self._connection = Connection(
+            channel, lambda watched: open_channel(target, connection, watched=watched), lists_several(target)
+        )
 
     def __enter__(self) -> Self:
         return self

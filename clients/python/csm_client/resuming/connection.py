@@ -2,11 +2,15 @@
 
 A channel whose name has no address, as that of a headless service without a ready replica, asks for it again after
 longer and longer delays, up to two minutes. A new channel asks at once.
+
+If the target lists several servers, the first channel gives calls only to those that report SERVING. When none does, a
+new channel gives calls to all of them: some calls need no engine, and a server says itself why it refuses the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +33,14 @@ Channel = TypeVar("Channel")
 class _Connection(Generic[Channel]):
     """A replaced channel is not closed, because calls may still run on it; gRPC closes it when they have ended."""
 
-    def __init__(self, own: Channel | None, open_channel: Callable[[], Channel]) -> None:
-        """own: the caller's channel, which is never replaced; open_channel: its channels must not share connections"""
+    def __init__(self, own: Channel | None, open_channel: Callable[[bool], Channel], watched: bool) -> None:
+        """own: the caller's channel, which is never replaced. open_channel: called with whether the channel is watched
+        (channel.py); its channels must not share connections. watched: whether the first one is
+        """
         self._open = open_channel
         self._may_search = own is None
-        self._searched_at_s = time.monotonic()
-        self._use(own or open_channel())
+        self._searched_at_s = -math.inf if watched else time.monotonic()
+        self._use(own or open_channel(watched))
 
     def _use(self, channel: Channel) -> None:
         self.channel = channel
@@ -49,7 +55,7 @@ class _Connection(Generic[Channel]):
     def _open_another(self) -> Channel | None:
         """None if its TLS files cannot be read just now, as those of a channel are read when it is opened."""
         try:
-            return self._open()
+            return self._open(False)
         except TlsFileError:
             self._searched_at_s = time.monotonic()
             return None
@@ -62,8 +68,8 @@ class _Connection(Generic[Channel]):
 class Connection(_Connection[grpc.Channel]):
     """Of the synchronous client."""
 
-    def __init__(self, own: grpc.Channel | None, open_channel: Callable[[], grpc.Channel]) -> None:
-        super().__init__(own, open_channel)
+    def __init__(self, own: grpc.Channel | None, open_channel: Callable[[bool], grpc.Channel], watched: bool) -> None:
+        super().__init__(own, open_channel, watched)
         self._searching = threading.Lock()
 
     def close(self) -> None:
@@ -98,8 +104,10 @@ class Connection(_Connection[grpc.Channel]):
 class AsyncConnection(_Connection[grpc.aio.Channel]):
     """Of the asynchronous client."""
 
-    def __init__(self, own: grpc.aio.Channel | None, open_channel: Callable[[], grpc.aio.Channel]) -> None:
-        super().__init__(own, open_channel)
+    def __init__(
+        self, own: grpc.aio.Channel | None, open_channel: Callable[[bool], grpc.aio.Channel], watched: bool
+    ) -> None:
+        super().__init__(own, open_channel, watched)
         self._searching = asyncio.Lock()
 
     async def close(self) -> None:

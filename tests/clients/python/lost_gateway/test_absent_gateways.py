@@ -37,7 +37,7 @@ def targets(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     left = list[str]()
 
     def opens(insecure_channel: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *_: insecure_channel(left.pop(0) if left else f"{FIRST}:{gateways.port}", options=LOCAL)
+        return lambda *_, **__: insecure_channel(left.pop(0) if left else f"{FIRST}:{gateways.port}", options=LOCAL)
 
     monkeypatch.setattr(async_client, "open_async_channel", opens(grpc.aio.insecure_channel))
     monkeypatch.setattr(client, "open_channel", opens(grpc.insecure_channel))
@@ -121,13 +121,13 @@ async def test_a_call_that_reaches_nobody_does_not_end_with_an_error_of_the_next
     def call() -> None:
         with Client("replicas:1") as opened:
             may_search(opened)
-            opened._connection._open = unreadable  # type: ignore[assignment]
+            opened._connection._open = unreadable
             opened.synthesize("Hello.")
 
     targets += [NOBODY, NOBODY]
     async with AsyncClient("replicas:1") as opened:
         may_search(opened)
-        opened._connection._open = unreadable  # type: ignore[assignment]
+        opened._connection._open = unreadable
         with pytest.raises(csm_client.UnavailableError):
             await opened.synthesize("Hello.")
     with pytest.raises(csm_client.UnavailableError):
