@@ -19,7 +19,7 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test CA {uuid.uuid4()}")])
-        self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
+        self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None), is_critical=True)
 
     def issue(self, name: str = "localhost", ends: datetime.datetime | None = None) -> tuple[bytes, bytes]:
         """A new (key, certificate) in PEM for a name; for "localhost" also for 127.0.0.1."""
@@ -47,12 +47,18 @@ class Authority:
         key: ec.EllipticCurvePrivateKey,
         extension: x509.ExtensionType,
         ends: datetime.datetime | None = None,
+        *,
+        is_critical: bool = False,
     ) -> bytes:
+        """With the identifiers of both keys, without which Python from 3.13 on trusts no certificate."""
         now = datetime.datetime.now(datetime.UTC)
         ends = ends or now + datetime.timedelta(hours=1)
         builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(ends).add_extension(extension, critical=False)
+        builder = builder.not_valid_after(ends).add_extension(extension, critical=is_critical)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 

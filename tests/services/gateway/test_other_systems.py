@@ -21,6 +21,7 @@ from tests.services.gateway.audio.speech_like import NATURAL_HZ, encode, frames,
 AS_ON_MACOS = """
 import ctypes, os, resource, runpy, select
 del select.epoll, os.sched_setaffinity, os.sched_getaffinity
+os.process_cpu_count = os.cpu_count  # of Python 3.13 and later, as it is without a choice of CPUs
 class Library: pass
 load, opened, limits = ctypes.CDLL, os.open, [(256, resource.RLIM_INFINITY)]
 def refuse_proc(path, *rest, **named):

@@ -110,9 +110,12 @@ def check_file(path: Path) -> None:
     if not path.name or path.is_dir():
         raise OutputFileError(f"{path} is a folder; it must be a file.")
     try:
-        folder = path.resolve(strict=False).parent
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
-        raise OutputFileError(f"{path} is a link that leads nowhere.") from None
+        target = path.resolve(strict=False)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, until Python 3.12
+        target = path
+    if target.is_symlink():
+        raise OutputFileError(f"{path} is a link that leads nowhere.")
+    folder = target.parent
     if not folder.is_dir():
         raise OutputFileError(f"{path} cannot be written: there is no folder {folder}.")
     if not os.access(folder, os.W_OK | os.X_OK):
