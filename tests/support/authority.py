@@ -12,6 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+_OTHER_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "encipher_only", "decipher_only",
+)  # fmt: skip
+
 
 class Authority:
     """Its certificates are valid for an hour unless `ends` says otherwise."""
@@ -19,7 +24,9 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test CA {uuid.uuid4()}")])
-        self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None), is_critical=True)
+        is_ca = x509.BasicConstraints(ca=True, path_length=None)
+        uses = dict.fromkeys(_OTHER_USES, False) | {"key_cert_sign": True, "crl_sign": True}
+        self.pem = self._sign(self._name, self._key, is_ca, x509.KeyUsage(**uses), is_critical=True)
 
     def issue(self, name: str = "localhost", ends: datetime.datetime | None = None) -> tuple[bytes, bytes]:
         """A new (key, certificate) in PEM for a name; for "localhost" also for 127.0.0.1."""
@@ -27,7 +34,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         names = [x509.DNSName(name), loopback] if name == "localhost" else [x509.DNSName(name)]
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names), ends)
+        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names), ends=ends)
         plain = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         return pem, certificate
@@ -45,17 +52,18 @@ class Authority:
         self,
         subject: x509.Name,
         key: ec.EllipticCurvePrivateKey,
-        extension: x509.ExtensionType,
+        *extensions: x509.ExtensionType,
         ends: datetime.datetime | None = None,
-        *,
         is_critical: bool = False,
     ) -> bytes:
-        """With the identifiers of both keys, without which Python from 3.13 on trusts no certificate."""
+        """Adds the identifiers of both keys, without which Python from 3.13 on trusts no certificate."""
         now = datetime.datetime.now(datetime.UTC)
         ends = ends or now + datetime.timedelta(hours=1)
         builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(ends).add_extension(extension, critical=is_critical)
+        builder = builder.not_valid_after(ends)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=is_critical)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(issuer, critical=False)
