@@ -75,6 +75,14 @@ async def test_stages_accept_the_gateway_s_certificate_and_refuse_callers_withou
     assert codes == ["UNIMPLEMENTED", "UNAVAILABLE"]  # it serves nothing, but says so only to who gets in
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_certificates_hold_for_strict_checks(certificates: Path, stage: str) -> None:
+    """As Python's from 3.13 on."""
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.crt", f"{stage}.crt"]
+    done = subprocess.run(command, cwd=certificates, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def carries(certificate: Path, name: str) -> bool:
     command = ["openssl", "x509", "-noout", "-in", str(certificate), "-checkhost", name]
     return "does match" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
