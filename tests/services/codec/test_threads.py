@@ -47,8 +47,8 @@ async def audio_of(handle: StreamHandle, seed: int) -> Pcm:
 
 @pytest.fixture
 async def expected(settings: CodecSettings) -> AsyncIterator[list[Pcm]]:
-    """The audio of six streams, one after the other, from a stage of one thread with lanes of the same width."""
-    stage = await start_codec(settings.model_copy(update={"threads": 1, "lane_width": 2}))
+    """The audio of six streams, one after the other, from a stage of one thread with one lane."""
+    stage = await start_codec(settings.model_copy(update={"threads": 1}))
     assert len(stage.async_codec.threads) == 1
     yield [await audio_of(await stage.async_codec.open(), seed) for seed in range(6)]
     await stage.stop()
