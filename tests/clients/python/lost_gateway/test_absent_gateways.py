@@ -121,13 +121,13 @@ async def test_a_call_that_reaches_nobody_does_not_end_with_an_error_of_the_next
     def call() -> None:
         with Client("replicas:1") as opened:
             may_search(opened)
-            opened._connection._open = unreadable
+            opened._connection._open = unreadable  # type: ignore[assignment]
             opened.synthesize("Hello.")
 
     targets += [NOBODY, NOBODY]
     async with AsyncClient("replicas:1") as opened:
         may_search(opened)
-        opened._connection._open = unreadable
+        opened._connection._open = unreadable  # type: ignore[assignment]
         with pytest.raises(csm_client.UnavailableError):
             await opened.synthesize("Hello.")
     with pytest.raises(csm_client.UnavailableError):
