@@ -30,10 +30,11 @@ class Product:
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype)
         self._is_packed = is_worth_packing(self._weight)
+        most = max(rows, LANE_WIDTH * each)
         if self._is_packed:
-            self._weight = packed(self._weight, rows)
+            self._weight = packed(self._weight, most)  # in the layout of a usual lane, for the same bits
         self.num_inputs = weight.shape[1]
-        self.fewest_rows = self._find_fewest_rows(rows, each, dtype) if each else rows
+        self.fewest_rows = self._find_fewest_rows(most, each, dtype) if each else rows
         self._rows = max(rows, self.fewest_rows)
         self.use(torch.zeros(self.size, dtype=dtype))
 
@@ -72,9 +73,8 @@ class Product:
             return packed_linear(x, self._weight, self._bias)
         return functional.linear(x, self._weight, self._bias)
 
-    def _find_fewest_rows(self, rows: int, each: int, dtype: torch.dtype) -> int:
-        """The number from which on, up to `rows` and to that of a usual lane, random rows have the same bits."""
-        most = max(rows, LANE_WIDTH * each)
+    def _find_fewest_rows(self, most: int, each: int, dtype: torch.dtype) -> int:
+        """The number from which on, up to `most`, random rows have the same bits."""
         x = torch.randn(most, self.num_inputs, generator=torch.Generator().manual_seed(0)).to(dtype)
         whole = self._of(x)
         for fewer in range(most - each, 0, -each):
