@@ -19,6 +19,7 @@ import torch
 from csm_bundle.bundle import open_bundle
 from csm_bundle.runtime.torch_threads import use_in_this_thread
 from csm_codec.codec import Codec
+from csm_codec.config import CPU_LANE_WIDTH
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.resample import Pcm
@@ -32,7 +33,6 @@ from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
 
 KEY = WatermarkKey("bench", b"bench")
-CPU_LANE_WIDTH = 8  # rows per batch of the decoder, as the codec stage has it
 MODULES_LANE_WIDTH = 4  # as the codec stage had it when it ran moshi's modules on a CPU
 STATELESS_FRAMES = 10
 UTTERANCE_S = 2.0

@@ -69,8 +69,9 @@ class CodecConfig(BaseModel):
         if self.lane_width:
             width = min(self.slots, self.lane_width)
             return -(-slots // width), width
-        num_lanes = -(-slots // (_CPU_LANE_WIDTH if on_cpu else slots))
+        num_lanes = -(-slots // (CPU_LANE_WIDTH if on_cpu else slots))
         return num_lanes, -(-slots // num_lanes)
 
 
-_CPU_LANE_WIDTH = 8  # the two steps of a frame of each fill the sixteen rows of a processor's matrix tile
+# At most, unless set: the two steps of a frame of each stream fill the sixteen rows of a processor's matrix tile.
+CPU_LANE_WIDTH = 8

@@ -1,7 +1,7 @@
 """Allocates slots to streams. No torch.
 
-A slot is a row of a lane, and a lane is a batch. Part of a step's work is done for all rows of a lane, free ones too,
-so a new stream gets a slot in the fullest lane that has room.
+A slot is a row of a lane, and a lane is a batch. A step reads the weights once for each lane that has a stream, so a
+new stream gets a slot in the fullest lane that has room.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def idle(settings: CodecSettings, on_keyring_reload: Callable[[bool], None]) -> 
     )
     parts = Parts.of_bundle(settings.bundle)
     codec = parts.codec(settings.slots, keyring)
-    return LoadedCodec((codec,), parts.mimi, parts.silentcipher, keyring, 0, parts.bundle, None, resume_digest="")
+    return LoadedCodec(
+        (codec,), parts.mimi, parts.silentcipher, keyring, 0, parts.bundle, torch_threads=None, resume_digest=""
+    )
 
 
 class BareCodec(codec_pb2_grpc.CodecServiceServicer):

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from bench.codec_arms import CPU_LANE_WIDTH, Parts
+from bench.codec_arms import Parts
 from bench.command import parser_of
 from bench.machine import result_head
 from bench.report import write_result
 from csm_codec.codec import Codec
+from csm_codec.config import CPU_LANE_WIDTH
 from csm_codec.stream import Audio, DecodeOptions, DecodeStream
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from csm_codec.watermark.stream.progress import START, MarkPoint

@@ -31,8 +31,6 @@ from csm_codec.mimi.usual_build import is_usual
 if TYPE_CHECKING:
     from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 
-    Lanes = FrameLanes | BatchLanes | ModuleLanes
-
 
 class Form(Enum):
     """The implementation of the network."""
@@ -70,7 +68,7 @@ class MimiDecoder:
         self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(mimi.model.parameters()).device
         self._reach = reach.latent_frames(mimi.model), reach.audio_frames(mimi.model)
-        self._half: Lanes
+        self._half: FrameLanes | BatchLanes | ModuleLanes
         match form or usual_form(mimi):
             case Form.FRAMES:
                 from csm_codec.mimi.cpu.frame_lanes import FrameLanes  # with numba, which a GPU does not need

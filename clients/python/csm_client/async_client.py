@@ -12,7 +12,6 @@ import grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from csm_client import requests
-from csm_client.channel import open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error, is_task_cancelled
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
@@ -20,7 +19,6 @@ from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
-from csm_client.targets import lists_several
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -52,9 +50,7 @@ class AsyncClient:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._connection = AsyncConnection(
-            channel, lambda watched: open_async_channel(target, connection, watched=watched), lists_several(target)
-        )
+        self._connection = AsyncConnection(channel, target, connection)
 
     async def __aenter__(self) -> Self:
         return self

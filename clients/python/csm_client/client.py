@@ -12,7 +12,6 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
-from csm_client.channel import open_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
@@ -20,7 +19,6 @@ from csm_client.resuming.connection import Connection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
-from csm_client.targets import lists_several
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -41,9 +39,7 @@ class Client:
         self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
-        self._connection = Connection(
-            channel, lambda watched: open_channel(target, connection, watched=watched), lists_several(target)
-        )
+        self._connection = Connection(channel, target, connection)
 
     def __enter__(self) -> Self:
         return self

@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from csm_bundle.runtime.packed_linear import is_worth_packing, packed, packed_linear
+from csm_codec.config import CPU_LANE_WIDTH
 
 Array = npt.NDArray[Any]
-LANE_WIDTH = 8  # of a usual lane. Its products decide the bits of all narrower ones
 
 
 class Product:
     """(rows, inputs) to (rows, outputs). A row of the result depends on its own inputs alone, bit for bit.
 
     It does not depend on the number of rows either, where that may vary: for few rows a vendor's product may add in
-    another order, so `fewest_rows` is what they are filled up to.
+    another order, so `fewest_rows` is what they are filled up to. The product of a usual lane decides the bits of all
+    narrower ones.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype, *, each: int = 0) -> None:
@@ -30,7 +31,7 @@ class Product:
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype)
         self._is_packed = is_worth_packing(self._weight)
-        most = max(rows, LANE_WIDTH * each)
+        most = max(rows, CPU_LANE_WIDTH * each)
         if self._is_packed:
             self._weight = packed(self._weight, most)  # in the layout of a usual lane, for the same bits
         self.num_inputs = weight.shape[1]

@@ -15,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
 from csm.v1 import tts_pb2_grpc, voices_pb2_grpc, watermark_pb2_grpc
 
-from csm_client.channel import ClosedStub
+from csm_client.channel import ClosedStub, TlsOptions, open_async_channel, open_channel
 from csm_client.errors import TlsFileError
+from csm_client.targets import lists_several
 
 SEARCH_S = 1.0  # in which a new channel must find a server, and between two searches
 
@@ -33,14 +35,13 @@ Channel = TypeVar("Channel")
 class _Connection(Generic[Channel]):
     """A replaced channel is not closed, because calls may still run on it; gRPC closes it when they have ended."""
 
-    def __init__(self, own: Channel | None, open_channel: Callable[[bool], Channel], watched: bool) -> None:
-        """own: the caller's channel, which is never replaced. open_channel: called with whether the channel is watched
-        (channel.py); its channels must not share connections. watched: whether the first one is
-        """
-        self._open = open_channel
+    def __init__(self, own: Channel | None, open_channel: Callable[..., Channel], target: str, tls: TlsOptions) -> None:
+        """own: the caller's channel, which is never replaced. open_channel: of channel.py, for this kind of channel"""
+        self._open: Callable[..., Channel] = partial(open_channel, target, tls)
         self._may_search = own is None
+        watched = lists_several(target)
         self._searched_at_s = -math.inf if watched else time.monotonic()
-        self._use(own or open_channel(watched))
+        self._use(own or self._open(watched=watched))
 
     def _use(self, channel: Channel) -> None:
         self.channel = channel
@@ -55,7 +56,7 @@ class _Connection(Generic[Channel]):
     def _open_another(self) -> Channel | None:
         """None if its TLS files cannot be read just now, as those of a channel are read when it is opened."""
         try:
-            return self._open(False)
+            return self._open()
         except TlsFileError:
             self._searched_at_s = time.monotonic()
             return None
@@ -68,8 +69,8 @@ class _Connection(Generic[Channel]):
 class Connection(_Connection[grpc.Channel]):
     """Of the synchronous client."""
 
-    def __init__(self, own: grpc.Channel | None, open_channel: Callable[[bool], grpc.Channel], watched: bool) -> None:
-        super().__init__(own, open_channel, watched)
+    def __init__(self, own: grpc.Channel | None, target: str, tls: TlsOptions) -> None:
+        super().__init__(own, open_channel, target, tls)
         self._searching = threading.Lock()
 
     def close(self) -> None:
@@ -104,10 +105,8 @@ class Connection(_Connection[grpc.Channel]):
 class AsyncConnection(_Connection[grpc.aio.Channel]):
     """Of the asynchronous client."""
 
-    def __init__(
-        self, own: grpc.aio.Channel | None, open_channel: Callable[[bool], grpc.aio.Channel], watched: bool
-    ) -> None:
-        super().__init__(own, open_channel, watched)
+    def __init__(self, own: grpc.aio.Channel | None, target: str, tls: TlsOptions) -> None:
+        super().__init__(own, open_async_channel, target, tls)
         self._searching = asyncio.Lock()
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import csm_client
 import grpc
 import pytest
-from csm_client import AsyncClient, Client, async_client, client
+from csm_client import AsyncClient, Client
 from csm_client.resuming import connection
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, Gateways
@@ -39,8 +39,8 @@ def targets(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def opens(insecure_channel: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *_, **__: insecure_channel(left.pop(0) if left else f"{FIRST}:{gateways.port}", options=LOCAL)
 
-    monkeypatch.setattr(async_client, "open_async_channel", opens(grpc.aio.insecure_channel))
-    monkeypatch.setattr(client, "open_channel", opens(grpc.insecure_channel))
+    monkeypatch.setattr(connection, "open_async_channel", opens(grpc.aio.insecure_channel))
+    monkeypatch.setattr(connection, "open_channel", opens(grpc.insecure_channel))
     monkeypatch.setattr(connection, "SEARCH_S", 20.0)  # for a busy machine
     return left
 
@@ -115,7 +115,7 @@ async def test_streams_of_a_replaced_channel_go_on(gateways: Gateways, targets: 
 async def test_a_call_that_reaches_nobody_does_not_end_with_an_error_of_the_next_channels_tls_files(
     targets: list[str],
 ) -> None:
-    def unreadable(*_: object) -> None:
+    def unreadable(**_: object) -> None:
         raise csm_client.TlsFileError("client.key cannot be read")
 
     def call() -> None:

@@ -55,9 +55,9 @@ def at_a_search(opened: AsyncClient | Client, do: Callable[[], None]) -> None:
     """Does it before the client opens its next channel."""
     open_channel: Any = opened._connection._open
 
-    def opens(watched: bool) -> Any:
+    def opens() -> Any:
         do()
-        return open_channel(watched)
+        return open_channel()
 
     opened._connection._open = opens
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client import AsyncClient, Client, UnavailableError
+from csm_client.channel import open_async_channel
 from csm_client.targets import lists_several
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -131,6 +132,22 @@ async def test_a_gateway_whose_connection_has_too_many_watches_gets_calls() -> N
     async with gateway(SERVING, health=FullHealth()) as one, gateway(SERVING, health=FullHealth()) as other:
         async with AsyncClient(listed(one, other)) as client:
             while not (one.num_calls and other.num_calls):
+                await client.list_voices()
+
+
+@pytest.mark.parametrize(
+    ("health", "sentence"),
+    [(None, "none of the servers is ready"), (grpc.StatusCode.UNAUTHENTICATED, "no server tells whether it is ready")],
+)
+async def test_over_a_channel_of_the_callers_the_error_says_why_no_server_is_called(
+    health: grpc.StatusCode | None, sentence: str
+) -> None:
+    async with gateway(NOT_SERVING, health=None if health is None else Refusing(health)) as one:
+        async with (
+            open_async_channel(listed(one), {}, watched=True) as own,
+            AsyncClient(listed(one), channel=own) as client,
+        ):
+            with pytest.raises(UnavailableError, match=sentence):
                 await client.list_voices()
 
 
