@@ -147,6 +147,17 @@ def test_engine_grows_before_its_slots_are_all_taken(
     assert values["engine_active_slots"] == 0.75 * settings_of(documents, settings_classes, "engine").slots
 
 
+def test_a_codec_computes_on_the_cpus_that_it_requests(
+    render: Render, settings_classes: Mapping[str, type[StageSettings]]
+) -> None:
+    """Otherwise a node's other cores carry streams that run dry when other pods need these."""
+    documents = render("gpu")
+    settings = settings_of(documents, settings_classes, "codec")
+    requests = pod_of(documents, "codec")["containers"][0]["resources"]["requests"]
+    assert settings.threads == int(requests["cpu"])
+    assert settings.slots <= 7 * settings.threads  # what a thread decodes in real time, by docs/deploy.md
+
+
 def test_adapter_offers_the_metrics_that_the_autoscaler_asks_for(render: Render, repository: Path) -> None:
     metrics = named(render("gpu", "autoscaling-hpa"), "HorizontalPodAutoscaler", "engine")["spec"]["metrics"]
     rules = yaml.safe_load((repository / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]
