@@ -54,6 +54,27 @@ async def test_while_none_serves_they_get_calls_and_say_themselves_why_they_refu
         await client.list_voices()
 
 
+async def test_after_a_time_when_none_served_no_call_goes_to_one_that_does_not() -> None:
+    async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other, AsyncClient(listed(one, other)) as client:
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="The engine cannot be reached"):
+                await client.list_voices()
+            one.report(SERVING)
+            before = -1
+            while other.num_calls != before:
+                before = other.num_calls
+                for _ in range(CALLS):
+                    await client.list_voices()
+            one.report(NOT_SERVING)
+            await until_refused(client)
+
+
+async def until_refused(client: AsyncClient) -> None:
+    with pytest.raises(UnavailableError):
+        while True:
+            await client.list_voices()
+
+
 async def test_the_synchronous_client_does_so_too() -> None:
     async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other:
 
@@ -61,7 +82,14 @@ async def test_the_synchronous_client_does_so_too() -> None:
             with Client(listed(one, other)) as client:
                 with pytest.raises(UnavailableError, match="The engine cannot be reached"):
                     client.list_voices()
+                loop.call_soon_threadsafe(one.report, SERVING)
+                before = -1
+                while other.num_calls != before:
+                    before = other.num_calls
+                    for _ in range(CALLS):
+                        client.list_voices()
 
+        loop = asyncio.get_running_loop()
         await asyncio.to_thread(ask)
 
 
