@@ -66,10 +66,10 @@ class RefusingHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
         await context.abort(self.code)
 
 
-class UnreadableHealth(grpc.GenericRpcHandler):
+class UnreadableHealth(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # which grpcio's classes do not take
     """Reports what is no message of the health service."""
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         if handler_call_details.method != "/grpc.health.v1.Health/Watch":
             return None
         return grpc.unary_stream_rpc_method_handler(self._report)
@@ -86,7 +86,7 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """tells: whether it reports its health on this port. health: in place of its own"""
     running = Gateway(status)
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(running, running.server)
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(running, running.server)  # type: ignore[no-untyped-call]
     if isinstance(health, UnreadableHealth):
         running.server.add_generic_rpc_handlers((health,))
     elif tells:

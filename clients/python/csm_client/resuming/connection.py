@@ -30,6 +30,7 @@ from csm_client.targets import lists_several
 SEARCH_S = 1.0  # in which a new channel must find a server, and between two searches
 
 _READY = grpc.ChannelConnectivity.READY
+_ANY = tuple(grpc.ChannelConnectivity)
 _ENDS = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)  # of a search
 
 Channel = TypeVar("Channel")
@@ -119,7 +120,7 @@ class Connection(_Connection[grpc.Channel]):
 
 
 def _state_of(
-    channel: grpc.Channel, awaited: Container[grpc.ChannelConnectivity] = grpc.ChannelConnectivity
+    channel: grpc.Channel, awaited: Container[grpc.ChannelConnectivity] = _ANY
 ) -> grpc.ChannelConnectivity | None:
     """The first that is awaited; None if there is none within SEARCH_S. The channel connects."""
     states = queue.SimpleQueue[grpc.ChannelConnectivity]()
