@@ -1,5 +1,6 @@
 // What a server reports of its health on a connection that a channel has: grpc.health.v1.Health/Watch, as gRPC's proposal
-// A17 describes it. It knows no policy of balancing.
+// A17 describes it. It knows no policy of balancing. It makes its calls on a connection of the version of @grpc/grpc-js
+// that package.json pins, which has no other place for them.
 
 import { experimental, Metadata, status } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
@@ -12,15 +13,17 @@ const { root } = protobuf.parse(`
 `);
 const [Request, Response] = ['Request', 'Response'].map((name) => root.lookupType(name));
 const SERVING = 1;
+const ANSWER_MS = 6_000; // later, a server counts as one that does not serve
 const FRAME_BYTES = 5; // of gRPC, before each message: whether it is compressed, and its length
 
-// Follows one service's health, again after each end, until it is closed. It neither holds the process nor, once there is
-// an answer, pings the server.
+// Follows one service's health, again after each end, until it is closed. It holds the process, and pings the server, only
+// until there is an answer.
 export class HealthWatch {
   #subchannel;
   #service;
   #report;
   #call;
+  #late;
   #isAnswered = false;
   #isClosed = false;
   #again = new experimental.BackoffTimeout(() => this.#begin()); // 1 s at first, 2 minutes at most
@@ -37,6 +40,7 @@ export class HealthWatch {
   close() {
     this.#isClosed = true;
     this.#again.stop();
+    clearTimeout(this.#late);
     this.#call?.cancelWithStatus(status.CANCELLED, 'The connection is watched no more.');
   }
 
@@ -58,12 +62,14 @@ export class HealthWatch {
         if (this.#isClosed) return;
         this.#isAnswered = true;
         this.#again.reset();
+        clearTimeout(this.#late);
         call.transport.removeActiveCall(call);
         this.#report(isServing(message));
         call.startRead();
       },
       onReceiveStatus: ({ code }) => {
         if (this.#isClosed) return;
+        clearTimeout(this.#late);
         if (code === status.UNIMPLEMENTED) return this.#report(true);
         if (!this.#isAnswered) this.#report(false);
         this.#isAnswered = false;
@@ -73,6 +79,10 @@ export class HealthWatch {
     call.sendMessageWithContext({}, framed(Request.encode({ service: this.#service }).finish()));
     call.halfClose();
     call.startRead();
+    this.#late = setTimeout(() => {
+      call.transport.removeActiveCall(call);
+      this.#report(false);
+    }, ANSWER_MS).unref();
     return call;
   }
 }

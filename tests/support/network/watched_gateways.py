@@ -66,6 +66,13 @@ class RefusingHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
         await context.abort(self.code)
 
 
+class SilentHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Never answers, as behind a proxy that waits for the end of an answer."""
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        await asyncio.Event().wait()
+
+
 class UnreadableHealth(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # which grpcio's classes do not take
     """Reports what is no message of the health service."""
 

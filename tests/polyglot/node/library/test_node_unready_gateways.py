@@ -21,6 +21,7 @@ from tests.support.network.watched_gateways import (
     FullHealth,
     Gateway,
     RefusingHealth,
+    SilentHealth,
     UnreadableHealth,
     gateway,
     listed,
@@ -154,8 +155,8 @@ async def test_gateways_that_do_not_tell_get_calls(node: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "health",
-    [RefusingHealth(grpc.StatusCode.UNAUTHENTICATED), UnreadableHealth(), FullHealth()],
-    ids=["behind a proxy that wants a token", "with health of another kind", "with too many watches"],
+    [RefusingHealth(grpc.StatusCode.UNAUTHENTICATED), SilentHealth(), UnreadableHealth(), FullHealth()],
+    ids=["a proxy wants a token", "no answer comes", "it is of another kind", "there are too many watches"],
 )
 async def test_gateways_whose_health_cannot_be_known_get_calls(node: Any, tmp_path: Path, health: Any) -> None:
     await both_get_calls(node, tmp_path, health=health)
