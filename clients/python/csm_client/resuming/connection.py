@@ -101,7 +101,7 @@ class Connection(_Connection[grpc.Channel]):
         if time.monotonic() - self._looked_at_s < SEARCH_S:
             return False
         self._looked_at_s = time.monotonic()
-        return _state_of(watched) is _READY
+        return _state_of(watched) is _READY and self._may_search  # it may have been closed meanwhile
 
     def finds_another(self, tried: grpc.Channel) -> bool:
         """Whether a call that reached no server over `tried` may be made again over a channel that has found one."""

@@ -202,8 +202,9 @@ TARGETS = [
 ]
 
 
-async def test_the_targets_that_list_several_are_the_python_clients(node: Any) -> None:
-    """So is the rest of the service config."""
+async def test_the_service_config_is_the_python_clients_but_for_the_policy_of_targets_that_list_several(
+    node: Any,
+) -> None:
     script = f"""
     import {{ channelOptions }} from '{node.folder}/channel.mjs';
     const configs = {json.dumps(TARGETS)}.map((target) => channelOptions({{ target }})['grpc.service_config']);
