@@ -6,8 +6,9 @@ import { createSecureContext } from 'node:tls';
 
 import grpc from '@grpc/grpc-js';
 
+import { servingPolicy } from './balancing/serving.mjs';
 import { TlsFileError } from './failures.mjs';
-import { isLoopback } from './targets.mjs';
+import { isLoopback, listsSeveral } from './targets.mjs';
 
 const CERTIFICATES = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs;
 
@@ -56,8 +57,11 @@ const SERVICE_CONFIG = {
   retryThrottling: { maxTokens: 10, tokenRatio: 0.9 },
 };
 
+// Servers of older versions, which do not report their health on this port, count as serving.
+const OF_SEVERAL = { ...SERVICE_CONFIG, loadBalancingConfig: [servingPolicy('csm.v1.TextToSpeechService')] };
+
 export const channelOptions = ({ target }) => ({
-  'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
+  'grpc.service_config': JSON.stringify(listsSeveral(target) ? OF_SEVERAL : SERVICE_CONFIG),
   'grpc.use_local_subchannel_pool': 1, // otherwise clients of one process share a connection, and the calls that it takes
   'grpc.per_rpc_retry_buffer_size': LARGE_BYTES, // what is larger is made again by this client, and not kept twice
   'grpc.keepalive_time_ms': 2_000, // otherwise a server that has gone without a word is never missed

@@ -17,6 +17,11 @@ export function isLoopback(target) {
   return isLoopbackHost(hostOf(scheme === 'dns' && rest.length ? path.split('/').pop() : target));
 }
 
+// Whether a target is a list of several addresses. A name is not, though it may have several.
+export function listsSeveral(target) {
+  return /^ipv[46]:.*,/.test(target);
+}
+
 // Of "host", "host:port", "[v6]:port" or a bare v6.
 function hostOf(address) {
   if (address.startsWith('[')) return address.slice(1).split(']')[0];

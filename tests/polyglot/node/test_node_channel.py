@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
-from csm_client.channel import SERVICE_CONFIG
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
@@ -167,11 +164,3 @@ async def test_a_stream_of_a_silent_server_resumes_at_another_one(node: Any, tmp
         assert (await process.wait(), int(frames)) == (0, FRAMES)
     assert (silent.calls["stall"], other.calls["stall"]) == (1, 1)
     assert 3 < int(seconds) < 30
-
-
-def test_the_service_config_is_the_python_clients(node: Any) -> None:
-    script = f"import {{ channelOptions }} from '{node.folder}/channel.mjs';"
-    script += "console.log(channelOptions({ target: 'a:1' })['grpc.service_config']);"
-    command = ["node", "--input-type=module", "-e", script]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert json.loads(told) == json.loads(SERVICE_CONFIG.read_text())

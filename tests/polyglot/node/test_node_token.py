@@ -12,7 +12,7 @@ import pytest
 
 from services.gateway.auth.tokens import digest_of
 from tests.support.authority import Authority
-from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -116,3 +116,27 @@ def test_unusable_token_file_is_named(node: Any, tmp_path: Path, content: bytes 
     assert result.returncode == 1
     assert message in result.stderr
     assert "two words" not in result.stderr
+
+
+async def test_listed_gateways_that_want_a_token_tell_over_tls_whether_they_are_ready(
+    node: Any, tmp_path: Path
+) -> None:
+    """They are asked without a token."""
+    ours = Authority()
+    settings = guarding(tmp_path) | ours.write(tmp_path)
+    options = ["--tls-ca", str(ours.write_ca(tmp_path)), "--token-file", write_token(tmp_path), "--resumes", "0"]
+    async with fake_deployment(**settings) as ready, fake_deployment(**settings) as lost:
+        for server in (*lost.engine_servers, *lost.codec_servers):
+            await server.drain(0)
+        target = f"ipv4:127.0.0.1:{lost.gateway.server.port},127.0.0.1:{ready.gateway.server.port}"
+        for _ in range(3):
+            result = await asyncio.to_thread(node.say, target, "Hello.", *options)
+            assert result.returncode == 0, result.stderr
+        assert (num_streams(ready), num_streams(lost)) == (3, 0)
+
+
+def num_streams(running: FakeDeployment) -> float:
+    """That its gateway has begun."""
+    method = {"grpc_type": "server_stream", "grpc_service": "csm.v1.TextToSpeechService"}
+    labels = method | {"grpc_method": "StreamSynthesize"}
+    return running.gateway.server.metrics.registry.get_sample_value("grpc_server_started_total", labels) or 0

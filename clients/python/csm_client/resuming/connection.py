@@ -5,15 +5,17 @@ longer and longer delays, up to two minutes. A new channel asks at once.
 
 If the target lists several servers, the first channel gives calls only to those that report SERVING. When none does, a
 new channel gives calls to all of them: some calls need no engine, and a server says itself why it refuses the others.
+Calls go over the first channel again once one of its servers serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -27,7 +29,9 @@ from csm_client.targets import lists_several
 
 SEARCH_S = 1.0  # in which a new channel must find a server, and between two searches
 
-_ENDS = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)  # of a search
+_READY = grpc.ChannelConnectivity.READY
+_ANY = tuple(grpc.ChannelConnectivity)
+_ENDS = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)  # of a search
 
 Channel = TypeVar("Channel")
 
@@ -39,12 +43,25 @@ class _Connection(Generic[Channel]):
         """own: the caller's channel, which is never replaced. open_channel: of channel.py, for this kind of channel"""
         self._open: Callable[..., Channel] = partial(open_channel, target, tls)
         self._may_search = own is None
-        watched = lists_several(target)
-        self._searched_at_s = -math.inf if watched else time.monotonic()
-        self._use(own or self._open(watched=watched))
+        is_watched = self._may_search and lists_several(target)
+        self._watched = self._open(watched=True) if is_watched else None
+        self._searched_at_s = -math.inf if is_watched else time.monotonic()
+        self._use(own or self._watched or self._open())
+
+    @property
+    def channel(self) -> Channel:
+        """That of the stubs, for the next call."""
+        watched = self._watched
+        if watched is not None and self._channel is not watched and self._may_search and self._is_ready(watched):
+            self._searched_at_s = -math.inf
+            self._use(watched)
+        return self._channel
+
+    def _is_ready(self, watched: Channel) -> bool:
+        raise NotImplementedError
 
     def _use(self, channel: Channel) -> None:
-        self.channel = channel
+        self._channel = channel
         self.tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
         self.voices: Any = voices_pb2_grpc.VoiceServiceStub(channel)  # type: ignore[no-untyped-call]
         self.watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -72,34 +89,53 @@ class Connection(_Connection[grpc.Channel]):
     def __init__(self, own: grpc.Channel | None, target: str, tls: TlsOptions) -> None:
         super().__init__(own, open_channel, target, tls)
         self._searching = threading.Lock()
+        self._looked_at_s = -math.inf
 
     def close(self) -> None:
         self._end()
-        self.channel.close()
+        for channel in filter(None, {self._channel, self._watched}):
+            channel.close()
+
+    def _is_ready(self, watched: grpc.Channel) -> bool:
+        """Asked at most every SEARCH_S, because gRPC starts a thread for the answer."""
+        if time.monotonic() - self._looked_at_s < SEARCH_S:
+            return False
+        self._looked_at_s = time.monotonic()
+        return _state_of(watched) is _READY and self._may_search  # it may have been closed meanwhile
 
     def finds_another(self, tried: grpc.Channel) -> bool:
         """Whether a call that reached no server over `tried` may be made again over a channel that has found one."""
         with self._searching:
-            if self.channel is not tried or self._must_wait:
-                return self.channel is not tried
+            if self._channel is not tried or self._must_wait:
+                return self._channel is not tried
             if (channel := self._open_another()) is None:
                 return False
-            states, has_ended = list[grpc.ChannelConnectivity](), threading.Event()
-
-            def follow(state: grpc.ChannelConnectivity) -> None:
-                states.append(state)
-                if state in _ENDS:
-                    has_ended.set()
-
-            channel.subscribe(follow, try_to_connect=True)
-            has_ended.wait(SEARCH_S)
-            channel.unsubscribe(follow)
+            state = _state_of(channel, _ENDS)
             self._searched_at_s = time.monotonic()
-            if self._may_search and grpc.ChannelConnectivity.READY in states:
+            if self._may_search and state is _READY:
                 self._use(channel)
                 return True
             channel.close()
             return False
+
+
+def _state_of(
+    channel: grpc.Channel, awaited: Container[grpc.ChannelConnectivity] = _ANY
+) -> grpc.ChannelConnectivity | None:
+    """The first that is awaited; None if there is none within SEARCH_S. The channel connects."""
+    states = queue.SimpleQueue[grpc.ChannelConnectivity]()
+
+    def follow(state: grpc.ChannelConnectivity) -> None:
+        if state in awaited:
+            states.put(state)
+
+    channel.subscribe(follow, try_to_connect=True)
+    try:
+        return states.get(timeout=SEARCH_S)
+    except queue.Empty:
+        return None
+    finally:
+        channel.unsubscribe(follow)
 
 
 class AsyncConnection(_Connection[grpc.aio.Channel]):
@@ -111,13 +147,17 @@ class AsyncConnection(_Connection[grpc.aio.Channel]):
 
     async def close(self) -> None:
         self._end()
-        await self.channel.close(None)
+        for channel in filter(None, {self._channel, self._watched}):
+            await channel.close(None)
+
+    def _is_ready(self, watched: grpc.aio.Channel) -> bool:
+        return watched.get_state(try_to_connect=True) is _READY
 
     async def finds_another(self, tried: grpc.aio.Channel) -> bool:
         """As Connection's."""
         async with self._searching:
-            if self.channel is not tried or self._must_wait:
-                return self.channel is not tried
+            if self._channel is not tried or self._must_wait:
+                return self._channel is not tried
             if (channel := self._open_another()) is None:
                 return False
             try:
@@ -125,11 +165,11 @@ class AsyncConnection(_Connection[grpc.aio.Channel]):
                     async with asyncio.timeout(SEARCH_S):
                         while (state := channel.get_state(try_to_connect=True)) not in _ENDS:
                             await channel.wait_for_state_change(state)
-                if self._may_search and channel.get_state() is grpc.ChannelConnectivity.READY:
+                if self._may_search and channel.get_state() is _READY:
                     self._use(channel)
                     return True
             finally:
                 self._searched_at_s = time.monotonic()
-                if channel is not self.channel:
+                if channel is not self._channel:
                     await channel.close(None)
             return False

@@ -3,67 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import suppress
 
 import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client import AsyncClient, Client, UnavailableError
 from csm_client.channel import open_async_channel
 from csm_client.targets import lists_several
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.health import MOST_WATCHES, HealthServicer
+from tests.support.network.watched_gateways import (
+    NOT_SERVING,
+    SERVING,
+    FullHealth,
+    RefusingHealth,
+    gateway,
+    listed,
+)
 
-SERVICE = "csm.v1.TextToSpeechService"
-SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 CALLS = 20  # of which half are tried twice: more failures than end gRPC's retries
-
-
-class Gateway(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """Lists no voices. Refuses while it does not serve, as a gateway whose engines are all lost."""
-
-    def __init__(self, status: int) -> None:
-        self.status, self.num_calls, self.port = status, 0, 0
-
-    async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Any) -> tts_pb2.ListVoicesResponse:
-        self.num_calls += 1
-        if self.status != SERVING:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "The engine cannot be reached.")
-        return tts_pb2.ListVoicesResponse()
-
-
-class FullHealth(HealthServicer):
-    """For which every connection has all its watches already."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._watches = defaultdict(lambda: MOST_WATCHES)  # type: ignore[assignment]
-
-
-@asynccontextmanager
-async def gateway(
-    status: int, *, tells: bool = True, health: health_pb2_grpc.HealthServicer | None = None
-) -> AsyncIterator[Gateway]:
-    """tells: whether it reports its health on this port. health: in place of its own"""
-    server, running = grpc.aio.server(), Gateway(status)
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(running, server)
-    if tells:
-        if health is None:
-            health = HealthServicer()
-            health.set(SERVICE, status)
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    running.port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield running
-    await server.stop(0)
-
-
-def listed(*gateways: Gateway) -> str:
-    return "ipv4:" + ",".join(f"127.0.0.1:{one.port}" for one in gateways)
 
 
 async def test_no_call_goes_to_a_gateway_that_does_not_serve() -> None:
@@ -98,6 +55,25 @@ async def test_while_none_serves_they_get_calls_and_say_themselves_why_they_refu
         await client.list_voices()
 
 
+async def test_after_a_time_when_none_served_no_call_goes_to_one_that_does_not() -> None:
+    async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other, AsyncClient(listed(one, other)) as client:
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="The engine cannot be reached"):
+                await client.list_voices()
+            one.report(SERVING)
+            before = -1
+            while other.num_calls != before:
+                before = other.num_calls
+                for _ in range(CALLS):
+                    with suppress(UnavailableError):  # of the other one
+                        await client.list_voices()
+            assert one.num_calls
+            one.report(NOT_SERVING)
+            with suppress(UnavailableError):
+                while True:
+                    await client.list_voices()
+
+
 async def test_the_synchronous_client_does_so_too() -> None:
     async with gateway(NOT_SERVING) as one, gateway(NOT_SERVING) as other:
 
@@ -105,22 +81,21 @@ async def test_the_synchronous_client_does_so_too() -> None:
             with Client(listed(one, other)) as client:
                 with pytest.raises(UnavailableError, match="The engine cannot be reached"):
                     client.list_voices()
+                loop.call_soon_threadsafe(one.report, SERVING)
+                before = -1
+                while other.num_calls != before:
+                    before = other.num_calls
+                    for _ in range(CALLS):
+                        with suppress(UnavailableError):
+                            client.list_voices()
+                client.list_voices()
 
+        loop = asyncio.get_running_loop()
         await asyncio.to_thread(ask)
 
 
-class Refusing(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the library has no types
-    """As a proxy that wants a token."""
-
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self.code = code
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        await context.abort(self.code)
-
-
 async def test_gateways_behind_a_proxy_that_does_not_pass_the_question_get_calls() -> None:
-    refusing = Refusing(grpc.StatusCode.UNAUTHENTICATED)
+    refusing = RefusingHealth(grpc.StatusCode.UNAUTHENTICATED)
     async with gateway(SERVING, health=refusing) as one, gateway(SERVING, health=refusing) as other:
         async with AsyncClient(listed(one, other)) as client:
             while not (one.num_calls and other.num_calls):
@@ -142,7 +117,7 @@ async def test_a_gateway_whose_connection_has_too_many_watches_gets_calls() -> N
 async def test_over_a_channel_of_the_callers_the_error_says_why_no_server_is_called(
     health: grpc.StatusCode | None, sentence: str
 ) -> None:
-    async with gateway(NOT_SERVING, health=None if health is None else Refusing(health)) as one:
+    async with gateway(NOT_SERVING, health=None if health is None else RefusingHealth(health)) as one:
         async with (
             open_async_channel(listed(one), {}, watched=True) as own,
             AsyncClient(listed(one), channel=own) as client,
