@@ -152,7 +152,7 @@ impatient.close();
 async def test_a_recording_is_read_no_further_than_the_server_takes_it(node: Any, tmp_path: Path, listen: Any) -> None:
     target = await listen(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, Deaf())
     (reason, message), taken, is_closed = await found(UNREAD, node, tmp_path, target)
-    assert reason is None and "Deadline exceeded" in message
+    assert reason is None and "deadline exceeded" in message.lower()  # the words of whichever side was first
     assert 2 < taken < 500 and is_closed
 
 
