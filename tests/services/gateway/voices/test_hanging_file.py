@@ -1,4 +1,4 @@
-"""A SQLite file in a file system that does not answer: SQLAlchemy waits for the thread of the connection without end."""
+"""A SQLite file in a file system that does not answer. SQLAlchemy waits for a connection's thread without end."""
 
 from __future__ import annotations
 
