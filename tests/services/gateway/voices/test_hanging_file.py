@@ -19,7 +19,12 @@ async def hang(store: VoiceStore, until: threading.Event) -> None:
     async with store._engine.connect() as connection:
         opened = (await connection.get_raw_connection()).driver_connection
     hangs = threading.Event()
-    opened._tx.put_nowait((None, lambda: (hangs.set(), until.wait())))  # type: ignore[union-attr]  # aiosqlite's queue
+
+    def wait() -> None:
+        hangs.set()
+        until.wait()
+
+    opened._tx.put_nowait((None, wait))  # type: ignore[union-attr]  # aiosqlite's queue
     await eventually(hangs.is_set)
 
 
