@@ -124,7 +124,7 @@ def test_encoding_cannot_be_chosen() -> None:
 
 
 async def test_wrong_option_is_one_error_of_each_turn_and_ends_it() -> None:
-    service = CsmTTSService("127.0.0.1:1", speech={"max_seconds": "long"})  # type: ignore[typeddict-item]
+    service = CsmTTSService("127.0.0.1:1", speech={"max_seconds": "long"})  # type: ignore[arg-type]
     _, up = await run(service, reply("Good ", "mor", "ning.") + reply("Good night."))
     errors = [frame.error for frame in up if isinstance(frame, frames.ErrorFrame)]
     assert len([error for error in errors if "max_seconds is of type str" in error]) == 2
