@@ -22,6 +22,8 @@ from services.http.stage import HttpStage, start_http
 
 Tell = Callable[[str], None]  # takes a line about what is going on
 
+READY_S = 120.0  # until the gateway has found that engine and codec, which have started, belong together
+
 
 class GrpcStage(Protocol):
     """Engine or codec."""
@@ -52,7 +54,8 @@ class AllInOneStage:
 async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneStage:
     """Loads engine and codec and returns when the gateway is ready.
 
-    Raises CsmError when the bundle cannot be loaded, OSError when a port is taken.
+    Raises CsmError when the bundle cannot be loaded, OSError when a port is taken or engine and codec do not fit, and
+    the failure of a stage that has failed meanwhile.
     """
     async with AsyncExitStack() as stages:
         tell("loading torch ...")
@@ -76,7 +79,7 @@ async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneSt
         stages.push_async_callback(gateway.stop)
         for stage in (engine, codec):
             _pass_failures(stage.server, gateway.server, stages)
-        await gateway.wait_ready()
+        await _until_ready(gateway)
         http = None
         if settings.http_port >= 0:
             health_target = host_and_port(reachable_host(settings.host), gateway.server.health_port)
@@ -93,6 +96,20 @@ def _import_stages() -> tuple[ModuleType, ModuleType]:
     from services.engine import stage as engine_module
 
     return engine_module, codec_module
+
+
+async def _until_ready(gateway: GatewayStage) -> None:
+    """Raises the gateway's failure, or OSError after READY_S."""
+    ready, failed = asyncio.ensure_future(gateway.wait_ready()), asyncio.ensure_future(gateway.server.wait_failed())
+    try:
+        done, _ = await asyncio.wait({ready, failed}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.cancel()
+        failed.cancel()
+    if failed in done:
+        raise failed.result()
+    if not done:
+        raise OSError(f"engine and codec are not ready together within {READY_S:g} s; the log above says why")
 
 
 def _pass_failures(of: Server, to: StageServer, stages: AsyncExitStack) -> None:

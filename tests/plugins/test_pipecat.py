@@ -123,6 +123,14 @@ def test_encoding_cannot_be_chosen() -> None:
         CsmTTSService("127.0.0.1:1", speech={"encoding": "opus"})
 
 
+async def test_wrong_option_is_one_error_of_each_turn_and_ends_it() -> None:
+    service = CsmTTSService("127.0.0.1:1", speech={"max_seconds": "long"})  # type: ignore[arg-type]
+    _, up = await run(service, reply("Good ", "mor", "ning.") + reply("Good night."))
+    errors = [frame.error for frame in up if isinstance(frame, frames.ErrorFrame)]
+    assert len([error for error in errors if "max_seconds is of type str" in error]) == 2
+    assert not service._turns
+
+
 async def test_a_token_whose_turn_is_interrupted_while_it_waits_is_not_sent() -> None:
     service: Any = CsmTTSService("127.0.0.1:1")
     tokens = asyncio.Queue[str | None](1)

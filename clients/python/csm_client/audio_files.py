@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
@@ -41,20 +42,21 @@ class AudioFile:
 
     def finish(self) -> None:
         """Gives the file its name."""
-        self._finished = True
         if self._is_straight:
             self._file.flush()
-            return
-        self._file.close()
-        os.replace(self._part, self._path)
+        else:
+            self._file.close()
+            os.replace(self._part, self._path)
+        self._finished = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self._finished and not self._is_straight:
-            self._file.close()
-            self._part.unlink()
+            with suppress(OSError):  # what it would still write, as on a full disk, is not wanted
+                self._file.close()
+            self._part.unlink(missing_ok=True)
 
 
 class WavFile(AudioFile):

@@ -43,7 +43,8 @@ class Stage(Protocol):
 def run_stage(start: Callable[[], Awaitable[Stage]]) -> NoReturn:
     """Runs the stage that `start` makes until it ends, and then ends the process with its exit code.
 
-    The interpreter is not taken down: a thread that was left behind in native code would crash on it.
+    The interpreter is not taken down: a thread that was left behind in native code would crash on it. Nor is the event
+    loop: its end would wait for every task and thread that was left behind, such as one that hangs in a file system.
     """
     raise_file_limit()
 
@@ -52,7 +53,16 @@ def run_stage(start: Callable[[], Awaitable[Stage]]) -> NoReturn:
         freeze_present_objects()
         return stage
 
-    end_at_once(asyncio.run(serve_until_stopped(start_all)))
+    async def run() -> NoReturn:
+        try:
+            code = await serve_until_stopped(start_all)
+        except BaseException:
+            log.exception("cannot stop in order")
+            code = 1
+        end_at_once(code)
+
+    asyncio.run(run())
+    raise AssertionError("unreachable")
 
 
 def raise_file_limit() -> None:

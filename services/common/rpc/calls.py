@@ -20,6 +20,7 @@ import grpc
 from grpc_health.v1 import health
 
 from csm_bundle.errors import CsmError
+from services.common.outcomes import is_task_cancelled
 from services.common.rpc import replica_id, status
 from services.common.rpc.lingering import is_caller_gone, lingering
 from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
@@ -156,9 +157,13 @@ class _Call:
         self._metrics.started.labels(*self._labels).inc()
         try:
             response = await _run_and_forget(handler, checked(request), self._context)
-        except asyncio.CancelledError:
-            self._caller_gone()
-            raise
+        except asyncio.CancelledError as error:
+            if is_task_cancelled():
+                self._caller_gone()
+                raise
+            # Something that it waited for was cancelled. gRPC would send no status: the caller would wait in vain.
+            log.error("%s was cancelled from within", self._labels[2], exc_info=error)
+            await self._fail(status.internal())
         except grpc.aio.AbortError:
             code = self._context.code()
             self._end(code, code.name)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common.rpc import messages, one_request
+from services.common.rpc.status import StatusError
+
+RECEIVE_S = 10.0  # longest wait for the request of a call, which needs no token
 MOST_WATCHES = 16  # of one connection, which takes one or two: callers without a token may watch the gateway
 
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -63,3 +67,20 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # t
             self._watches[peer] -= 1
             if not self._watches[peer]:
                 del self._watches[peer]
+
+
+@asynccontextmanager
+async def _received(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[health_pb2.HealthCheckRequest]:
+    try:
+        async with asyncio.timeout(RECEIVE_S):
+            request = await anext(requests, None)
+    except TimeoutError:
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
+        raise StatusError(code, code.name, f"No request has come for {RECEIVE_S:g} s.") from None
+    if request is None:
+        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, messages.REASON, "The request is missing.")
+    yield request
+
+
+# Instead of the generated function, with which gRPC waits for the request without end and before anything is counted.
+add_health_to_server = one_request.add_to_server(health_pb2.DESCRIPTOR.services_by_name["Health"], (), _received)

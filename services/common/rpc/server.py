@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from services.common.rpc import replica_id
 from services.common.rpc.calls import Admit, CallInterceptor
-from services.common.rpc.health import HealthServicer
+from services.common.rpc.health import HealthServicer, add_health_to_server
 from services.common.rpc.lingering import DRAIN_QUIET_S
 from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.reflection import enable_reflection
@@ -151,7 +151,7 @@ class StageServer:
                 ("grpc.max_connection_age_ms", HEALTH_CONNECTION_AGE_MS),
             ],
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        add_health_to_server(self._health, self._health_server)
         if self.settings.reflection:
             enable_reflection([health.SERVICE_NAME], self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
@@ -159,7 +159,7 @@ class StageServer:
             interceptors=[self._calls],
             options=server_options(self.settings, streams_per_connection=self._streams_per_connection),
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)
+        add_health_to_server(self._health, self._api_server)
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:

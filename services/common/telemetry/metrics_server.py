@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -60,6 +60,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, *arguments: Any) -> None:
         self._opened: dict[Any, float] = {}  # connections, oldest first; changed by the threads
         super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """Without the library's question to a name server, which may take long, and would hold up the event loop."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         now_s = time.monotonic()

@@ -3,7 +3,7 @@
 A prompt goes on being made when the calls that wait for it end: if all deadlines are shorter than it takes, no call
 with the voice would ever succeed. Few prompts are made for no call, so that they hold up those of waiting calls little.
 One that takes very long may never be made, because a codec can hang while its connection stays open. So the next call
-begins it again, probably at another codec, while the first one goes on.
+begins it again, probably at another codec, while the first one goes on. All calls get what is made first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from services.common.outcomes import retrieve_exception
+from services.common.outcomes import is_task_cancelled, retrieve_exception
 from services.gateway.stages.catalog import Catalog
 from services.gateway.voices.prompts import BrokenPromptError
 from services.gateway.voices.voice import Prompt, identity_values
@@ -37,6 +37,7 @@ class _Broken:
 
 @dataclass(slots=True, eq=False)
 class _Making:
+    key: _Key
     task: asyncio.Task[Prompt]
     late_at_s: float
     num_waiting: int = 0  # calls
@@ -70,6 +71,10 @@ class PromptCache:
                 return await self._wait(key, making)
             except BrokenPromptError:
                 continue  # it is raised from the cache
+            except asyncio.CancelledError:
+                if is_task_cancelled() or key not in self._held:
+                    raise
+                continue  # another one has made it
             except Exception:
                 if is_mine:
                     raise
@@ -84,6 +89,9 @@ class PromptCache:
             try:
                 prompt = self._held[key] = await make()
                 _limit(self._held)
+                for other in [each for each in self._running if each.key == key and each is not making]:
+                    self._forget(key, other)
+                    other.task.cancel()
                 return prompt
             except BrokenPromptError as error:
                 self._broken[key] = _Broken(time.monotonic() + BROKEN_S, str(error))
@@ -93,7 +101,7 @@ class PromptCache:
             finally:
                 self._forget(key, making)
 
-        making = self._making[key] = _Making(asyncio.create_task(run()), time.monotonic() + LATE_S)
+        making = self._making[key] = _Making(key, asyncio.create_task(run()), time.monotonic() + LATE_S)
         making.task.add_done_callback(retrieve_exception)
         self._running.add(making)
         return making

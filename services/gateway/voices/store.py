@@ -1,7 +1,7 @@
 """The database of callers' voices: SQLite in a file, or PostgreSQL. It knows no request and no codec.
 
 Every method has a timeout. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE. A method runs
-to its end even if its caller is cancelled.
+to its end even if its caller is cancelled, or no longer waits because SQLite's thread hangs in the file system.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ log = logging.getLogger("csm.gateway")
 
 T = TypeVar("T")
 
-TIMEOUT_S = 5.0  # of one method
+TIMEOUT_S = 5.0  # of each step of a method
+MOST_STEPS = 3  # of one method: its turn, the schema, its statements
 ATTEMPTS = 8  # of a transaction that lost against another one
 ROWS_AT_ONCE = 101  # of a list: a page of ListVoices and one more
 
@@ -82,7 +83,7 @@ class VoiceStore:
     async def close(self) -> None:
         """Waits for running methods, and then for the connections to close, each with a timeout."""
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=MOST_STEPS * TIMEOUT_S)
         with suppress(StatusError):
             async with _bounded():
                 await self._engine.dispose()
@@ -197,13 +198,16 @@ class VoiceStore:
         """Runs `work` in a task of its own, so that cancelling the caller interrupts no statement.
 
         An interrupted SQLite statement keeps its lock until its cursor is garbage collected, even if the connection is
-        closed.
+        closed. The timeout of a step does not end one whose connection cannot be given back, as SQLAlchemy waits for
+        that: SQLite's thread may hang. So the caller waits no longer than all steps may take.
         """
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(retrieve_exception)
-        await asyncio.wait([task])  # cancelling `wait` does not cancel the task
+        if not (await asyncio.wait([task], timeout=MOST_STEPS * TIMEOUT_S))[0]:  # which does not cancel the task
+            log.error("the database of voices hangs")
+            raise _unreachable()
         return task.result()
 
     async def _prepare(self) -> None:
@@ -238,12 +242,16 @@ async def _bounded() -> AsyncIterator[None]:
         raise
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         log.error("the database of voices cannot be used: %s", _without_values(error))
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "VOICES_UNREACHABLE",
-            "The database of voices cannot be reached.",
-            retry_delay_s=1.0,
-        ) from None
+        raise _unreachable() from None
+
+
+def _unreachable() -> StatusError:
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        "VOICES_UNREACHABLE",
+        "The database of voices cannot be reached.",
+        retry_delay_s=1.0,
+    )
 
 
 def _without_values(error: Exception) -> str:

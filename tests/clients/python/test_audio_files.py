@@ -34,6 +34,22 @@ def test_an_unfinished_wav_leaves_no_file_and_keeps_an_older_one(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
+FULL_DISK = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="only Linux has a file that is always full")
+@pytest.mark.parametrize("kind", [AudioFile, lambda path: WavFile(path, 24_000)])
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_full_disk_keeps_nothing_of_a_file(tmp_path: Path, kind: Any, is_complete: bool) -> None:
+    (tmp_path / ".a.part").symlink_to(FULL_DISK)
+    with pytest.raises(OSError if is_complete else RuntimeError), kind(tmp_path / "a") as file:
+        file.write(b"abcd")
+        if is_complete:
+            file.finish()
+        raise RuntimeError("stream broke")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("encoding", "subtype", "silence"), [("mulaw", "ULAW", b"\xff"), ("alaw", "ALAW", b"\xd5")])
 @pytest.mark.parametrize("sample_count", [0, 1, 800])
 def test_a_wav_of_g711_is_read_by_other_libraries(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from services.common.followed_files import ATTEMPTS, FollowedFiles
+from services.common.followed_files import AGAIN_S, ATTEMPTS, FollowedFiles
+from tests.support.clock import Clock
 
 
 def pair_of(folder: Path) -> list[Path]:
@@ -122,3 +124,26 @@ def test_files_of_a_folder_come_and_go(tmp_path: Path, caplog: pytest.LogCapture
     assert caplog.text.count("what was read before stays in use") == 1
     folder.mkdir()
     assert followed.get() == [], "a folder that is back and empty"
+
+
+def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_not_changed(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those of which only the permissions were wrong, or that came while too many files were open."""
+    write(tmp_path, "old")
+    counted, refuses = list[bool](), False
+
+    def load() -> str:
+        if refuses:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return (tmp_path / "a").read_text()
+
+    followed = FollowedFiles(pair_of(tmp_path), load, on_reload=counted.append)
+    write(tmp_path, "newer")
+    refuses = True
+    for _ in range(3):
+        assert followed.get() == "old"
+        clock.put_forward(AGAIN_S)
+    refuses = False
+    assert followed.get() == "newer"
+    assert counted == [False, True] and caplog.text.count("stays in use") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import stat
 import sys
 import time
@@ -19,6 +20,8 @@ from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_suffix
 
 STANDARD_OUTPUT = Path("-")
 ASK_AGAIN_S = 0.1  # for a reader of a FIFO
+# A pipe with room takes PIPE_BUF bytes at once; half of it leaves room for a header. Windows has no such number.
+PIECE_BYTES = getattr(select, "PIPE_BUF", 512) // 2
 
 # What files of a suffix may hold beside what the table of encodings says.
 _SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
@@ -67,6 +70,30 @@ class Output:
             await asyncio.sleep(ASK_AGAIN_S)
         os.set_blocking(descriptor, True)
         self.straight = os.fdopen(descriptor, "wb")
+
+    async def write(self, file: AudioFile, content: bytes) -> None:
+        """Writes `content` into what `open` returned. A pipe that is full is waited for, and a signal ends that."""
+        if self.straight is None:
+            file.write(content)
+            return
+        for start in range(0, len(content), PIECE_BYTES):
+            await self.room()
+            file.write(content[start : start + PIECE_BYTES])
+
+    async def room(self) -> None:
+        """Waits until some bytes may be written without blocking; not for what cannot be watched, as a regular file."""
+        if self.straight is None:
+            return
+        loop, has_room = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            descriptor = self.straight.fileno()
+            loop.add_writer(descriptor, has_room.set)
+        except (NotImplementedError, OSError):  # NotImplementedError: on Windows
+            return
+        try:
+            await has_room.wait()
+        finally:
+            loop.remove_writer(descriptor)
 
     async def drain(self) -> None:
         """Waits until what was written has arrived; files have it at once."""

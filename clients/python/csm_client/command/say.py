@@ -120,10 +120,11 @@ async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, s
             rate = _format(stream).sample_rate_hertz
             if file is None:
                 file, first_audio_s = files.enter_context(output.open(rate)), elapsed_s
-            file.write(chunk.audio_content)
+            await output.write(file, chunk.audio_content)
             progress.audio((chunk.sample_offset + chunk.sample_count) / rate, elapsed_s)
         if file is None:  # the model made no audio
             file = files.enter_context(output.open(_format(stream).sample_rate_hertz))
+        await output.room()
         file.finish()
     return first_audio_s
 

@@ -40,10 +40,13 @@ _CATEGORIES = {
 
 @dataclass
 class _Turn:
-    """One call: the tokens to send, None at their end, and the task that reads the audio."""
+    """One call: the tokens to send, None at their end, and the task that reads the audio. If it fails, the rest of its
+    tokens is dropped: a call for each would fail as well.
+    """
 
     tokens: asyncio.Queue[str | None]
     task: asyncio.Task[None]
+    is_whole: bool = False  # no more tokens come
 
 
 class CsmTTSService(TTSService):
@@ -97,8 +100,12 @@ class CsmTTSService(TTSService):
 
     async def flush_audio(self, context_id: str | None = None) -> None:
         """The turn's text is whole."""
-        if (turn := self._turns.get(context_id or self.get_active_audio_context_id() or "")) is not None:
+        context_id = context_id or self.get_active_audio_context_id() or ""
+        if (turn := self._turns.get(context_id)) is not None:
+            turn.is_whole = True
             await self._send(turn, None)
+            if turn.task.done():
+                self._turns.pop(context_id, None)
 
     async def on_audio_context_interrupted(self, context_id: str) -> None:
         await self._leave(context_id)
@@ -130,12 +137,13 @@ class CsmTTSService(TTSService):
             async with self._client().stream_synthesize_text(text(), **options) as stream:
                 async for chunk in stream:
                     await self._sound(context_id, chunk.audio_content)
-        except CsmClientError as error:
-            if is_wordless(error):  # a turn without any audio is a failure to Pipecat
+        except Exception as error:  # also of a wrong option: else Pipecat would wait for the end of the turn
+            if isinstance(error, CsmClientError) and is_wordless(error):  # without any audio it is a failure to Pipecat
                 await self._sound(context_id, bytes(2 * (self.sample_rate // SILENCES_PER_S)))
             else:
                 await self.push_error(_sentence(error), error, category=_category(error))
-        self._turns.pop(context_id, None)
+        if (turn := self._turns.get(context_id)) is not None and turn.is_whole:
+            del self._turns[context_id]
         if self.audio_context_available(context_id):
             await self.append_to_audio_context(context_id, TTSStoppedFrame(context_id=context_id))
             await self.remove_audio_context(context_id)
@@ -169,7 +177,7 @@ class CsmTTSService(TTSService):
         return self._opened
 
 
-def _category(error: CsmClientError) -> ErrorCategory:
+def _category(error: Exception) -> ErrorCategory:
     if isinstance(error, IncompleteAudioError):
         return ErrorCategory.CONNECTIVITY
     if isinstance(error, ServerError):
@@ -177,6 +185,6 @@ def _category(error: CsmClientError) -> ErrorCategory:
     return ErrorCategory.UNKNOWN
 
 
-def _sentence(error: CsmClientError) -> str:
+def _sentence(error: Exception) -> str:
     violations = error.field_violations if isinstance(error, ServerError) else ()
     return "; ".join(f"{violation.field} {violation.description}" for violation in violations) or str(error)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +49,24 @@ def test_a_signal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Pat
         assert process.wait(20) == code
     server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_ends_the_wait_for_a_reader_that_takes_nothing(server: Any, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    run, environment = command(server.target), {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    run[run.index("x.wav")] = "-"
+    with subprocess.Popen(run, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE) as process:
+        while select.select([], [writer], [], 0)[1]:  # until the pipe is full
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_closed_terminal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:

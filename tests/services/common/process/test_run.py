@@ -6,11 +6,13 @@ import asyncio
 import os
 import resource
 import signal
+from typing import NoReturn
 
 import pytest
 
 from csm_bundle.errors import BundleError
-from services.common.process.run import MOST_FILES, raise_file_limit, serve_until_stopped
+from services.common.process import run as module
+from services.common.process.run import MOST_FILES, raise_file_limit, run_stage, serve_until_stopped
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
 
@@ -64,6 +66,39 @@ async def test_failing_start_exits_with_one() -> None:
         raise BundleError("There is no bundle at /nowhere.")
 
     assert await serve_until_stopped(cannot) == 1
+
+
+@pytest.mark.parametrize(("fails", "code"), [(False, 0), (True, 1)])
+def test_the_end_of_the_process_waits_for_no_task_and_needs_no_stop_in_order(
+    monkeypatch: pytest.MonkeyPatch, fails: bool, code: int
+) -> None:
+    """A task may hang for ever in a file system; asyncio waits for the end of each."""
+    order: list[object] = []
+
+    class LeavingStage(EmptyStage):
+        async def stop(self) -> None:
+            await super().stop()
+            self.left = asyncio.create_task(self.hang())
+            await asyncio.sleep(0)
+            if fails:
+                raise RuntimeError("cannot be closed")
+
+        async def hang(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                order.append("was waited for")
+
+    def end(code: int) -> NoReturn:
+        order.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(module, "end_at_once", end)
+    for name in ("freeze_present_objects", "raise_file_limit"):
+        monkeypatch.setattr(module, name, lambda: None)
+    with pytest.raises(SystemExit):
+        run_stage(lambda: LeavingStage().start())
+    assert order[0] == code
 
 
 @pytest.mark.parametrize(

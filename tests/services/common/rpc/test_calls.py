@@ -104,6 +104,7 @@ async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage: Any, let
         (WatermarkError("no"), "INTERNAL", "WATERMARK_FAILED"),
         (ZeroDivisionError("secret detail"), "INTERNAL", "INTERNAL"),
         (Panic("secret detail"), "INTERNAL", "INTERNAL"),
+        (asyncio.CancelledError("secret detail"), "INTERNAL", "INTERNAL"),  # of something that the handler awaits
         (BaseExceptionGroup("of tasks", [Panic("secret detail")]), "INTERNAL", "INTERNAL"),
     ],
 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from services.common.rpc.health import MOST_WATCHES
+from services.common.rpc.health import MOST_WATCHES, RECEIVE_S
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
-from tests.support.waits import settle
+from tests.support.clock import Clock
+from tests.support.waits import eventually, settle
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -132,3 +135,22 @@ async def test_a_stage_that_has_failed_is_neither_live_nor_ready_again(server: S
     server.set_stalled("engine", False)
     server.set_serving()
     assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_a_call_without_its_request_ends(clock: Clock, stage: Any, method: str) -> None:
+    """It needs no token, and a `Watch` counts as one of its connection from the request on."""
+    response = health_pb2.HealthCheckResponse.FromString
+    call = stage.channel.stream_stream(f"/grpc.health.v1.Health/{method}", response_deserializer=response)()
+    labels = {"grpc_service": "grpc.health.v1.Health", "grpc_method": method}
+    labels["grpc_type"] = "unary" if method == "Check" else "server_stream"
+    await eventually(lambda: stage.server.metrics.registry.get_sample_value("grpc_server_started_total", labels))
+    clock.put_forward(RECEIVE_S)
+    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "No request has come for 10 s" in await call.details()
+
+
+async def test_a_call_that_ends_without_its_request_is_refused(stage: Any) -> None:
+    call = stage.channel.stream_stream("/grpc.health.v1.Health/Check")()
+    await call.done_writing()
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

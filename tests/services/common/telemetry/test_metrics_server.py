@@ -31,6 +31,15 @@ async def test_caller_that_resets_its_connection_leaves_no_traceback(capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
+async def test_the_start_asks_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not answer would hold up the event loop."""
+    asked: list[str] = []
+    monkeypatch.setattr(socket, "getfqdn", asked.append)
+    server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
+    await server.stop()
+    assert asked == []
+
+
 async def test_other_failure_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
     try:
