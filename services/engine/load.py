@@ -12,6 +12,7 @@ import torch
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.codec_identity import MIMI, CodecIdentity
 from csm_bundle.errors import BundleError
+from csm_bundle.runtime.device import check_device
 from csm_bundle.voice_folder import FolderVoice, read_voices
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
@@ -56,7 +57,8 @@ def load_engine(
 ) -> LoadedEngine:
     """on_lexicon_reload: see FollowedFiles
 
-    Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
+    Raises: BundleError, CheckpointError, LexiconFileError, DeviceError."""
+    check_device(settings.device)
     torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir

@@ -10,6 +10,8 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from services.common.setting_types import expanded
+
 BUSY_S = 3.0  # how long SQLite waits for another writer
 POOL_SIZE = 4
 
@@ -24,7 +26,7 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
     Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
     """
     if "://" not in database:
-        return _open_sqlite(Path(database).expanduser())
+        return _open_sqlite(Path(database))
     try:
         url = sa.make_url(database)
         if url.get_backend_name() != "postgresql":
@@ -54,6 +56,7 @@ async def empty_log(engine: AsyncEngine) -> None:
 
 def _open_sqlite(path: Path) -> AsyncEngine:
     try:
+        path = expanded(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         with path.open("r+b"):
