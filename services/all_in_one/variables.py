@@ -40,7 +40,8 @@ def check_stages(settings: AllInOneSettings) -> None:
         try:
             stage(**own)
         except ValidationError as error:
-            wrong += describe_bad_settings(stage, error)
+            of = stage.__module__.split(".")[1]  # such as "engine"
+            wrong += describe_bad_settings(stage, error).replace("error: ", f"error: {of}: ")
         for variable in unknown_variables(stage):
             log.warning("%s is set, but no setting has this variable; docs/settings.md lists all variables", variable)
         for variable in sorted({variable_of(stage, field) for field in own} & os.environ.keys()):

@@ -14,6 +14,7 @@ from services.common.setting_types import expanded
 
 BUSY_S = 3.0  # how long SQLite waits for another writer
 POOL_SIZE = 4
+_SQLITE = b"SQLite format 3\0"  # the first bytes of a file that is not empty
 
 
 class VoicesDatabaseError(OSError):
@@ -59,10 +60,12 @@ def _open_sqlite(path: Path) -> AsyncEngine:
         path = expanded(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        with path.open("r+b"):
-            pass
+        with path.open("r+b") as file:
+            begin = file.read(len(_SQLITE))
     except OSError as error:
         raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
+    if begin not in (b"", _SQLITE):
+        raise VoicesDatabaseError(f"--voices-database {path} is no database of SQLite.")
     engine = create_async_engine(
         # mode rw: a missing file is an error, not replaced by an empty one
         sa.URL.create("sqlite+aiosqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"}),
