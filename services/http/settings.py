@@ -127,10 +127,12 @@ class HttpSettings(ProgramSettings):
     @field_validator("voice_aliases")
     @classmethod
     def _voice_aliases_are_pairs(cls, value: str) -> str:
+        aliases = set()
         for pair in comma_separated(value):
-            alias, equals, voice = pair.partition("=")
-            if not (alias.strip() and equals and voice.strip()):
-                raise ValueError("alias=voice, separated by commas")
+            alias, equals, voice = (part.strip() for part in pair.partition("="))
+            if not (alias and equals and voice) or alias in aliases:
+                raise ValueError("alias=voice, separated by commas, each alias once")
+            aliases.add(alias)
         return value
 
     @field_validator("cors_origins")

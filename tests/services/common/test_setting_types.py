@@ -108,6 +108,11 @@ BUNDLE = ("--bundle", "b")
         (EngineSettings, (*BUNDLE, "--max-receive-message-bytes", "1024"), "greater than or equal to 1048576"),
         (CodecSettings, (*BUNDLE, "--max-receive-message-bytes", "1024"), "greater than or equal to 1048576"),
         (CodecSettings, (*BUNDLE, "--device", "gpu"), "--device (CSM_CODEC_DEVICE) must be cpu, cuda or cuda:NUMBER"),
+        (
+            HttpSettings,
+            ("--voice-aliases", "a=x, b=y, a=z"),
+            "must be alias=voice, separated by commas, each alias once",
+        ),
         (HttpSettings, ("--cors-origins", "*,example.org"), "must be * or origins as browsers send them"),
         (HttpSettings, ("--cors-origins", "https://example.org/"), "such as https://example.org, separated by commas"),
         (HttpSettings, ("--allowed-hosts", "a.example,b.example:8000"), "must be * or names without scheme and port"),
