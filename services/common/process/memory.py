@@ -78,6 +78,6 @@ def _opened(path: Path) -> int:
 def memory_bytes() -> float:
     """The machine's memory; infinity where it is not told."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return float(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
     except (OSError, ValueError):
         return math.inf
