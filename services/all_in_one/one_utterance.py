@@ -35,8 +35,8 @@ def run(arguments: Sequence[str] | None) -> int:
     configure_logging(settings.log_format, level)
     # This server has one caller: it needs no more, and must not collide with a server that already runs.
     plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
-    for name in ("AUTH_TOKENS_FILE", "MAX_STREAMS_PER_CALLER"):  # of a gateway with other callers
-        os.environ.pop(f"CSM_GATEWAY_{name}", None)
+    for of_other_callers in ("CSM_GATEWAY_AUTH_TOKENS_FILE", "CSM_GATEWAY_MAX_STREAMS_PER_CALLER"):
+        os.environ.pop(of_other_callers, None)
     private = settings.model_copy(
         update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "http_port": -1, "slots": 1, **plain}
     )
