@@ -69,7 +69,7 @@ def read_key_file(
     bytes; raises KeyringError for a key that is not allowed. Raises KeyringError.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise KeyringError(f"The {kind} keyring {path} cannot be read: {error}.") from error
     return _parse(path, text, num_bytes, check)

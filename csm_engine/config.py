@@ -5,7 +5,9 @@ The stage's settings inherit them. The flags and the documentation are generated
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MIN_PLAYOUT_LEAD_S = 0.16  # two frames: a stream is paused only if a message, of a frame or more, fits into half of it
 
 
 class EngineConfig(BaseModel):
@@ -47,7 +49,8 @@ class EngineConfig(BaseModel):
         ge=0,
         le=600,
         description="Seconds of speech that a live stream may be ahead of its playback. Streams past half of it pause"
-        " until one of them needs a frame. 0 is no limit. Calls that are not live are never paused.",
+        " until one of them needs a frame; one whose messages are longer than half of it is never paused, so it must be"
+        " 0 or at least 0.16. 0 is no limit. Calls that are not live are never paused.",
     )
     saturation_batch: int = Field(
         64,
@@ -77,6 +80,13 @@ class EngineConfig(BaseModel):
         description="Frame steps that are launched before the last one is read. 1 keeps a GPU busy while the host"
         " delivers frames; on a CPU it only delays them. When unset, 1 on CUDA and 0 elsewhere.",
     )
+
+    @field_validator("max_playout_lead_seconds")
+    @classmethod
+    def _half_of_the_lead_has_a_frame(cls, seconds: float) -> float:
+        if 0 < seconds < MIN_PLAYOUT_LEAD_S:
+            raise ValueError(f"0 or at least {MIN_PLAYOUT_LEAD_S}, which are two frames")
+        return seconds
 
     @property
     def total_slots(self) -> int:

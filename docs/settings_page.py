@@ -42,7 +42,10 @@ allowed, a program ends with exit code 2. A warning names variables that have it
 
 `make serve` passes only `--bundle`. Its server reads the variables of [all in one](#all-in-one), and those of the
 stages for settings that all in one does not have:
-`CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`.
+`CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`. It logs a warning for variables of the stages that
+have no effect there, such as `CSM_ENGINE_SLOTS`.
+
+A path may begin with `~`. An empty path is an error: to unset a path, leave its variable out.
 """
 
 

@@ -20,6 +20,12 @@ class LayerCache(NamedTuple):
     values: Tensor
 
 
+def cache_bytes(config: TransformerConfig, num_slots: int, dtype: torch.dtype) -> int:
+    """Bytes that a cache takes at most; on a CPU a page of it takes none until it is written."""
+    positions = (num_slots + 1) * config.max_seq_len
+    return 2 * config.num_layers * positions * config.num_kv_heads * config.head_dim * dtype.itemsize
+
+
 class SlotKVCache:
     """Keys and values of `num_slots` slots and the pad slot, in every layer."""
 

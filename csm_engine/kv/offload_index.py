@@ -61,7 +61,7 @@ class OffloadIndex:
     def __init__(self, max_bytes: int, bytes_per_position: int, page: Page | None = None) -> None:
         """page: the unit of allocation; None allocates exactly what an entry needs."""
         self._page = page or Page(1, bytes_per_position)
-        self._max_pages = max_bytes // self._page.num_bytes
+        self.max_pages = max_bytes // self._page.num_bytes
         self._entries: OrderedDict[int, Prefix] = OrderedDict()  # least recently used first
         self._uses = count()  # numbers the uses of entries
         self._prefixes = PrefixIndex()  # ranked by their last use
@@ -79,7 +79,7 @@ class OffloadIndex:
         slot after the slot's old content was saved.
         """
         in_use = None if restored is None else restored.ticket
-        room = self._max_pages - (0 if in_use is None else self._pages_of(in_use))
+        room = self.max_pages - (0 if in_use is None else self._pages_of(in_use))
         if not 0 < self._page.pages(len(prefix)) <= room:
             return None
         longer, _ = self._prefixes.best_match(prefix, longer_than=len(prefix) - 1)
@@ -90,7 +90,7 @@ class OffloadIndex:
         for ticket in shorter:
             self._drop(ticket)
         dropped = list(shorter)
-        while self._num_pages + self._page.pages(len(prefix)) > self._max_pages:
+        while self._num_pages + self._page.pages(len(prefix)) > self.max_pages:
             oldest = next(entry for entry in self._entries if entry != in_use)
             self._drop(oldest)
             dropped.append(oldest)

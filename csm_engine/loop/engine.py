@@ -7,6 +7,7 @@ n + 1 before it reads step n, so the device computes while the host delivers fra
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sized
 from typing import NamedTuple
@@ -29,6 +30,8 @@ from csm_engine.scheduling.pacing import Pacing
 from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler, Work
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
+
+log = logging.getLogger("csm.engine")
 
 
 class Output(NamedTuple):
@@ -73,6 +76,8 @@ class Engine:
         page = Page.pinned(cache.bytes_per_position) if self._device.type == "cuda" else None
         self._offloaded = OffloadedKV(cache, page)
         self._offload_index = OffloadIndex(config.offload_bytes, cache.bytes_per_position, page)
+        if config.offload_bytes and not self._offload_index.max_pages:
+            log.warning("offload_bytes is %d, less than a page: nothing is offloaded", config.offload_bytes)
         self._scheduler = Scheduler(
             SlotPool(config.slots, config.spare_slots, self._offload_index),
             max_waiting=config.max_waiting,

@@ -19,12 +19,14 @@ def main() -> NoReturn:
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one
     from services.all_in_one.usage import show, usage
+    from services.all_in_one.variables import check_stages
     from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
 
     settings = load_settings(AllInOneSettings)
     configure_logging(settings.log_format, settings.log_level)
+    check_stages(settings)
 
     async def start() -> AllInOneStage:
         stage = await start_all_in_one(settings, log.info)

@@ -18,10 +18,13 @@ from csm_client.command.cli import INTERRUPTED, add_say_options, exit_code_of
 from csm_client.command.say import say
 
 from csm_bundle.errors import CsmError
-from services.all_in_one.settings import DEADLINE_S, LOOPBACK, AllInOneSettings
+from services.all_in_one.settings import LOOPBACK, AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
+from services.all_in_one.variables import check_stages
 from services.common.settings import load_settings
 from services.common.telemetry.logs import configure_logging
+
+DEADLINE_S = 600.0  # a laptop may be slower than real time
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -32,10 +35,12 @@ def run(arguments: Sequence[str] | None) -> int:
     configure_logging(settings.log_format, level)
     # This server has one caller: it needs no more, and must not collide with a server that already runs.
     plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
-    os.environ.pop("CSM_GATEWAY_AUTH_TOKENS_FILE", None)  # of a gateway with other callers
+    for of_other_callers in ("CSM_GATEWAY_AUTH_TOKENS_FILE", "CSM_GATEWAY_MAX_STREAMS_PER_CALLER"):
+        os.environ.pop(of_other_callers, None)
     private = settings.model_copy(
         update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "http_port": -1, "slots": 1, **plain}
     )
+    check_stages(private)
     try:
         return asyncio.run(_serve_and_say(private, parsed))
     except (CsmError, OSError) as error:

@@ -12,6 +12,7 @@ import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
+from csm_bundle.runtime.device import check_device
 from csm_bundle.safetensors_files import weights_digest
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import Form, MimiDecoder, usual_form
@@ -23,6 +24,7 @@ from csm_codec.watermark.stream.look_ahead import LookAhead
 from services.codec.keyring import FollowedKeyring
 from services.codec.settings import CodecSettings
 from services.common.process.cpus import choose_threads
+from services.common.setting_types import expanded
 
 log = logging.getLogger("csm.codec")
 
@@ -47,11 +49,12 @@ class LoadedCodec:
 def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None]) -> LoadedCodec:
     """on_keyring_reload: see FollowedFiles
 
-    Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
+    Raises BundleError, CheckpointError, KeyringError, DeviceError."""
+    check_device(settings.device)
     threads = choose_threads(settings.threads, torch.get_num_threads())
     torch.set_num_threads(threads)
     keyring = FollowedKeyring(
-        settings.watermark_keyring.expanduser(),
+        expanded(settings.watermark_keyring),
         allow_public_key=settings.allow_public_watermark_key,
         on_reload=on_keyring_reload,
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.manifest import MAX_SDR_DB, MIN_SDR_DB
 from csm_codec.config import CodecConfig
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ReceiveLimit, ServingPort
+from services.common.setting_types import FilePath
+from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ServingPort, StageReceiveLimit
 
 
 class CodecSettings(BundleSettings, CodecConfig):
@@ -23,8 +25,8 @@ class CodecSettings(BundleSettings, CodecConfig):
     metrics_port: MetricsPort = 9462
     max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
     # For earlier gateways, which send a recording, up to twice its size, in one message.
-    max_receive_message_bytes: ReceiveLimit = 40 * 2**20
-    device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
+    max_receive_message_bytes: StageReceiveLimit = 40 * 2**20
+    device: str = Field("cpu", description="Torch device: cpu, cuda, cuda:1, ...")
     max_waiting_streams: int = Field(
         64,
         ge=0,
@@ -39,7 +41,7 @@ class CodecSettings(BundleSettings, CodecConfig):
         description="Most frames whose samples wait to be sent in one message. Frames wait for each other only while"
         " the player has twice as much audio left.",
     )
-    watermark_keyring: Path = Field(
+    watermark_keyring: FilePath = Field(
         Path("~/.config/csm/watermark_keys.json"),
         description="File of the watermark keys; made with one new secret key if it does not exist.",
     )
@@ -90,3 +92,10 @@ class CodecSettings(BundleSettings, CodecConfig):
         le=10_000,
         description="Most recordings that are being sent or wait for their turn; a further one is refused.",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError("cpu, cuda or cuda:NUMBER")
+        return device

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
+from services.common.setting_types import FilePath
 from services.common.settings import StageSettings
 
 
@@ -18,7 +17,9 @@ class BundleSettings(StageSettings):
     )
     revision: str | None = Field(None, description="Revision of the Hugging Face repository that --bundle names.")
     offline: bool = Field(False, description="Download nothing: use only files in the cache.")
-    cache_dir: Path | None = Field(None, description="Folder of downloaded files. When unset, Hugging Face's cache.")
+    cache_dir: FilePath | None = Field(
+        None, description="Folder of downloaded files. When unset, Hugging Face's cache."
+    )
     stall_seconds: float = Field(
         2.5,
         ge=0.5,

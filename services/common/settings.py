@@ -11,14 +11,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.common.former_names import FormerVariables, flag_of, renamed_flags, variable_of
+from services.common.setting_types import FilePath, Host, is_server
 
 log = logging.getLogger("csm.settings")
 
@@ -34,6 +33,10 @@ MetricsPort = Annotated[
 ]
 ReceiveLimit = Annotated[
     int, Field(ge=1024, le=256 * 2**20, description="Largest request message, in bytes; a larger one is refused.")
+]
+# Of engine and codec: gateways send pieces of recordings, and the codes of whole contexts.
+StageReceiveLimit = Annotated[
+    int, Field(ge=2**20, le=256 * 2**20, description="Largest request message, in bytes; a larger one is refused.")
 ]
 ConnectionStreams = Annotated[
     int, Field(ge=0, le=100_000, description="Most calls at once on one connection; further calls wait. 0 is no limit.")
@@ -61,13 +64,14 @@ class ProgramSettings(BaseSettings):
         cli_show_env_vars=True,
         cli_avoid_json=True,
         cli_exit_on_error=True,
+        cli_parse_none_str="\0",  # no argument has it: by default "None" unsets a setting, and --auth-tokens-file too
         env_prefix="CSM_",
         protected_namespaces=(),
     )
     # Former field -> field; flag and variable still work, with a warning.
     former_names: ClassVar[Mapping[str, str]] = {}
 
-    host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
+    host: Host = Field(default="0.0.0.0", description="Address to listen on.")
     port: ServingPort = 0
     metrics_port: MetricsPort = -1
     log_format: Literal["text", "json"] = Field(
@@ -82,12 +86,14 @@ class ProgramSettings(BaseSettings):
         le=3600,
         description="Seconds that running calls have to end after SIGTERM; then they are cut off.",
     )
-    tls_certificate: Path | None = Field(
+    tls_certificate: FilePath | None = Field(
         default=None,
         description="PEM file of the API port's certificate chain. With it and --tls-key the port speaks TLS only.",
     )
-    tls_key: Path | None = Field(default=None, description="PEM file of the key of --tls-certificate, not encrypted.")
-    tls_client_ca: Path | None = Field(
+    tls_key: FilePath | None = Field(
+        default=None, description="PEM file of the key of --tls-certificate, not encrypted."
+    )
+    tls_client_ca: FilePath | None = Field(
         default=None,
         description="PEM file of the CAs of client certificates. With it, clients without such a certificate are"
         " refused.",
@@ -118,17 +124,17 @@ class ProgramSettings(BaseSettings):
         """In order of precedence: arguments, environment variables, variables under former names."""
         return init_settings, env_settings, FormerVariables(settings_cls, cls.former_names)
 
-    @field_validator("host")
-    @classmethod
-    def _host_without_brackets(cls, host: str) -> str:
-        return host.removeprefix("[").removesuffix("]")
-
     @field_validator("trace_endpoint")
     @classmethod
     def _trace_endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not _is_address(endpoint):
+        if endpoint is not None and not is_server(endpoint):
             raise ValueError("http://HOST:PORT or https://HOST:PORT")
         return endpoint
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        check_ports(self, "port", "health_port", "metrics_port")
+        return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
@@ -155,6 +161,15 @@ def check_pair(settings: ProgramSettings, first: str, second: str, *, needs: str
         raise ValueError(f"{both} must be given together.")
     if needs and is_set and getattr(settings, needs) is None:
         raise ValueError(f"{both} need {flag_of(needs)}.")
+
+
+def check_ports(settings: ProgramSettings, *fields: str) -> None:
+    """Raises ValueError if two fields, of those that the program has, are the same port; 0 and -1 are none."""
+    flags: dict[int, str] = {}
+    for field in fields:
+        port = getattr(settings, field, 0)
+        if port > 0 and flags.setdefault(port, flag_of(field)) != flag_of(field):
+            raise ValueError(f"{flags[port]} and {flag_of(field)} are both {port}; they must differ.")
 
 
 S = TypeVar("S", bound=ProgramSettings)
@@ -184,6 +199,9 @@ def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
     return sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
 
 
+_RULES = {"string_too_short": "at least one character long"}  # what is allowed, where pydantic's text does not fit in
+
+
 def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError) -> str:
     """One line per bad value: the flag, the variable, what is allowed and what was given."""
     lines = []
@@ -194,6 +212,7 @@ def describe_bad_settings(settings_class: type[ProgramSettings], error: Validati
             lines.append(f"error: {rule}\n")
             continue
         name = f"{flag_of(field)} ({variable_of(settings_class, field)})"
+        rule = _RULES.get(problem["type"], rule)
         if problem["type"] == "missing":
             lines.append(f"error: {name} must be given.\n")
         else:
@@ -223,15 +242,3 @@ def host_and_port(host: str, port: int) -> str:
 def reachable_host(host: str) -> str:
     """The address to call where `host` is listened on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def _is_address(url: str) -> bool:
-    """Whether it is scheme, host and port of a server, and nothing else."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if parts.scheme not in ("http", "https") or not host or not port:
-        return False
-    return not any((parts.path.strip("/"), parts.query, parts.fragment, parts.username))

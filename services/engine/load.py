@@ -12,11 +12,13 @@ import torch
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.codec_identity import MIMI, CodecIdentity
 from csm_bundle.errors import BundleError
+from csm_bundle.runtime.device import check_device
 from csm_bundle.voice_folder import FolderVoice, read_voices
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.weights import pack
+from csm_engine.kv.cache import cache_bytes
 from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
@@ -24,6 +26,7 @@ from csm_engine.model.shapes import ModelConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import GenerationRequest, Segment
 from services.common.process.cpus import choose_threads
+from services.common.process.memory import memory_bytes
 from services.engine.settings import EngineSettings
 from services.engine.spoken_text import SpokenText
 
@@ -56,7 +59,8 @@ def load_engine(
 ) -> LoadedEngine:
     """on_lexicon_reload: see FollowedFiles
 
-    Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
+    Raises: BundleError, CheckpointError, LexiconFileError, DeviceError."""
+    check_device(settings.device)
     torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
@@ -77,9 +81,14 @@ def load_engine(
         rows=settings.slots,
         depth_kernel=settings.depth_kernel,
     )
-    packed = PackedFrameStep(
-        weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
-    )
+    kv_dtype = FLOAT8 if settings.kv_cache_dtype == "float8" else weights.dtype
+    needed = cache_bytes(model.config.backbone, settings.total_slots, kv_dtype)
+    if settings.device == "cpu" and needed > (present := memory_bytes()):
+        said = (
+            "%d --slots and %d --spare-slots may take %.1f GiB for keys and values; this machine has %.1f GiB of memory"
+        )
+        log.warning(said, settings.slots, settings.spare_slots, needed / 2**30, present / 2**30)
+    packed = PackedFrameStep(weights, settings.total_slots, kv_dtype=kv_dtype)
     step = GraphRunner(
         packed, settings.slots, prefill_rows=settings.prefill_chunk, constant_shape=settings.constant_shape
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,7 +10,8 @@ from pydantic_settings import SettingsConfigDict
 
 from csm_engine.config import EngineConfig
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ServingPort
+from services.common.setting_types import FilePath
+from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ServingPort, StageReceiveLimit
 
 
 class EngineSettings(BundleSettings, EngineConfig):
@@ -28,6 +28,7 @@ class EngineSettings(BundleSettings, EngineConfig):
     port: ServingPort = 50061
     health_port: HealthPort = 50071
     metrics_port: MetricsPort = 9461
+    max_receive_message_bytes: StageReceiveLimit = 16 * 2**20
     max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
     random_weights: bool = Field(
         False,
@@ -60,7 +61,7 @@ class EngineSettings(BundleSettings, EngineConfig):
         " with int8 it rounds the rows of its products to eight bits too. With eight-bit weights the backbone's"
         " launches request memory ahead.",
     )
-    lexicon: Path | None = Field(
+    lexicon: FilePath | None = Field(
         None,
         description="File of words and their pronunciation, one per line (docs/text.md), in addition to the bundle's"
         " own. It is read again when it changes.",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.sampling import LIMITS
+from services.common.setting_types import FilePath, GrpcTarget, zero_or_at_least
 from services.common.settings import (
     ConnectionStreams,
     HealthPort,
@@ -34,31 +35,31 @@ class GatewaySettings(StageSettings):
     metrics_port: MetricsPort = 9460
     max_streams_per_connection: ConnectionStreams = 512
 
-    engine_target: str = Field(
-        default="127.0.0.1:50061", min_length=1, description="gRPC target of the engines, such as dns:///engine:50061."
+    engine_target: GrpcTarget = Field(
+        default="127.0.0.1:50061", description="gRPC target of the engines, such as dns:///engine:50061."
     )
-    engine_health_target: str = Field(
-        default="127.0.0.1:50071", min_length=1, description="gRPC target of the engines' health port."
+    engine_health_target: GrpcTarget = Field(
+        default="127.0.0.1:50071", description="gRPC target of the engines' health port."
     )
-    codec_target: str = Field(
-        default="127.0.0.1:50062", min_length=1, description="gRPC target of the codecs, such as dns:///codec:50062."
+    codec_target: GrpcTarget = Field(
+        default="127.0.0.1:50062", description="gRPC target of the codecs, such as dns:///codec:50062."
     )
-    codec_health_target: str = Field(
-        default="127.0.0.1:50072", min_length=1, description="gRPC target of the codecs' health port."
+    codec_health_target: GrpcTarget = Field(
+        default="127.0.0.1:50072", description="gRPC target of the codecs' health port."
     )
 
-    stage_tls_ca: Path | None = Field(
+    stage_tls_ca: FilePath | None = Field(
         default=None,
         description="PEM file of the CAs of engine and codec. With it, the gateway calls them over TLS only.",
     )
-    stage_tls_certificate: Path | None = Field(
+    stage_tls_certificate: FilePath | None = Field(
         default=None, description="PEM file of the certificate chain that the gateway presents to engine and codec."
     )
-    stage_tls_key: Path | None = Field(
+    stage_tls_key: FilePath | None = Field(
         default=None, description="PEM file of the key of --stage-tls-certificate, not encrypted."
     )
 
-    auth_tokens_file: Path | None = Field(
+    auth_tokens_file: FilePath | None = Field(
         default=None,
         description="JSON file with the name and the SHA-256 of each token that is accepted (docs/security.md). When"
         " unset, every caller is accepted.",
@@ -77,7 +78,7 @@ class GatewaySettings(StageSettings):
         " them. open: readable; whoever has them can decode them to audio without a watermark. off: neither returned"
         " nor accepted.",
     )
-    code_sealing_keyring: Path = Field(
+    code_sealing_keyring: FilePath = Field(
         default=Path("~/.config/csm/code_sealing_keys.json"),
         description="File of the keys for --code-sealing=sealed; made with one new key if it does not exist. All"
         " gateways behind one name need the same file.",
@@ -90,7 +91,7 @@ class GatewaySettings(StageSettings):
         " callers cannot keep voices. Set a URL with a password by the variable, because other users of the machine"
         " can see flags.",
     )
-    voices_folder: Path | None = Field(
+    voices_folder: FilePath | None = Field(
         default=None, description="Folder of the operator's voices, one folder for each (docs/voices.md)."
     )
     max_voices_per_caller: int = Field(
@@ -134,7 +135,7 @@ class GatewaySettings(StageSettings):
         gt=0,
         le=3600,
         description="Longest recording of a turn, an operator's voice, or a watermark search in one message, in"
-        " seconds.",
+        " seconds. The codec's own --max-recording-seconds is less by default.",
     )
     max_large_requests: int = Field(
         default=4,
@@ -253,7 +254,7 @@ class GatewaySettings(StageSettings):
         le=10_000,
         description="Most frames that the codec decodes ahead of the client, beyond the codec's own latency.",
     )
-    stage_silence_seconds: float = Field(
+    stage_silence_seconds: Annotated[float, zero_or_at_least(2)] = Field(
         default=3.0,
         ge=0,
         le=600,
@@ -289,9 +290,10 @@ class GatewaySettings(StageSettings):
     def _belong_together(self) -> Self:
         check_pair(self, "stage_tls_certificate", "stage_tls_key", needs="stage_tls_ca")
         if self.max_streams_per_caller and self.auth_tokens_file is None:
+            raise ValueError("--max-streams-per-caller needs --auth-tokens-file: tokens tell callers apart.")
+        if self.min_first_audio_seconds >= self.max_deadline_seconds:
             raise ValueError(
-                "--max-streams-per-caller needs --auth-tokens-file: callers are told apart by their tokens."
+                f"--min-first-audio-seconds ({self.min_first_audio_seconds:g}) must be less than"
+                f" --max-deadline-seconds ({self.max_deadline_seconds:g}): every call would be refused."
             )
-        if 0 < self.stage_silence_seconds < 2:
-            raise ValueError("--stage-silence-seconds must be 0 or at least 2: stages send progress every second.")
         return self

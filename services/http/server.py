@@ -72,7 +72,7 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            ws_max_size=settings.max_body_bytes,
+            ws_max_size=settings.largest_body_bytes,
             ws_per_message_deflate=False,
             # A client that reads as it plays has the pings behind its audio, and answers late. Others that answer none
             # are closed by the timeouts of writes and of idle sessions, and lost ones by LostClients.
@@ -202,12 +202,12 @@ def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None], show
             made.load_cert_chain(certificate, key, password="")
             pem = certificate.read_bytes()
         except OSError as error:  # SSLError is one
-            raise TlsFileError(f"--tls-certificate and --tls-key cannot be used: {error}") from None
+            raise TlsFileError(f"--tls-certificate {certificate} and --tls-key {key} cannot be used: {error}") from None
         if client_ca is not None:
             try:
                 made.load_verify_locations(client_ca)
             except OSError as error:
-                raise TlsFileError(f"--tls-client-ca cannot be used: {error}") from None
+                raise TlsFileError(f"--tls-client-ca {client_ca} cannot be used: {error}") from None
             made.verify_mode = ssl.CERT_REQUIRED
         return Loaded(made, read_end_s("--tls-certificate", certificate, pem))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.common.setting_types import FilePath, GrpcTarget, is_host_name, is_origin
 from services.common.settings import ConnectionStreams, MetricsPort, ProgramSettings, ServingPort, check_pair
 
 
@@ -20,26 +20,25 @@ class HttpSettings(ProgramSettings):
     metrics_port: MetricsPort = 9463
     metrics_at_api_port: bool = Field(default=True, description="Serve /metrics on the API port too.")
 
-    gateway_target: str = Field(
+    gateway_target: GrpcTarget = Field(
         default="127.0.0.1:50051",
-        min_length=1,
         description="gRPC target of the gateways, such as dns:///gateway:50051. Calls go to those that report SERVING.",
     )
-    gateway_health_target: str = Field(
-        default="127.0.0.1:50052", min_length=1, description="gRPC target of the gateways' health port."
+    gateway_health_target: GrpcTarget = Field(
+        default="127.0.0.1:50052", description="gRPC target of the gateways' health port."
     )
     gateway_streams_per_connection: ConnectionStreams = Field(
         default=512,
         description="Most calls at once on one connection to the gateway; a further call opens another connection. Set"
         " it to the gateway's --max-streams-per-connection. 0 is no limit.",
     )
-    gateway_tls_ca: Path | None = Field(
+    gateway_tls_ca: FilePath | None = Field(
         default=None, description="PEM file of the gateway's CAs. With it, this server calls the gateway over TLS only."
     )
-    gateway_tls_certificate: Path | None = Field(
+    gateway_tls_certificate: FilePath | None = Field(
         default=None, description="PEM file of the certificate chain that this server presents to the gateway."
     )
-    gateway_tls_key: Path | None = Field(
+    gateway_tls_key: FilePath | None = Field(
         default=None, description="PEM file of the key of --gateway-tls-certificate, not encrypted."
     )
 
@@ -76,7 +75,10 @@ class HttpSettings(ProgramSettings):
         description="Most connections at once; a further one is answered with 503 and closed.",
     )
     max_body_bytes: int = Field(
-        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest JSON body or WebSocket message, in bytes."
+        default=16 * 2**20,
+        ge=1024,
+        le=256 * 2**20,
+        description="Largest JSON body or WebSocket message, in bytes; --max-bodies-bytes if that is less.",
     )
     max_bodies_bytes: int = Field(
         default=512 * 2**20,
@@ -125,11 +127,32 @@ class HttpSettings(ProgramSettings):
     @field_validator("voice_aliases")
     @classmethod
     def _voice_aliases_are_pairs(cls, value: str) -> str:
+        aliases = set()
         for pair in comma_separated(value):
-            alias, equals, voice = pair.partition("=")
-            if not (alias.strip() and equals and voice.strip()):
-                raise ValueError("alias=voice, separated by commas")
+            alias, equals, voice = (part.strip() for part in pair.partition("="))
+            if not (alias and equals and voice) or alias in aliases:
+                raise ValueError("alias=voice, separated by commas, each alias once")
+            aliases.add(alias)
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _cors_origins_are_origins(cls, value: str) -> str:
+        if not all(origin == "*" or is_origin(origin) for origin in comma_separated(value)):
+            raise ValueError("* or origins as browsers send them, such as https://example.org, separated by commas")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _allowed_hosts_are_names(cls, value: str) -> str:
+        if not all(host == "*" or is_host_name(host) for host in comma_separated(value)):
+            raise ValueError("* or names without scheme and port, such as example.org, separated by commas")
+        return value
+
+    @property
+    def largest_body_bytes(self) -> int:
+        """Of a body that is ever taken."""
+        return min(self.max_body_bytes, self.max_bodies_bytes)
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

@@ -89,8 +89,8 @@ async def start_http(settings: HttpSettings) -> HttpStage:
     """Starts the stage. Returns when it listens; its readiness follows the gateway's."""
     try:
         stage = HttpStage(settings)
-    except TlsFileError as error:
-        raise OSError(str(error)) from None
+    except TlsFileError as error:  # of the client, which knows no setting
+        raise OSError(f"--gateway-tls-ca, --gateway-tls-certificate and --gateway-tls-key: {error}") from None
     try:
         await stage.start()
     except BaseException:

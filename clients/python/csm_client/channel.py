@@ -10,6 +10,7 @@ no token back (1.85). TLS files are read once, when the channel is opened.
 
 from __future__ import annotations
 
+import codecs
 import json
 import ssl
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ def _credentials(tls: TlsOptions) -> grpc.ChannelCredentials | None:
 def _read_authorities(path: Path) -> bytes:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-        return path.read_bytes()
+        return _read_pem(path)
     except OSError as error:  # SSLError is one
         raise TlsFileError(f"{path} must hold the PEM certificates of the server's CAs: {error}") from None
 
@@ -123,8 +124,13 @@ def _read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     try:
         # The empty password makes an encrypted key an error instead of a question on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
-        return key.read_bytes(), certificate.read_bytes()
+        return _read_pem(key), _read_pem(certificate)
     except OSError as error:
         raise TlsFileError(
             f"{certificate} and {key} must be a PEM certificate chain and its unencrypted key: {error}"
         ) from None
+
+
+def _read_pem(path: Path) -> bytes:
+    """The content without the byte order mark that some editors write, which OpenSSL skips and gRPC does not."""
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)

@@ -1,8 +1,9 @@
-"""Settings and statistics of the C library's allocator."""
+"""Settings and statistics of the C library's allocator, and the machine's memory."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from functools import cache
 from mmap import PAGESIZE
@@ -72,3 +73,11 @@ def _resident_bytes() -> int:
 def _opened(path: Path) -> int:
     """Opened once, because a flood of connections may use up all file descriptors."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def memory_bytes() -> float:
+    """The machine's memory; infinity where it is not told."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * PAGESIZE)
+    except (OSError, ValueError):
+        return math.inf

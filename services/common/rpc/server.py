@@ -154,7 +154,7 @@ class StageServer:
         add_health_to_server(self._health, self._health_server)
         if self.settings.reflection:
             enable_reflection([health.SERVICE_NAME], self._health_server)
-        self.health_port = _listen(self._health_server, host, self.settings.health_port)
+        self.health_port = _listen(self._health_server, host, self.settings.health_port, "--health-port")
         self._api_server = grpc.aio.server(
             interceptors=[self._calls],
             options=server_options(self.settings, streams_per_connection=self._streams_per_connection),
@@ -164,7 +164,7 @@ class StageServer:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:
             enable_reflection([service.name for service in self._services], self._api_server)
-        self.port = _listen(self._api_server, host, self.settings.port, self._credentials())
+        self.port = _listen(self._api_server, host, self.settings.port, "--port", self._credentials())
         if self._private_address:
             self._api_server.add_insecure_port(self._private_address)
         if self.settings.metrics_port >= 0:
@@ -260,11 +260,14 @@ class StageServer:
             self._health.set(name, _SERVING if self.is_ready else _NOT_SERVING)
 
 
-def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+def _listen(
+    server: grpc.aio.Server, host: str, port: int, flag: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
     address = host_and_port(host, port)
     try:
         if credentials is not None:
             return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(f"Cannot listen on {address}; the port may be taken.") from error
+        why = "the port may be taken, or the host may be no address of this machine"
+        raise OSError(f"Cannot listen on {address} ({flag}); {why}.") from error

@@ -7,6 +7,7 @@ requires them or does not ask for them.
 
 from __future__ import annotations
 
+import codecs
 import math
 import ssl
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def _read_pair(certificate_flag: str, certificate: Path, key_flag: str, key: Pat
     try:
         # The empty password makes an encrypted key an error instead of a question on the terminal.
         context.load_cert_chain(certificate, key, password="")
-        return key.read_bytes(), certificate.read_bytes()
+        return _read_pem(key), _read_pem(certificate)
     except OSError as error:  # SSLError is one
         raise TlsFileError(
             f"{certificate_flag} {certificate} and {key_flag} {key} must be a PEM certificate chain and"
@@ -115,6 +116,11 @@ def _read_authorities(flag: str, path: Path) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(path)
-        return path.read_bytes()
+        return _read_pem(path)
     except OSError as error:
         raise TlsFileError(f"{flag} {path} must hold PEM certificates: {error}") from None
+
+
+def _read_pem(path: Path) -> bytes:
+    """The content without the byte order mark that some editors write, which OpenSSL skips and gRPC does not."""
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)

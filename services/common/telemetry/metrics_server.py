@@ -15,6 +15,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from services.common.settings import host_and_port
+
 log = logging.getLogger("csm.metrics")
 
 MOST_CONNECTIONS = 32  # each has a thread; a scrape takes milliseconds
@@ -31,10 +33,14 @@ class MetricsServer:
 
     @classmethod
     def start(cls, host: str, port: int, registry: CollectorRegistry) -> MetricsServer:
-        """port: 0 takes a free one. Raises OSError for a taken one."""
-        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        server: type[_Server] = type("_ServerOfFamily", (_Server,), {"address_family": family})
-        httpd = make_server(host, port, make_wsgi_app(registry), server, handler_class=_Request)
+        """port: 0 takes a free one. Raises OSError for a taken one, and for a host that is not here."""
+        try:
+            family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            server: type[_Server] = type("_ServerOfFamily", (_Server,), {"address_family": family})
+            httpd = make_server(host, port, make_wsgi_app(registry), server, handler_class=_Request)
+        except OSError as error:
+            why = error.strerror or error
+            raise OSError(f"Cannot listen on {host_and_port(host, port)} (--metrics-port): {why}.") from None
         thread = threading.Thread(target=httpd.serve_forever, name="metrics", daemon=True)
         thread.start()
         return cls(httpd, thread)

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from csm_bundle.errors import KeyringError
 from csm_bundle.key_file import make_key_file, read_key_file
 from services.common.followed_files import FollowedFiles
+from services.common.setting_types import expanded
 
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
@@ -53,8 +54,8 @@ class CodeSeal:
     """Seals with the active key of the file, and opens with any of its keys. The file may change meanwhile."""
 
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
-        """Raises KeyringError. on_reload: see FollowedFiles"""
-        path = path.expanduser()
+        """Raises KeyringError, OSError. on_reload: see FollowedFiles"""
+        path = expanded(path)
         make_key_file(path, kind=KIND, num_bytes=KEY_BYTES)
         self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
 

@@ -103,7 +103,9 @@ class BearerTokens:
 def load_entries(path: Path) -> list[TokenEntry]:
     """Raises TokensFileError."""
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=named_once)
+        listed = json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=named_once
+        )  # a byte order mark is skipped
     except RepeatedKeyError:  # without the key, which may be a token
         raise TokensFileError(f"--auth-tokens-file {path} has a key twice in one object.") from None
     except (OSError, *NOT_JSON) as error:

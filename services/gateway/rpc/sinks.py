@@ -56,6 +56,7 @@ class StreamSink:
         self._waited_s = 0.0  # for the client, in all writes
         self._response = response
         self._begun = False
+        self._written = False  # whether a message was
         self._first_words = plan.text  # or the first sentence of a text in pieces
         self._sentences: list[tts_pb2.Sentence] = []  # to be announced
         self._begins_at, self._resumed = place, resumed
@@ -137,10 +138,13 @@ class StreamSink:
             # grpc.aio can lose the status of a call that ends after a cancelled write: the caller would wait for ever.
             await asyncio.wait({write}, timeout=_LAST_WRITE_S)
             raise
+        if not write.done() and not self._written:
+            await asyncio.wait({write}, timeout=_LAST_WRITE_S)  # else grpc.aio would lose the status, too
         if not write.done():  # after a pause of the whole process it may be done although the wait timed out
             write.cancel()
             raise self._too_slow(patience_s)
         write.result()
+        self._written = True
         self._waited_s += time.monotonic() - began_s
 
     @property

@@ -40,7 +40,7 @@ class StageWatch:
         channel: ReloadingChannel[health_pb2_grpc.HealthStub],
         on_change: Callable[[], None],
     ) -> None:
-        self.serving = False
+        self.serving = self._was_told = False
         self.name = name
         self._channel = channel
         self._on_change = on_change
@@ -54,6 +54,11 @@ class StageWatch:
             except TimeoutError:
                 if self.serving:
                     self._report(False)
+                elif not self._was_told:
+                    self._was_told = True  # it is said once
+                    log.warning(
+                        "no %s serves yet at %s (--%s-health-target)", self.name, self._channel.target, self.name
+                    )
 
     async def _follow_replicas(self, limit: asyncio.Timeout) -> None:
         """Follows one replica after the other. Never returns; `limit` counts while none serves."""
@@ -84,7 +89,7 @@ class StageWatch:
 
     def _report(self, serving: bool) -> None:
         """Each replica that is found is reported: it may be of another bundle than the one before."""
-        before, self.serving = self.serving, serving
+        before, self.serving, self._was_told = self.serving, serving, True
         if serving != before:
             log.info("the %s is %s", self.name, "serving" if serving else "not serving")
         try:

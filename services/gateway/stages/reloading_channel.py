@@ -41,7 +41,7 @@ class ReloadingChannel(Generic[Stub]):
         silence_s: float = 0.0,
     ) -> None:
         """tls: plaintext when None; the others: see open_channel"""
-        self._target, self._make_stub, self._tls = target, make_stub, tls
+        self.target, self._make_stub, self._tls = target, make_stub, tls
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
         self._loaded = None if tls is None else tls.get()
         self._channels = OwnedChannels(self._open)
@@ -66,7 +66,7 @@ class ReloadingChannel(Generic[Stub]):
         stub: of the silent call; one of a replaced channel has no effect
         """
         if stub is None or stub is self._stub:
-            log.info("connecting anew to %s", self._target)
+            log.info("connecting anew to %s", self.target)
             self.renewed_at_s = time.monotonic()
             self._replace()
 
@@ -94,7 +94,7 @@ class ReloadingChannel(Generic[Stub]):
 
     def _open(self) -> grpc.aio.Channel:
         return open_channel(
-            self._target,
+            self.target,
             None if self._loaded is None else self._loaded.credentials,
             policy=self._policy,
             health_service=self._health_service,

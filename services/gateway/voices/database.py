@@ -10,8 +10,11 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from services.common.setting_types import expanded
+
 BUSY_S = 3.0  # how long SQLite waits for another writer
 POOL_SIZE = 4
+_SQLITE = b"SQLite format 3\0"  # the first bytes of a file that is not empty
 
 
 class VoicesDatabaseError(OSError):
@@ -24,7 +27,7 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
     Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
     """
     if "://" not in database:
-        return _open_sqlite(Path(database).expanduser())
+        return _open_sqlite(Path(database))
     try:
         url = sa.make_url(database)
         if url.get_backend_name() != "postgresql":
@@ -54,12 +57,15 @@ async def empty_log(engine: AsyncEngine) -> None:
 
 def _open_sqlite(path: Path) -> AsyncEngine:
     try:
+        path = expanded(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        with path.open("r+b"):
-            pass
+        with path.open("r+b") as file:
+            begin = file.read(len(_SQLITE))
     except OSError as error:
         raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
+    if begin not in (b"", _SQLITE):
+        raise VoicesDatabaseError(f"--voices-database {path} is no database of SQLite.")
     engine = create_async_engine(
         # mode rw: a missing file is an error, not replaced by an empty one
         sa.URL.create("sqlite+aiosqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"}),

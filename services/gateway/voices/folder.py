@@ -25,7 +25,6 @@ class VoiceFolder:
 
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """on_reload: see FollowedFiles. Raises VoicesFolderError."""
-        path = path.expanduser()
         self._looked_at_s = time.monotonic()
         self._files = FollowedFiles(lambda: _files(path), lambda: _by_name(path), on_reload=on_reload)
         self._voices = self._files.get()

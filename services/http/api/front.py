@@ -101,7 +101,7 @@ class Front:
         late_s = self._settings.body_timeout_seconds
         if scope["path"] in self._large_paths:
             return Body(receive, self._settings.max_upload_bytes, late_s, self._uploads, is_json=False)
-        return Body(receive, self._settings.max_body_bytes, late_s, self._bodies, is_json=True)
+        return Body(receive, self._settings.largest_body_bytes, late_s, self._bodies, is_json=True)
 
 
 class _Request:

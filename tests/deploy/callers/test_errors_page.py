@@ -19,7 +19,7 @@ STAGES = ("ENGINE", "CODEC")
 # Strings in capitals that are no reasons.
 METHODS = {"HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}  # of HTTP
 OTHER_WORDS = {"CANCELLED", "ERROR", "WARNING", "INFO", "FLAC", "SERIALIZABLE", "PASSIVE", "NFKD", *METHODS, *STAGES}
-OTHER_PREFIXES = ("CSM_", "GRPC_", "OMP_", "TCP_")
+OTHER_PREFIXES = ("CSM_", "GRPC_", "OMP_", "SC_", "TCP_")
 # Calls that make one violation of a field.
 VIOLATIONS = {"FieldViolation", "SealError", "wrong", "_wrong", "wrong_field"}
 

@@ -111,6 +111,7 @@ def test_every_overlay_has_its_image(repository: Path) -> None:
 
 def test_compose_command_is_settings(repository: Path) -> None:
     service = yaml.safe_load((repository / "docker" / "compose.yaml").read_text())["services"]["http"]
-    settings = load_settings(HttpSettings, service["command"])
+    command = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", argument) for argument in service["command"]]  # as Compose does
+    settings = load_settings(HttpSettings, command)
     assert settings.gateway_target == "dns:///gateway:50051"
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.drain_seconds

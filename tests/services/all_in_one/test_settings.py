@@ -13,9 +13,11 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError
+from services.all_in_one import one_utterance
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 from services.all_in_one.usage import usage
+from services.all_in_one.variables import check_stages
 from services.engine.async_engine import AsyncEngine, SequenceStream
 from tests.services.all_in_one.conftest import small_settings
 from tests.support.fake_deployment import failure
@@ -115,3 +117,53 @@ def test_a_full_disk_behind_standard_output_does_not_stop_the_server() -> None:
         ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == "standard output cannot be written: [Errno 28] No space left on device\n"
+
+
+def test_wrong_variables_of_the_stages_stop_the_start_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback after the model was loaded told of the first one."""
+    check_stages(AllInOneSettings(bundle="unused", http_port=-1))
+    monkeypatch.setenv("CSM_ENGINE_PREFILL_CHUNK", "0")
+    monkeypatch.setenv("CSM_GATEWAY_MAX_TEXT_LENGTH", "long")
+    with pytest.raises(SystemExit) as stopped:
+        check_stages(AllInOneSettings(bundle="unused"))
+    first, second = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert first.endswith("(CSM_ENGINE_PREFILL_CHUNK) must be greater than or equal to 1, but was given '0'.")
+    assert "(CSM_GATEWAY_MAX_TEXT_LENGTH)" in second and second.endswith("but was given 'long'.")
+
+
+def test_variables_of_the_stages_without_an_effect_are_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (
+        ("CSM_ENGINE_SLOTS", "2"),
+        ("CSM_ENGINE_MAX_WAITING", "2"),
+        ("CSM_GATEWAY_ENGINE_TARGET", "http://wrong"),
+        ("CSM_CODEC_LANE_WIDHT", "2"),
+    ):
+        monkeypatch.setenv(name, value)
+    check_stages(AllInOneSettings(bundle="unused"))
+    assert [record.getMessage().partition(":")[0].partition(",")[0] for record in caplog.records] == [
+        "CSM_ENGINE_SLOTS has no effect",
+        "CSM_CODEC_LANE_WIDHT is set",
+        "CSM_GATEWAY_ENGINE_TARGET has no effect",
+    ]
+
+
+def test_deadlines_are_those_of_the_stages_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_GATEWAY_DEFAULT_DEADLINE_SECONDS", "5")
+    monkeypatch.setenv("CSM_HTTP_DEADLINE_SECONDS", "6")
+    settings = AllInOneSettings(bundle="unused")
+    assert (settings.gateway().default_deadline_seconds, settings.http().deadline_seconds) == (5, 6)
+
+
+def test_say_has_no_limit_for_callers_that_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CSM_GATEWAY_AUTH_TOKENS_FILE", "tokens.json")
+    monkeypatch.setenv("CSM_GATEWAY_MAX_STREAMS_PER_CALLER", "1")
+    monkeypatch.setattr(one_utterance, "configure_logging", lambda *how: None)  # of the whole process
+    assert one_utterance.run(["--text", "Hello.", "--bundle", "/nowhere"]) == 1
+    assert "There is no folder /nowhere" in capsys.readouterr().err

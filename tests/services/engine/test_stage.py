@@ -187,3 +187,18 @@ async def test_a_stage_that_cannot_listen_leaves_no_thread(settings: EngineSetti
 async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: Any) -> None:
     with pytest.raises(BundleError, match="There is no folder"):
         await start_engine(settings.model_copy(update={"bundle": str(tmp_path / "nowhere")}))
+
+
+def test_slots_for_which_the_memory_may_not_suffice_are_named(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the kernel ends the process without a word, and perhaps only when all slots are in use."""
+    engine = load_engine(settings).engine
+    one_slot = engine._frame_step.config.max_seq_len * engine._frame_step.backbone.cache.bytes_per_position  # type: ignore[attr-defined]
+    needed = (settings.total_slots + 1) * one_slot
+    monkeypatch.setattr(load, "memory_bytes", lambda: needed)
+    load_engine(settings)
+    assert "for keys and values" not in caplog.text
+    monkeypatch.setattr(load, "memory_bytes", lambda: needed - 1)
+    load_engine(settings)
+    assert f"{settings.slots} --slots and {settings.spare_slots} --spare-slots may take" in caplog.text

@@ -233,3 +233,10 @@ async def test_contexts_that_websockets_keep_count_as_bodies() -> None:
             await first.until("audio.done")
             assert door.stage.door.bodies.held == 1000
         await eventually(lambda: not door.stage.door.bodies.held)
+
+
+async def test_a_body_larger_than_the_budget_of_all_is_never_asked_for_again(body: dict[str, Any]) -> None:
+    """A 503 would tell its caller to call again, without end."""
+    async with fake_door(max_bodies_bytes=1024) as door:
+        answer = await door.client.post(SPEECH, json={**body, "input": "x" * 8000})
+        assert (answer.status_code, "1024" in answer.json()["error"]["message"]) == (413, True)

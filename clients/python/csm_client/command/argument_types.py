@@ -20,6 +20,14 @@ def deadline(text: str) -> float:
     return value
 
 
+def target(text: str) -> str:
+    """Type of an argument: a gRPC target. The library would take a port above 65535 for another one."""
+    port = text.rpartition(":")[2]
+    if not text.strip() or (port.isdecimal() and not 0 < int(port) <= 65535):
+        raise ArgumentTypeError(f"must be host:port, with a port from 1 to 65535, not {text!r}")
+    return text
+
+
 def utf8(text: str) -> str:
     """Type of an argument: text that can be sent."""
     if not is_unicode(text):

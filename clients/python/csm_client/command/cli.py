@@ -20,7 +20,7 @@ from csm.v1 import tts_pb2
 
 from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
-from csm_client.command.argument_types import NUMBERS, deadline, int32, out, seconds, utf8
+from csm_client.command.argument_types import NUMBERS, deadline, int32, out, seconds, target, utf8
 from csm_client.command.detect import detect
 from csm_client.command.say import say
 from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
@@ -157,7 +157,8 @@ def command_line() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
     common.add_argument(
         "--target",
-        default=os.environ.get("CSM_TARGET", "127.0.0.1:50051"),
+        type=target,
+        default=os.environ.get("CSM_TARGET") or "127.0.0.1:50051",
         help="server to call, as host:port (default: $CSM_TARGET, or else 127.0.0.1:50051)",
     )
     common.add_argument(

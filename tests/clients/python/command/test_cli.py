@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from csm.codec.v1 import codec_pb2
-from csm_client.command.cli import main
+from csm_client.command.cli import command_line, main
 from csm_client.command.progress import Progress
 from csm_client.command.wrong_fields import option_of
 
@@ -75,6 +75,21 @@ def test_wrong_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("target", ["", "127.0.0.1:99999", "server:0"])
+def test_a_target_that_cannot_be_called_is_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """gRPC calls port 34463 for 99999."""
+    with pytest.raises(SystemExit):
+        main(["serve-info", "--target", target])
+    assert (
+        f"argument --target: must be host:port, with a port from 1 to 65535, not {target!r}" in capsys.readouterr().err
+    )
+
+
+def test_an_empty_variable_for_the_target_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_TARGET", "")
+    assert command_line().parse_args(["serve-info"]).target == "127.0.0.1:50051"
 
 
 @pytest.mark.parametrize(

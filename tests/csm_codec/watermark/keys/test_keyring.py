@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,12 @@ def test_rotation_marks_with_the_active_key_and_keeps_the_old(tmp_path: Path) ->
     assert keyring.get("old").payload == bytes([1, 2, 3, 4, 5])
     with pytest.raises(KeyringError, match='no watermark key "x"; there are old, new'):
         keyring.get("x")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = _write(tmp_path / "k", a="0102030405")
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert open_keyring(path).active.id == "a"
 
 
 def test_public_key_is_refused_unless_allowed(tmp_path: Path) -> None:

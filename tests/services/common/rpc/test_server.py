@@ -184,7 +184,7 @@ async def test_idle_connections_leave_file_descriptors_for_others(monkeypatch: p
 
 async def test_taken_port_is_an_error(stage: Any) -> None:
     second = StageServer(StageSettings(host="127.0.0.1", port=stage.server.port), [])
-    with pytest.raises(OSError, match="may be taken"):
+    with pytest.raises(OSError, match=rf":{stage.server.port} \(--port\); the port may be taken"):
         await second.start()
     await second.drain(0)
 

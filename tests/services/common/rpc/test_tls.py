@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
 from services.common.rpc.server import StageServer, StageService
-from services.common.rpc.tls import TlsFileError
+from services.common.rpc.tls import TlsFileError, stage_credentials
 from services.common.settings import StageSettings, load_settings
 from tests.support.authority import Authority, end_s, write_pair
 
@@ -127,3 +128,15 @@ def test_half_of_the_tls_flags_stops_the_start(flag: str, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         load_settings(StageSettings, [flag, "x.pem"])
     assert "--tls-certificate and --tls-key" in capsys.readouterr().err
+
+
+async def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """OpenSSL skips it and gRPC does not: it was "Cannot listen", or no caller was trusted."""
+    ours = Authority()
+    files = ours.write(tmp_path) | {"tls_client_ca": ours.write_ca(tmp_path)}
+    for path in files.values():
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    own = {"certificate": files["tls_certificate"], "key": files["tls_key"]}
+    async with serving(**files) as server:
+        credentials = stage_credentials(files["tls_client_ca"], **own).get().credentials
+        assert await ask(server, credentials) == "fine"

@@ -106,3 +106,10 @@ async def _is_scraped_at_last(address: tuple[str, int]) -> None:
         await asyncio.sleep(0.05)
     else:
         raise AssertionError("The places did not come free.")
+
+
+async def test_a_taken_port_is_named_with_its_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"Cannot listen on 127.0.0.1:{port} \(--metrics-port\): Address already"):
+            MetricsServer.start("127.0.0.1", port, CollectorRegistry())

@@ -197,7 +197,7 @@ async def test_a_new_token_is_accepted_with_its_printed_entry(
     token, entry = capsys.readouterr().out.splitlines()
     assert token not in entry and json.loads(entry)["name"] == "ada"
     async with guarded(tmp_path) as (_, channel):
-        (tmp_path / "tokens.json").write_text(f"[{entry}]")
+        (tmp_path / "tokens.json").write_text(f"\ufeff[{entry}]", encoding="utf-8")  # some editors write a mark
         assert await call(channel, info, b"", bearer(token)) == "OK"
     assert new_token.main(["ada"]) == 0
     assert capsys.readouterr().out.splitlines()[0] != token

@@ -41,6 +41,12 @@ class SlowContext:
         self.written.append(message)
 
 
+async def settle() -> None:
+    """Lets all tasks go as far as they can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 MakeSink = Callable[..., tuple[StreamSink, SlowContext]]
 
 
@@ -94,11 +100,34 @@ async def test_a_caller_that_reads_nothing_gets_an_error_and_does_not_block_the_
     delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
     await context.writing.wait()
     clock.put_forward(30.0)
+    await settle()
+    clock.put_forward(1.0)  # which the first message gets, too
     with pytest.raises(StatusError, match="has taken nothing for 30 s") as raised:
         await delivering
     assert raised.value.reason == "CLIENT_TOO_SLOW"
     await asyncio.sleep(0)
     assert context.cancelled_writes == 1
+
+
+async def test_the_first_write_is_completed_also_with_a_tiny_time_limit(make_sink: MakeSink, clock: Clock) -> None:
+    """After a first write that was cancelled grpc.aio loses the status, and the caller waits until its deadline."""
+    sink, context = make_sink(write_timeout_s=1e-6)
+    delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
+    await context.writing.wait()
+    clock.put_forward(0.5)
+    await settle()
+    assert context.cancelled_writes == 0
+    context.taken.set()
+    context.writing.clear()
+    await context.writing.wait()
+    context.taken.clear()
+    await settle()
+    assert len(context.written) == 2
+    delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
+    await settle()
+    clock.put_forward(1.0)
+    with pytest.raises(StatusError, match="has taken nothing for 1e-06 s"):
+        await delivering
 
 
 async def test_a_caller_that_has_read_by_the_time_limit_is_not_too_slow(make_sink: MakeSink, clock: Clock) -> None:

@@ -162,3 +162,13 @@ async def test_of_many_replicas_one_that_serves_is_followed(monkeypatch: pytest.
             await asyncio.sleep(0.01)
         async with asyncio.timeout(20):
             await eventually(lambda: all(watch.serving for watch in watches))
+
+
+@pytest.mark.usefixtures("soon_lost")
+async def test_a_stage_that_never_served_is_named_once_with_its_target(caplog: pytest.LogCaptureFixture) -> None:
+    calls = Calls(*[[UNREACHABLE]] * 1000)
+    async with reports_of(calls) as reports:
+        await eventually(lambda: calls.num_made > 20)
+    assert reports == []
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "csm.gateway"]
+    assert said == "no engine serves yet at 127.0.0.1:1 (--engine-health-target)"

@@ -246,7 +246,10 @@ async def test_close_does_not_wait_for_a_server_that_does_not_respond(
     assert done
 
 
-@pytest.mark.parametrize("wrong", ["mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite", __file__, "~no-such-user/v"],
+)
 def test_wrong_setting_is_refused(wrong: str) -> None:
     with pytest.raises(VoicesDatabaseError, match="--voices-database"):
         VoiceStore(wrong)

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.http.settings import HttpSettings
+from services.http.stage import start_http
 from tests.support.authority import Authority, end_s, write_pair
 from tests.support.door.fake_door import FakeDoor, fake_door
 
@@ -65,10 +67,17 @@ async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Pat
 
 
 async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.pem").write_text("no certificate")
-    with pytest.raises(OSError, match="--tls-certificate"):
-        async with fake_door(tls_certificate=tmp_path / "x.pem", tls_key=tmp_path / "x.pem"):
-            pass
+    """With its flag, also if it is the client's."""
+    wrong = tmp_path / "x.pem"
+    wrong.write_text("no certificate")
+    good = Authority().write(tmp_path / "good")
+    for settings, said in (
+        ({"tls_certificate": wrong, "tls_key": wrong}, f"--tls-certificate {wrong} and --tls-key {wrong} cannot"),
+        ({**good, "tls_client_ca": wrong}, f"--tls-client-ca {wrong} cannot"),
+        ({"gateway_tls_ca": wrong}, f"--gateway-tls-ca, .*: {wrong} must hold"),
+    ):
+        with pytest.raises(OSError, match=said):
+            await start_http(HttpSettings(port=0, **settings))
 
 
 async def test_end_of_the_certificate_in_use_is_shown_also_before_the_next_handshake(tmp_path: Path) -> None:
