@@ -101,6 +101,27 @@ def test_text_typed_while_the_first_waits_joins_it(page: Page, door: ThreadedDoo
     assert [line.get_attribute("data-state") for line in page.all("#said li")] == ["said", "said"]
 
 
+def test_a_line_without_words_does_not_keep_the_page_busy(page: Page, door: ThreadedDoor) -> None:
+    page.click("tab-typing")
+    page.find("typing-text").send_keys("?!", Keys.ENTER)
+    page.until(lambda: page.text("outcome") == "All is said.")
+    assert not page.find("typing-stop").is_enabled() and not door.engine.calls
+
+
+def test_a_line_that_is_cut_off_by_the_longest_audio_is_dropped(page: Page, door: ThreadedDoor) -> None:
+    door.engine.script.pause_at = 5
+    page.write("max_audio_seconds", "1")
+    page.click("tab-typing")
+    page.find("typing-text").send_keys("A long story. ", "It goes on. ", "And on. ")
+    page.until(lambda: len(page.all("#said li")) == 3 and door.engine.script.paused.is_set())
+    door.resume()
+    page.until(lambda: page.text("outcome") == "All is said.")
+    assert [line.get_attribute("data-state") for line in page.all("#said li")] == ["said", "dropped", "dropped"]
+    page.find("typing-text").send_keys("Another one.", Keys.ENTER)
+    page.until(lambda: page.all("#said li")[-1].get_attribute("data-state") == "said")
+    assert [call.request.segments[-1].text.strip() for call in door.engine.calls] == ["A long story.", "Another one."]
+
+
 def test_a_text_is_spoken_after_a_pause_in_typing(page: Page) -> None:
     page.click("tab-typing")
     page.find("typing-text").send_keys(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
 import pytest
@@ -57,6 +58,20 @@ async def test_interruption_ends_the_call_at_the_server(gateway: Any) -> None:
         await stream.aclose()
         ((text, state),) = await asyncio.to_thread(gateway.wait_until_ended)
         assert text == "Good morning." and state != "ended"
+
+
+async def test_speech_that_loses_its_gateway_goes_on_with_the_same_samples(gateway: Any) -> None:
+    gateway.tell("pause 5")
+    async with TTS(gateway.target) as tts, tts.stream() as stream:
+        stream.push_text("Good morning.")
+        stream.end_input()
+        frames = [(await asyncio.wait_for(anext(stream), 20)).frame]
+        gateway.tell("cut")
+        gateway.tell("resume")
+        frames += [event.frame async for event in stream]
+    samples = b"".join(bytes(frame.data) for frame in frames)[: 2 * SENTENCE_SAMPLES]
+    assert samples == b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in range(10))
+    assert [text for text, _ in gateway.calls()] == ["Good morning."] * 2
 
 
 async def test_a_stream_without_text_makes_no_call(gateway: Any) -> None:

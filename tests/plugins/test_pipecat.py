@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,6 +78,28 @@ async def test_interruption_ends_the_call_at_the_server(gateway: Any) -> None:
     assert 0 < sum(len(frame.audio) for frame in audio(down)) < SENTENCE_BYTES
     ((text, state),) = gateway.wait_until_ended()
     assert text == "Good morning." and state != "ended"
+
+
+async def test_a_turn_that_loses_its_gateway_goes_on_with_the_same_samples(gateway: Any) -> None:
+    gateway.tell("pause 5")
+    service: Any = CsmTTSService(gateway.target)
+    sound, has_audio = service._sound, asyncio.Event()
+
+    async def sound_and_tell(*audio: Any) -> None:
+        await sound(*audio)
+        has_audio.set()
+
+    async def lose() -> None:
+        await has_audio.wait()
+        gateway.tell("cut")
+        gateway.tell("resume")
+
+    service._sound = sound_and_tell
+    (down, up), _ = await asyncio.gather(run(service, reply("Good morning.")), lose())
+    samples = b"".join(frame.audio for frame in audio(down))
+    assert samples == b"".join(struct.pack("<h", number) * (FRAME_BYTES // 2) for number in range(10))
+    assert not [frame for frame in up if isinstance(frame, frames.ErrorFrame)]
+    assert [text for text, _ in gateway.calls()] == ["Good morning."] * 2
 
 
 async def test_turn_after_an_interruption_is_spoken(gateway: Any) -> None:

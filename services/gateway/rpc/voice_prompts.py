@@ -55,7 +55,8 @@ class VoicePrompts:
         settings = self._settings.model_copy(update={"max_recording_seconds": self._settings.max_voice_prompt_seconds})
         turn = tts_pb2.Turn(speaker=request.speaker, text=request.prompt.text, audio=request.prompt.audio)
         if not turn.audio.HasField("recording"):
-            return self._checked_codes(read_prompt(turn, catalog, settings, self._seal), catalog), None
+            field = f"prompt.audio.{turn.audio.WhichOneof('source')}"
+            return self._checked_codes(field, read_prompt(turn, catalog, settings, self._seal), catalog), None
         most = most_decoded_bytes([turn.audio.recording], settings.max_recording_seconds)
         async with self._budget.decoded.take(deadline, most) as taken:
             read = await decoded_in_thread(lambda: read_prompt(turn, catalog, settings, self._seal))
@@ -63,10 +64,10 @@ class VoicePrompts:
             taken.shrink(len(read.recording.samples))
             return await self._encode(read.recording, catalog, deadline)
 
-    def _checked_codes(self, turn: ContextTurn, catalog: Catalog) -> rvq_pb2.CodeFrames:
+    def _checked_codes(self, field: str, turn: ContextTurn, catalog: Catalog) -> rvq_pb2.CodeFrames:
         """The codes of an earlier answer, which are this server's own output."""
         assert turn.codes is not None  # a turn of a voice has audio
-        field, longest_s = "prompt.audio", self._settings.max_voice_prompt_seconds
+        longest_s = self._settings.max_voice_prompt_seconds
         if not self._settings.voices_from_own_output:
             raise wrong_field(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")
         seconds = turn.codes.frame_count * catalog.frame_s

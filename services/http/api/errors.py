@@ -5,6 +5,7 @@ Errors of the gRPC client are converted, and paths of the gateway's fields are t
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import re
@@ -14,6 +15,8 @@ from typing import Any
 import grpc
 from csm_client import CsmClientError, IncompleteAudioError, ServerError, TokenError
 from pydantic_core import ErrorDetails
+
+log = logging.getLogger("csm.http")
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -154,8 +157,8 @@ def from_client_error(error: CsmClientError) -> ApiError:
         status, kind = 413, INVALID  # gRPC's own: a message is too large
     fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]
     message = " ".join(f"{field}: {_ended(why)}" for field, why in fields) or str(error)
-    if status == 503 and NONE_SERVES in message:
-        message = "No gateway is ready: they start or stop, or their engine or codec is missing or of another bundle."
+    if error.code is grpc.StatusCode.UNAVAILABLE and error.reason == error.code.name:
+        message = _without_gateway(message)
     param = fields[0][0] if fields else None
     if error.reason == "VOICE_NOT_FOUND" and param is None:
         param = "voice"
@@ -165,6 +168,14 @@ def from_client_error(error: CsmClientError) -> ApiError:
     if delay_s is None and status == 503:
         delay_s = RETRY_S
     return ApiError(status, message, kind=kind, param=param, code=error.reason.lower(), retry_after_s=delay_s)
+
+
+def _without_gateway(words: str) -> str:
+    """The message when no gateway has answered. words: gRPC's, which name the gateway's address; the log has them"""
+    if NONE_SERVES in words:
+        return "No gateway is ready: they start or stop, or their engine or codec is missing or of another bundle."
+    log.warning("the gateway is not reached: %s", words)
+    return "The gateway does not answer, or the connection to it broke; call again."
 
 
 def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> ApiError:

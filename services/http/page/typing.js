@@ -17,6 +17,8 @@ export class Typing {
     this._onError = onError;
     this._socket = null;
     this._lines = []; // items that wait or are spoken
+    this._ended = 0; // utterances that were ended here; sent lines have the number of theirs
+    this._done = 0; // utterances that the server has spoken to their end
     this._stops = 0; // so many times
     this._field = element("typing-text");
     this._field.addEventListener("input", () => this._typed());
@@ -38,9 +40,15 @@ export class Typing {
     this._tell({ type: "input.cancel" });
     this._output.stop();
     for (const line of this._lines) line.dataset.state = "dropped";
-    this._lines = [];
-    this._utteranceSinceMs = null;
+    this._forget();
     this._showBusy(false);
+  }
+
+  /** No line waits any more, and no utterance is open. */
+  _forget() {
+    this._lines = [];
+    this._endUtterance();
+    this._done = this._ended;
   }
 
   get _isOpen() {
@@ -63,8 +71,8 @@ export class Typing {
     const written = text.trim();
     const wasIdle = !this._lines.length && !this._utteranceSinceMs && !this._output.player.isPlaying;
     const stops = this._stops;
-    if (written) this._addLine(written);
-    else if (!this._utteranceSinceMs) return;
+    const line = written ? this._addLine(written) : null;
+    if (!line && !this._utteranceSinceMs) return;
     try {
       if (wasIdle) this._begin();
       else this._output.goOn(() => this.stop());
@@ -72,10 +80,13 @@ export class Typing {
       this._utteranceSinceMs ??= performance.now();
       await this._connect();
       if (stops !== this._stops) return;
-      if (written) this._tell({ type: "input.text", text: `${written} ` });
+      if (line) {
+        line.utterance = this._ended;
+        this._tell({ type: "input.text", text: `${written} ` });
+      }
       if (isEnd || performance.now() - this._utteranceSinceMs > LONGEST_UTTERANCE_MS) {
         this._tell({ type: "input.done" });
-        this._utteranceSinceMs = null;
+        this._endUtterance();
       }
     } catch (error) {
       this._fail(error);
@@ -93,6 +104,12 @@ export class Typing {
     this._lines.push(line);
     element("said").append(line);
     element("said").scrollTop = element("said").scrollHeight;
+    return line;
+  }
+
+  _endUtterance() {
+    this._ended += 1;
+    this._utteranceSinceMs = null;
   }
 
   /** A session with the settings of now: they hold for the utterances that begin later. */
@@ -159,11 +176,24 @@ export class Typing {
         break;
       case "session.done":
         if (this._isCancelling) break;
-        for (const line of this._lines.filter((line) => line.dataset.state === "speaking")) this._end(line);
+        this._utteranceIsDone(message);
         if (!this._lines.length && !this._utteranceSinceMs) {
           this._output.finish("All is said.");
           this._showBusy(false);
         }
+    }
+  }
+
+  /** Nothing more comes of the utterance: its lines were spoken, had no words, or were cut off by the longest audio. */
+  _utteranceIsDone({ total_sentences: count, finish_reason: reason }) {
+    if (this._done === this._ended) {
+      if (!count) return; // it answers an end that was on its way when the server ended the utterance itself
+      this._endUtterance();
+    }
+    this._done += 1;
+    for (const line of this._lines.filter((line) => line.utterance < this._done)) {
+      const isCut = reason === "max_audio_seconds" && line.dataset.state === "waiting";
+      this._end(line, isCut ? "dropped" : "said");
     }
   }
 
@@ -175,8 +205,8 @@ export class Typing {
     this._lines[0].dataset.state = "speaking";
   }
 
-  _end(line) {
-    line.dataset.state = "said";
+  _end(line, state = "said") {
+    line.dataset.state = state;
     this._lines.splice(this._lines.indexOf(line), 1);
   }
 
@@ -194,8 +224,7 @@ export class Typing {
     if (this._failed === error) return;
     this._failed = error;
     for (const line of this._lines) line.dataset.state = "dropped";
-    this._lines = [];
-    this._utteranceSinceMs = null;
+    this._forget();
     this._socket?.close();
     this._output.stop();
     this._showBusy(false);

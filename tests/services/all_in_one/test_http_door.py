@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import ssl
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 from services.all_in_one.usage import usage
 from tests.services.all_in_one.conftest import small_settings
+from tests.services.http.test_websocket import talk_at
 from tests.support.authority import Authority
 
 BODY = {"input": "Hello.", "voice": "alloy", "response_format": "wav", "max_audio_seconds": 0.4, "seed": 7}
@@ -40,17 +43,27 @@ async def test_the_http_server_speaks_and_finds_its_watermark(
 
 
 async def test_one_sentence_is_the_utterance_that_grpc_gives(bundle: Path, keyring: Path) -> None:
-    """Bit for bit, although the door speaks every text sentence by sentence."""
+    """Bit for bit and in every way, although the door speaks every text sentence by sentence."""
     stage = await start_all_in_one(small_settings(bundle, keyring, http_port=0), lambda line: None)
+    body = BODY | {"response_format": "pcm", "speed": 1.5}
     try:
         assert stage.http is not None
         async with httpx.AsyncClient(base_url=stage.http.url, trust_env=False, timeout=100) as client:
-            answer = await client.post("/v1/audio/speech", json=BODY | {"response_format": "pcm"})
+            audio = await client.post("/v1/audio/speech", json=body)
+            events = await client.post("/v1/audio/speech", json=body | {"stream_format": "sse"})
+        config = {name: value for name, value in body.items() if name != "input"}
+        async with talk_at(stage.http.url, config) as talk:
+            await talk.say(type="input.text", text=body["input"])
+            await talk.say(type="input.done")
+            await talk.until("session.done")
         async with AsyncClient(f"127.0.0.1:{stage.server.port}") as client:
-            stream = client.stream_synthesize("Hello.", seed=7, max_seconds=0.4)
-            assert answer.content == (await stream.read_all()).samples != b""
+            stream = client.stream_synthesize("Hello.", seed=7, max_seconds=0.4, speed=1.5)
+            samples = (await stream.read_all()).samples
     finally:
         await stage.stop()
+    deltas = [json.loads(line.removeprefix("data: ")) for line in events.text.splitlines() if line]
+    assert audio.content == talk.audio == samples != b""
+    assert b"".join(base64.b64decode(delta.get("audio", "")) for delta in deltas) == samples
 
 
 def test_door_has_the_certificate_the_tokens_address_and_no_port_of_metrics() -> None:

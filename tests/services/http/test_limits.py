@@ -213,6 +213,13 @@ async def test_quota_of_a_caller_is_429_with_retry_after(tokens: Path, body: dic
         refused = await door.client.post(SPEECH, json=body)
         assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
         assert refused.json()["error"]["code"] == "quota_exceeded" and int(refused.headers["retry-after"]) >= 1
+        search = await door.client.post("/v1/audio/watermark", content=wav())
+        assert (search.status_code, search.json()["error"]["code"]) == (429, "quota_exceeded")
+        async with talking(door, {"token": "sesame"}) as talk:
+            await talk.say(type="input.text", text="Hello.", flush=True)
+            error = await talk.next()
+            assert (error["type"], error["error"]["code"]) == ("error", "quota_exceeded")
+            assert await talk.closed() == 1013
         script.resume.set()
         assert (await asking).status_code == 200
 

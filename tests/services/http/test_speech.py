@@ -17,6 +17,7 @@ from csm_client.tables.encodings import ENCODINGS
 
 from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
+from tests.services.http.test_websocket import talking
 from tests.support.clock import Clock
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import fake_frames, numbered_audio
@@ -152,9 +153,18 @@ async def test_request_id_and_trace_reach_the_gateway(door: FakeDoor, body: dict
 
 
 async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[str, Any]) -> None:
-    await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "5"})
-    remaining_s = door.behind.engine.calls[0].remaining_s
-    assert remaining_s is not None and remaining_s <= 5.5  # gRPC rounds it up on its way
+    header = {"x-timeout-seconds": "5"}
+    await door.client.post(SPEECH, json=body, headers=header)
+    wav = wav_header(24_000, None) + bytes(9600)
+    await door.client.post("/v1/audio/watermark", content=wav, headers=header)
+    async with talking(door, {}, additional_headers=header) as talk:
+        await talk.say(type="input.text", text="Hello.")
+        await talk.say(type="input.done")
+        await talk.until("session.done")
+    calls = [*door.behind.engine.calls, *door.behind.codec.searches]
+    assert len(calls) == 3
+    for call in calls:
+        assert call.remaining_s is not None and call.remaining_s <= 5.5  # gRPC rounds it up on its way
 
 
 async def test_deadline_header_does_not_lengthen_the_deadline(body: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.services.conftest import Collector
+from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import fake_door
 
 TRACE_ID, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -21,8 +22,12 @@ async def test_one_trace_from_the_caller_to_the_gateway(
     async with fake_door({"trace_endpoint": collector.endpoint}, **own) as door:
         answer = await door.client.post("/v1/audio/speech", json=body, headers=TRACEPARENT)
         assert answer.status_code == 200
+        async with talking(door, {}, additional_headers=TRACEPARENT) as talk:
+            await talk.say(type="input.text", text="Hello.")
+            await talk.say(type="input.done")
+            await talk.until("session.done")
     spoken = collector.only("TextToSpeechService/StreamSynthesize")
-    assert spoken.trace_id == TRACE_ID
+    assert spoken.trace_id == collector.only("TextToSpeechService/StreamSynthesizeText").trace_id == TRACE_ID
     if door_traces:
         (asked,) = [span for span in collector.spans if span.service == "http" and "/v1/audio/speech" in span.name]
         assert (asked.trace_id, asked.parent_id, spoken.parent_id) == (TRACE_ID, CALLER_SPAN, asked.span_id)

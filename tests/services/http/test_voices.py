@@ -13,9 +13,11 @@ from csm.codec.v1 import codec_pb2
 
 from tests.services.gateway.voices.test_files import write_voice
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
+from tests.support.fake_stages import fake_frames
 from tests.support.wav import wav_of
 
 VOICES = "/v1/audio/voices"
+CODES = base64.b64encode(fake_frames(0, 30).SerializeToString()).decode()  # of an answer
 
 
 def recording(seconds: float = 2.0) -> str:
@@ -75,6 +77,7 @@ async def test_a_disconnect_makes_no_voice(keeping: FakeDoor, voice: dict[str, A
         ({"audio": recording(0.5)}, "audio", "prompt_too_short"),
         ({"audio": "?"}, "audio", "invalid_value"),
         ({"codes": "AAAA"}, "codes", "invalid_value"),
+        ({"audio": None, "codes": CODES}, "codes", "prompt_is_own_output"),
         ({"consent": None}, "consent.id", "no_consent"),
         ({"consent": {"id": "", "text": "x"}}, "consent.id", "no_consent"),
         ({"callers": ["shop"], "everyone": True}, "callers", "invalid_value"),

@@ -74,7 +74,7 @@ async def test_own_output_is_refused(deployment: FakeDeployment, callers: list[C
     codes = tts_pb2.TurnAudio(codes=fake_frames(0, 30))
     for audio, field in (
         (recording(), "prompt.audio.recording.audio_content"),
-        (codes, "prompt.audio"),
+        (codes, "prompt.audio.codes"),
     ):
         error = await refusal(callers[0].create("carol", prompt=voices_pb2.VoicePrompt(text="Words.", audio=audio)))
         (violation,) = error.field_violations

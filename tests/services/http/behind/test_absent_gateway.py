@@ -118,7 +118,7 @@ async def test_server_is_ready_only_when_the_next_call_finds_the_gateway(
     await pool.close()
 
 
-async def test_lost_gateway_is_503() -> None:
+async def test_lost_gateway_is_503_and_its_address_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with fake_door() as door:
         await door.behind.gateway.stop()
         answer = await door.client.post(
@@ -127,3 +127,5 @@ async def test_lost_gateway_is_503() -> None:
             headers={"x-timeout-seconds": "60"},
         )
         assert answer.status_code == 503 and "retry-after" in answer.headers
+        assert "127.0.0.1" not in answer.text and answer.json()["error"]["code"] == "unavailable"
+        assert door.behind.target in caplog.text
