@@ -71,8 +71,8 @@ def test_codecs_share_their_weights_and_nothing_that_they_write(codec: Codec) ->
 
 
 def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> None:
-    seeds = range(12)
-    expected = [alone_on(codec, some_codes(seed)) for seed in seeds]
+    seeds, frames = range(12), 5
+    expected = [alone_on(codec, some_codes(seed, frames)) for seed in seeds]
     outputs: list[Output] = []
     done = [threading.Event() for _ in range(3)]
     threads: list[CodecThread] = []
@@ -91,7 +91,7 @@ def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> 
         mine.append([thread.open().result(timeout=60) for _ in range(4)])
     for number, thread in enumerate(threads):
         for seed, stream in zip(seeds[4 * number :], mine[number], strict=False):
-            thread.push(stream, some_codes(seed))
+            thread.push(stream, some_codes(seed, frames))
             thread.finish(stream)
     for one, thread in zip(done, threads, strict=True):
         assert one.wait(timeout=60)
