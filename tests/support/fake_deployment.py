@@ -65,6 +65,14 @@ class FakeDeployment:
     def codec_server(self) -> StageServer:
         return self.codec_servers[0]
 
+    def forget_calls(self) -> None:
+        """For the next test of a deployment that several share."""
+        for engine in self.engines:
+            engine.calls.clear()
+        for codec in self.codecs:
+            for records in (codec.calls, codec.searches, codec.encoded, codec.detected):
+                records.clear()  # type: ignore[attr-defined]  # of any records
+
 
 @asynccontextmanager
 async def fake_deployment(
