@@ -15,9 +15,10 @@ from websockets.exceptions import InvalidStatus
 
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.shared import SHARED
 
 SPEECH = "/v1/audio/speech"
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = SHARED
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -39,12 +39,12 @@ from tests.services.gateway.requests.wrong_requests import (
     turns,
 )
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.shared import SHARED
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
 MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 
-SHARED = pytest.mark.asyncio(loop_scope="module")
 UNARY_TOO_LONG = [80.001, 81, 84.6, 87, 87.4, 88, 90, 91, 120, 3600]
 
 

@@ -20,6 +20,7 @@ from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_
 from services.gateway.audio.pieces import joined
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from tests.support.shared import SHARED
 from tests.support.text_streams import messages_of
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -31,7 +32,6 @@ DELAYS = {MP3: MP3_DELAY_SAMPLES, AAC: AAC_DELAY_SAMPLES}  # samples that a deco
 # Sample rates, in Hz, at which one frame of the model is too short for a first chunk.
 FIRST_HZ = {MP3: 24_000, AAC: 48_000}
 TONE_HZ = 1013  # no whole number of periods in a frame or a packet, so a lost one shifts the phase
-SHARED = pytest.mark.asyncio(loop_scope="module")
 SECONDS = 0.8  # the fake engine's ten frames
 
 
