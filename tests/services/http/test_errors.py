@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -21,11 +19,10 @@ SPEECH = "/v1/audio/speech"
 pytestmark = SHARED
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door() -> AsyncIterator[FakeDoor]:
-    """One for all requests that are refused: they leave it as it was."""
-    async with fake_door() as running:
-        yield running
+@pytest.fixture
+def door(shared_door: FakeDoor) -> FakeDoor:
+    """Requests that are refused leave it as it was."""
+    return shared_door
 
 
 @pytest.mark.parametrize(
