@@ -71,7 +71,7 @@ class FakeDeployment:
             engine.calls.clear()
         for codec in self.codecs:
             for records in (codec.calls, codec.searches, codec.encoded, codec.detected):
-                records.clear()  # type: ignore[attr-defined]  # of any records
+                records.clear()
 
 
 @asynccontextmanager

@@ -28,8 +28,8 @@ def openai_client(door: FakeDoor, **options: Any) -> AsyncOpenAI:
     """As it is, but for the system's certificates: reading them takes longer than most tests do."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # takes a second
 
-    options = {"api_key": "sk-any", "max_retries": 0, "timeout": 30} | options
-    return AsyncOpenAI(base_url=f"{door.url}/v1", http_client=DefaultAsyncHttpxClient(verify=False), **options)
+    usual: dict[str, Any] = {"api_key": "sk-any", "max_retries": 0, "timeout": 30}
+    return AsyncOpenAI(base_url=f"{door.url}/v1", http_client=DefaultAsyncHttpxClient(verify=False), **usual | options)
 
 
 @pytest.fixture
