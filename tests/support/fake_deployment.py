@@ -23,8 +23,8 @@ from services.common.settings import StageSettings
 from services.common.telemetry.tracing import open_tracer
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
+from tests.support.cost.given_settings import given_settings
 from tests.support.fake_stages import FakeCodec, FakeEngine
-from tests.support.given_settings import given_settings
 from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from csm_bundle.errors import CheckpointError
 from csm_bundle.safetensors_files import weights_digest
 from csm_codec.mimi.loader import Mimi, load_mimi
-from tests.support.absent import UNUSED_BY_TRANSFORMERS, absent
+from tests.support.cost.absent import UNUSED_BY_TRANSFORMERS, absent
 
 if TYPE_CHECKING:
     from transformers import MimiModel

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from csm_bundle.errors import CheckpointError
 from csm_codec.mimi.loader import load_mimi
-from tests.support.absent import UNUSED_BY_TRANSFORMERS, absent
+from tests.support.cost.absent import UNUSED_BY_TRANSFORMERS, absent
 
 if TYPE_CHECKING:
     from transformers import MimiModel

@@ -22,7 +22,7 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
-from tests.support.absent import UNUSED_BY_TRANSFORMERS, absent
+from tests.support.cost.absent import UNUSED_BY_TRANSFORMERS, absent
 from tests.support.tiny.csm import permute_rotary, transformers_config, write_original, write_transformers
 from tests.support.tiny.tokenizer import byte_tokenizer
 

@@ -18,7 +18,7 @@ from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from services.codec import load
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
-from tests.support.given_settings import given_settings
+from tests.support.cost.given_settings import given_settings
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 

@@ -13,8 +13,8 @@ from google.protobuf import duration_pb2
 
 from services.http.app import routes_of
 from services.http.endpoints import catalog
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
-from tests.support.shared import SHARED
 from tests.support.wav import wav_of
 
 SPEECH, WATERMARK = "/v1/audio/speech", "/v1/audio/watermark"

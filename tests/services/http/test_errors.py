@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.services.http.test_websocket import talking
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
-from tests.support.shared import SHARED
 
 SPEECH = "/v1/audio/speech"
 pytestmark = SHARED

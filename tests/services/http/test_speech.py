@@ -18,9 +18,9 @@ from csm_client.tables.encodings import ENCODINGS
 from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
 from tests.support.clock import Clock
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import fake_frames, numbered_audio
-from tests.support.shared import SHARED
 
 SPEECH = "/v1/audio/speech"
 STARTS = {"wav": b"RIFF", "opus": b"OggS", "flac": b"fLaC"}

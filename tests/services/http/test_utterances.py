@@ -13,9 +13,9 @@ import pytest
 
 from tests.services.http.test_websocket import talking
 from tests.support.clock import Clock
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
-from tests.support.shared import SHARED
 from tests.support.waits import settle
 
 

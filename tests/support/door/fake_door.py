@@ -12,9 +12,9 @@ import httpx
 
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
+from tests.support.cost.given_settings import given_settings
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import CallRecord
-from tests.support.given_settings import given_settings
 
 
 @dataclass

@@ -38,8 +38,8 @@ from tests.services.gateway.requests.wrong_requests import (
     turn,
     turns,
 )
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
-from tests.support.shared import SHARED
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW

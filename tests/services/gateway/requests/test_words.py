@@ -16,8 +16,8 @@ from services.gateway.synthesis.texts.sentences import SentenceCutter, sentences
 from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
 from tests.services.gateway.requests.test_validation import violations
 from tests.services.gateway.requests.wrong_requests import Request
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.shared import SHARED
 from tests.support.text_streams import messages_of
 
 THUMBS_UP, PARTY, DANDA = "\N{THUMBS UP SIGN}\ufe0f", "\N{PARTY POPPER}", "\N{DEVANAGARI DANDA}"

@@ -18,9 +18,9 @@ from services.common.rpc import status
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_SAMPLES
 from services.gateway.audio.pieces import joined
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from tests.support.shared import SHARED
 from tests.support.text_streams import messages_of
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS

@@ -15,9 +15,9 @@ from services.gateway.requests.recordings import read_recording
 from services.gateway.requests.violations import Violations
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
 from tests.services.gateway.rpc.texts.test_whole_text import heard, in_pieces
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment, failure
 from tests.support.fake_stages import FRAME_SAMPLES
-from tests.support.shared import SHARED
 
 THUMB = "\N{THUMBS UP SIGN}"
 Request = tts_pb2.StreamSynthesizeRequest
