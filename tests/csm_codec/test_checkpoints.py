@@ -68,7 +68,7 @@ def test_samples_are_the_same_bit_for_bit(codec: Codec, before: ClipProgress) ->
     assert len(whole) == FRAMES * 1920 and len(checkpoints) >= FRAMES // 4 - 2
     noise = codec.open()  # has the slot that the whole run had, and leaves keys of its own in the others
     codec.push(noise, _codes(1, 30))
-    for checkpoint in (checkpoints[0], checkpoints[3], checkpoints[-1]):
+    for checkpoint in (checkpoints[0], checkpoints[-1]):
         rest, later, complete = _run(codec, codes, before, checkpoint)
         assert np.array_equal(rest, whole[checkpoint.start.first_sample :])
         assert complete.progress == end.progress and complete.coverage == end.coverage

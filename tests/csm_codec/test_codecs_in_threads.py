@@ -21,6 +21,7 @@ from csm_codec.stream import Complete, DecodeStream, Output
 from tests.csm_codec.codec_steps import alone_on, pcm_of, some_codes
 
 Array = npt.NDArray[Any]
+FRAMES = 5  # of each stream
 
 
 def arrays(root: object, seen: set[int] | None = None) -> Iterator[Array]:
@@ -54,14 +55,14 @@ def memory(codec: Codec) -> list[Array]:
 def written(codec: Codec) -> list[Array]:
     """What two streams change. A whole run of some frames is compared with the memory before it."""
     before = [(array, array.copy()) for array in memory(codec)]
-    alone_on(codec, some_codes(1))
+    alone_on(codec, some_codes(1, FRAMES))
     return [array for array, old in before if not np.array_equal(array, old, equal_nan=array.dtype.kind == "f")]
 
 
 def test_codecs_share_their_weights_and_nothing_that_they_write(codec: Codec) -> None:
-    alone_on(codec, some_codes(0))
+    alone_on(codec, some_codes(0, FRAMES))
     other = codec.with_own_memory()
-    alone_on(other, some_codes(0))
+    alone_on(other, some_codes(0, FRAMES))
     mine, theirs = written(codec), written(other)
     assert len(mine) > 10 and len(theirs) > 10
     assert not [1 for array in mine for theirs_ in memory(other) if np.shares_memory(array, theirs_)]
@@ -72,7 +73,7 @@ def test_codecs_share_their_weights_and_nothing_that_they_write(codec: Codec) ->
 
 def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> None:
     seeds = range(12)
-    expected = [alone_on(codec, some_codes(seed)) for seed in seeds]
+    expected = [alone_on(codec, some_codes(seed, FRAMES)) for seed in seeds]
     outputs: list[Output] = []
     done = [threading.Event() for _ in range(3)]
     threads: list[CodecThread] = []
@@ -91,7 +92,7 @@ def test_streams_of_several_threads_at_once_equal_those_of_one(codec: Codec) -> 
         mine.append([thread.open().result(timeout=60) for _ in range(4)])
     for number, thread in enumerate(threads):
         for seed, stream in zip(seeds[4 * number :], mine[number], strict=False):
-            thread.push(stream, some_codes(seed))
+            thread.push(stream, some_codes(seed, FRAMES))
             thread.finish(stream)
     for one, thread in zip(done, threads, strict=True):
         assert one.wait(timeout=60)

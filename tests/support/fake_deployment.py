@@ -23,6 +23,7 @@ from services.common.settings import StageSettings
 from services.common.telemetry.tracing import open_tracer
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
+from tests.support.cost.given_settings import given_settings
 from tests.support.fake_stages import FakeCodec, FakeEngine
 from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
@@ -64,6 +65,14 @@ class FakeDeployment:
     def codec_server(self) -> StageServer:
         return self.codec_servers[0]
 
+    def forget_calls(self) -> None:
+        """For the next test of a deployment that several share."""
+        for engine in self.engines:
+            engine.calls.clear()
+        for codec in self.codecs:
+            for records in (codec.calls, codec.searches, codec.encoded, codec.detected):
+                records.clear()
+
 
 @asynccontextmanager
 async def fake_deployment(
@@ -98,7 +107,9 @@ async def fake_deployment(
             "max_full_replicas": 0,  # the gateway asks one replica only before it refuses
             "voices_database": "",
         }
-        gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)
+        gateway = await start_gateway(
+            given_settings(GatewaySettings, **(settings | gateway_settings)), used_bytes=used_bytes
+        )
         try:
             yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
         finally:
@@ -136,7 +147,7 @@ async def serve_stand_in(
     stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({}), ports: Iterator[int] = _ANY_PORTS
 ) -> StageServer:
     """Serves a fake and reports it as ready. stage: "engine" or "codec"; ports: of the API and of its health, next."""
-    settings = StageSettings(host="127.0.0.1", port=next(ports), health_port=next(ports), **traces)
+    settings = given_settings(StageSettings, host="127.0.0.1", port=next(ports), health_port=next(ports), **traces)
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
     server = StageServer(settings, [service], tracer=open_tracer(settings, stage), for_gateways=True)
     await server.start()

@@ -19,8 +19,10 @@ import torch._dynamo  # noqa: F401  # imported on a first call into torch's refe
 from triton.runtime.cache import triton_key
 
 import bench.kernel_proof.capturable
+import bench.kernel_proof.codec_step
 import bench.kernel_proof.machine_code
 import bench.kernel_proof.prefetch_model
+import bench.kernel_proof.prefill_model
 import bench.kernel_proof.proof
 import bench.kernel_proof.time_model
 import bench.lease.barriers.kernels  # noqa: F401

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from csm_bundle.errors import CheckpointError
 from csm_codec.mimi.loader import load_mimi
+from tests.support.cost.absent import UNUSED_BY_TRANSFORMERS, absent
 
 if TYPE_CHECKING:
     from transformers import MimiModel
@@ -38,7 +39,8 @@ SIZES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def theirs() -> MimiModel:
     """The library's module with random weights, whose codebooks and layer scales let every part affect the sound."""
-    from transformers import MimiConfig, MimiModel  # takes seconds
+    with absent(*UNUSED_BY_TRANSFORMERS):
+        from transformers import MimiConfig, MimiModel  # takes seconds
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(3)

@@ -22,6 +22,7 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.reference.frame_step import ReferenceFrameStep
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
+from tests.support.cost.absent import UNUSED_BY_TRANSFORMERS, absent
 from tests.support.tiny.csm import permute_rotary, transformers_config, write_original, write_transformers
 from tests.support.tiny.tokenizer import byte_tokenizer
 
@@ -54,7 +55,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def oracle(checkpoint: Path) -> CsmForConditionalGeneration:
-    from transformers import CsmConfig, CsmForConditionalGeneration  # takes seconds
+    with absent(*UNUSED_BY_TRANSFORMERS):
+        from transformers import CsmConfig, CsmForConditionalGeneration  # takes seconds
 
     values = transformers_config(CONFIG) | {"codec_config": MIMI, "pad_token_id": 0, "codebook_pad_token_id": 0}
     values.pop("audio_codebook_size")

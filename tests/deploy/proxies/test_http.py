@@ -60,7 +60,7 @@ async def front(proxy: str, folder: Path) -> AsyncIterator[Front]:
     async with (
         fake_door() as door,
         FRONTS[proxy](folder, door=door.stage.server.port) as (http, _),
-        httpx.AsyncClient(base_url=f"http://{http}", timeout=WAIT_S, trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://{http}", timeout=WAIT_S, trust_env=False, verify=False) as client,
     ):
         yield Front(client, door)
 

@@ -18,6 +18,7 @@ from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from services.codec import load
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
+from tests.support.cost.given_settings import given_settings
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
@@ -61,7 +62,8 @@ def warm_up() -> Iterator[Callable[[Codec, int], None]]:
 def settings(bundle: Path, tmp_path: Path) -> CodecSettings:
     keyring = {"format": 1, "active": "new", "keys": {"old": "0102030405", "new": "fe01fe01fe"}}
     (tmp_path / "keys.json").write_text(json.dumps(keyring))
-    return CodecSettings(
+    return given_settings(
+        CodecSettings,
         host="127.0.0.1",
         port=0,
         health_port=0,

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2_grpc
 
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
@@ -22,6 +23,25 @@ async def deployment() -> AsyncIterator[FakeDeployment]:
 async def channel(deployment: FakeDeployment) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(deployment.target) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running_deployment() -> AsyncIterator[FakeDeployment]:
+    async with fake_deployment() as running:
+        yield running
+
+
+@pytest.fixture
+def shared_deployment(running_deployment: FakeDeployment) -> FakeDeployment:
+    """One for tests of a module, which are marked to have the module's loop and let their calls end."""
+    running_deployment.forget_calls()
+    return running_deployment
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_tts(running_deployment: FakeDeployment) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(running_deployment.target) as opened:
+        yield tts_pb2_grpc.TextToSpeechServiceStub(opened)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

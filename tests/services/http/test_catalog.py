@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2
 
 from services.http.app import routes_of
 from services.http.endpoints import catalog
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 from tests.support.wav import wav_of
 
@@ -46,25 +47,27 @@ async def test_the_list_of_voices_is_written_in_another_thread(door: FakeDoor, m
     assert len(threads) == 1 and threading.get_ident() not in threads
 
 
-async def test_the_model_is_listed_under_each_of_its_names(door: FakeDoor) -> None:
-    answer = (await door.client.get("/v1/models")).json()
+@SHARED
+async def test_the_model_is_listed_under_each_of_its_names(shared_door: FakeDoor) -> None:
+    answer = (await shared_door.client.get("/v1/models")).json()
     names = [model["id"] for model in answer["data"]]
     assert names[0] == "fake/1" and "tts-1" in names and answer["object"] == "list"
     for name in names:
-        assert (await door.client.get(f"/v1/models/{name}")).json()["id"] == name
+        assert (await shared_door.client.get(f"/v1/models/{name}")).json()["id"] == name
         body = {"input": "Hello.", "model": name, "response_format": "pcm"}
-        assert (await door.client.post(SPEECH, json=body)).status_code == 200
-    assert (await door.client.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
+        assert (await shared_door.client.post(SPEECH, json=body)).status_code == 200
+    assert (await shared_door.client.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
 
 
 @pytest.mark.parametrize(
     "name", ["tts-1-1106", "gpt-4o-mini-tts-2025-12-15", "fake/1-2025-12-15", "tts-1-11", "tts-1-"]
 )
-async def test_only_openai_s_model_names_may_have_a_date(door: FakeDoor, name: str) -> None:
+@SHARED
+async def test_only_openai_s_model_names_may_have_a_date(shared_door: FakeDoor, name: str) -> None:
     is_known = name in ("tts-1-1106", "gpt-4o-mini-tts-2025-12-15")
     body = {"input": "Hello.", "model": name, "response_format": "pcm"}
-    statuses = [(await door.client.post(SPEECH, json=body)).status_code]
-    statuses.append((await door.client.get(f"/v1/models/{name}")).status_code)
+    statuses = [(await shared_door.client.post(SPEECH, json=body)).status_code]
+    statuses.append((await shared_door.client.get(f"/v1/models/{name}")).status_code)
     assert statuses == [200 if is_known else 404] * 2
 
 
@@ -97,11 +100,12 @@ async def test_watermark_is_found_with_its_stretches(door: FakeDoor, is_form: bo
     assert len(door.behind.codec.detected[0].samples) == 48_000
 
 
-async def test_a_form_is_known_by_its_content_type_in_any_case(door: FakeDoor) -> None:
+@SHARED
+async def test_a_form_is_known_by_its_content_type_in_any_case(shared_door: FakeDoor) -> None:
     """RFC 9110, section 8.3.1."""
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     headers = {"content-type": "Multipart/Form-Data; boundary=x"}
-    answer = await door.client.post(WATERMARK, content=head + recording() + b"\r\n--x--\r\n", headers=headers)
+    answer = await shared_door.client.post(WATERMARK, content=head + recording() + b"\r\n--x--\r\n", headers=headers)
     assert answer.status_code == 200 and answer.json()["detected"], answer.text
 
 
@@ -109,8 +113,9 @@ async def test_a_form_is_known_by_its_content_type_in_any_case(door: FakeDoor) -
     "sent",
     [{"content": b""}, {"content": b"no sound"}, {"files": {"other": b"x"}}, {"data": {"file": "x"}}],
 )
-async def test_watermark_of_no_recording_names_the_file(door: FakeDoor, sent: dict[str, Any]) -> None:
-    answer = await door.client.post(WATERMARK, **sent)
+@SHARED
+async def test_watermark_of_no_recording_names_the_file(shared_door: FakeDoor, sent: dict[str, Any]) -> None:
+    answer = await shared_door.client.post(WATERMARK, **sent)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file"), answer.text
 
 
@@ -166,12 +171,13 @@ async def test_made_up_methods_make_no_metrics(door: FakeDoor) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/audio/voices/ada"])
-async def test_head_is_get_without_its_body(door: FakeDoor, path: str) -> None:
-    whole, head = await door.client.get(path), await door.client.head(path)
+@SHARED
+async def test_head_is_get_without_its_body(shared_door: FakeDoor, path: str) -> None:
+    whole, head = await shared_door.client.get(path), await shared_door.client.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
     assert f'method="HEAD",route="{"/v1/audio/voices/{voice}" if "ada" in path else path}"' in (
-        (await door.client.get("/metrics")).text.replace("{model:path}", "")
+        (await shared_door.client.get("/metrics")).text.replace("{model:path}", "")
     )
 
 
@@ -201,10 +207,11 @@ async def test_the_openapi_document_has_every_route(door: FakeDoor) -> None:
             assert "default" in document["paths"][path][method]["responses"]
 
 
-async def test_every_described_field_is_taken_and_no_other(door: FakeDoor) -> None:
-    document = (await door.client.get("/openapi.json")).json()
+@SHARED
+async def test_every_described_field_is_taken_and_no_other(shared_door: FakeDoor) -> None:
+    document = (await shared_door.client.get("/openapi.json")).json()
     schema = document["components"]["schemas"]["SpeechRequest"]
     assert schema["additionalProperties"] is False and schema["required"] == ["input"]
     defaults = {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
-    answer = await door.client.post(SPEECH, json=defaults | {"input": "Hello.", "response_format": "pcm"})
+    answer = await shared_door.client.post(SPEECH, json=defaults | {"input": "Hello.", "response_format": "pcm"})
     assert answer.status_code == 200, answer.text

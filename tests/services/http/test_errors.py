@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: status, type, field and Retry-After."""
+"""Errors in OpenAI's shape, of requests that are refused: status, type and field."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import base64
 import json
 from typing import Any
 
-import grpc
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from services.common.rpc.status import StatusError
-from services.http.api.errors import body_field, unavailable
 from tests.services.http.test_websocket import talking
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
+pytestmark = SHARED
+
+
+@pytest.fixture
+def door(shared_door: FakeDoor) -> FakeDoor:
+    """Requests that are refused leave it as it was."""
+    return shared_door
 
 
 @pytest.mark.parametrize(
@@ -220,23 +225,6 @@ async def test_unknown_address_and_method_have_openai_s_error_shape(door: FakeDo
     assert unknown.json()["error"]["code"] == "not_found" and wrong.json()["error"]["code"] == "method_not_allowed"
 
 
-async def test_full_engine_is_503_with_retry_after(door: FakeDoor, body: dict[str, Any]) -> None:
-    door.behind.engine.refusal = StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "Full.", retry_delay_s=2.5)
-    answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "3"})
-    assert answer.status_code in (503, 504)  # the client's channel tries it again within the deadline
-    if answer.status_code == 503:
-        assert answer.headers["retry-after"] == "3" and 2500 <= int(answer.headers["retry-after-ms"]) <= 3750
-        assert answer.json()["error"]["code"] == "queue_full"
-
-
-def test_callers_refused_together_are_told_different_times() -> None:
-    error = unavailable("Full.", "too_many_streams")
-    told = [error.headers for _ in range(100)]
-    assert {each["retry-after"] for each in told} == {"1"}
-    times_ms = [int(each["retry-after-ms"]) for each in told]
-    assert len(set(times_ms)) > 50 and 1000 <= min(times_ms) < 1250 < max(times_ms) <= 1500
-
-
 async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str, Any]) -> None:
     """gRPC's own refusal has a quota's status, but a retry would not help."""
     async with fake_door({"max_receive_message_bytes": 100_000}) as door:
@@ -244,44 +232,6 @@ async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str
         answer = await door.client.post(SPEECH, json=body | {"context": context})
     assert (answer.status_code, answer.json()["error"]["type"]) == (413, "invalid_request_error")
     assert "retry-after" not in answer.headers
-
-
-async def test_a_gateway_s_internal_error_is_500_without_its_cause(door: FakeDoor, body: dict[str, Any]) -> None:
-    door.behind.engine.script.fail_at = 0
-    answer = await door.client.post(SPEECH, json=body)
-    assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
-    assert "scripted" not in answer.text
-
-
-async def test_an_internal_error_of_the_http_server_has_openai_s_error_shape(
-    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.http.endpoints.speech.client_options", lambda *_: 1 // 0)
-    answer = await door.client.post(SPEECH, json=body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
-    assert "zero" not in answer.text
-
-
-async def test_stages_of_two_bundles_are_no_fault_of_the_caller(door: FakeDoor, body: dict[str, Any]) -> None:
-    door.behind.engine.refusal = StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "Another codec.")
-    answer = await door.client.post(SPEECH, json=body)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["type"], error["code"]) == (503, "server_error", "codec_mismatch")
-    assert "retry-after" in answer.headers
-
-
-async def test_passed_deadline_is_504(door: FakeDoor, body: dict[str, Any]) -> None:
-    door.behind.engine.script.pause_at = 0
-    answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "0.3"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-
-
-def test_gateways_paths_become_fields_of_the_body() -> None:
-    assert body_field("config.audio_config.audio_encoding") == "response_format"
-    assert body_field("context.turns[2].audio.codes.frame_count") == "context[2].codes"
-    assert body_field("context.turns[0].audio.recording.audio_content") == "context[0].audio"
-    assert body_field("sampling_params.seed") == "seed"
-    assert body_field("audio_config.speed") == "speed"
 
 
 async def test_websocket_at_an_unknown_address_is_a_404_too(door: FakeDoor) -> None:

@@ -24,11 +24,17 @@ SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "coral", "input":
 FORMATS = [name for name in ("mp3", "opus", "aac", "flac", "wav", "pcm") if name in ENCODINGS]
 
 
+def openai_client(door: FakeDoor, **options: Any) -> AsyncOpenAI:
+    """As it is, but for the system's certificates: reading them takes longer than most tests do."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # takes a second
+
+    usual: dict[str, Any] = {"api_key": "sk-any", "max_retries": 0, "timeout": 30}
+    return AsyncOpenAI(base_url=f"{door.url}/v1", http_client=DefaultAsyncHttpxClient(verify=False), **usual | options)
+
+
 @pytest.fixture
 async def client(door: FakeDoor) -> AsyncIterator[AsyncOpenAI]:
-    from openai import AsyncOpenAI  # takes a second
-
-    async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0, timeout=30) as opened:
+    async with openai_client(door) as opened:
         yield opened
 
 
@@ -102,10 +108,9 @@ async def test_the_openai_client_raises_for_a_broken_stream(client: AsyncOpenAI,
 
 async def test_the_openai_client_retries_a_full_server(door: FakeDoor) -> None:
     import openai  # takes a second
-    from openai import AsyncOpenAI
 
     door.stage.door.streams._most = 0
-    async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0) as impatient:
+    async with openai_client(door) as impatient:
         with pytest.raises(openai.InternalServerError) as refused:
             await impatient.audio.speech.create(**SPEECH)
     assert refused.value.status_code == 503 and refused.value.response.headers["retry-after"] == "1"
@@ -116,15 +121,13 @@ async def test_a_refused_call_of_the_openai_client_comes_whole_once_there_is_roo
     tmp_path: Path, clock: Clock, code: int
 ) -> None:
     """By the client's own retry. The refusal has taken no place and has begun no work."""
-    from openai import AsyncOpenAI  # takes a second
-
     tokens = tmp_path / "tokens.json"
     tokens.write_text(json.dumps([{"name": "ann", "sha256": hashlib.sha256(b"sesame").hexdigest()}]))
     gateway: dict[str, Any] = {"auth_tokens_file": tokens, "max_streams_per_caller": 1} if code == 429 else {}
     async with fake_door(gateway, max_streams=1 if code == 503 else 8) as door:
         script, calls = door.behind.engine.script, door.behind.engine.calls
         script.pause_at = 3
-        async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sesame", max_retries=1) as client:
+        async with openai_client(door, api_key="sesame", max_retries=1) as client:
             first = asyncio.create_task(client.audio.speech.create(**SPEECH))
             await script.paused.wait()
             second = asyncio.create_task(client.audio.speech.create(**SPEECH))

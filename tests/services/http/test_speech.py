@@ -19,6 +19,7 @@ from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
 from tests.services.http.test_websocket import talking
 from tests.support.clock import Clock
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import fake_frames, numbered_audio
 
@@ -31,8 +32,9 @@ def test_every_format_of_the_client_has_a_content_type() -> None:
 
 
 @pytest.mark.parametrize("response_format", [name for name in CONTENT_TYPES if name in ENCODINGS])
-async def test_every_format_is_streamed(door: FakeDoor, body: dict[str, Any], response_format: str) -> None:
-    answer = await door.client.post(SPEECH, json=body | {"response_format": response_format})
+@SHARED
+async def test_every_format_is_streamed(shared_door: FakeDoor, body: dict[str, Any], response_format: str) -> None:
+    answer = await shared_door.client.post(SPEECH, json=body | {"response_format": response_format})
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == CONTENT_TYPES[response_format]
     assert answer.headers["transfer-encoding"] == "chunked" and answer.headers["cache-control"] == "no-store"
@@ -91,77 +93,84 @@ async def test_the_longest_text_of_openai_s_api_is_spoken_to_its_end(door: FakeD
 
 
 @pytest.mark.parametrize("response_format", CONTENT_TYPES)
+@SHARED
 async def test_a_text_without_words_is_a_short_silence_in_every_format(
-    door: FakeDoor, body: dict[str, Any], response_format: str
+    shared_door: FakeDoor, body: dict[str, Any], response_format: str
 ) -> None:
     """A language model may answer with only an emoji. An error would end its agent's turn."""
     more = {"input": "\N{THUMBS UP SIGN}", "response_format": response_format, "seed": 7, "return_codes": True}
-    plain = await door.client.post(SPEECH, json=body | more | {"return_codes": False})
+    plain = await shared_door.client.post(SPEECH, json=body | more | {"return_codes": False})
     assert plain.status_code == 200 and plain.headers["x-seed"] == "7"
     assert plain.headers["content-type"] == CONTENT_TYPES[response_format]
     if response_format not in ("pcm", "mulaw", "alaw"):  # which are no files
         with av.open(io.BytesIO(plain.content), "r") as file:
             seconds = sum(frame.samples / frame.sample_rate for frame in file.decode(audio=0))
         assert 0.079 < seconds < 0.25  # MP3 and AAC have a beginning and an end of their own
-    async with door.client.stream("POST", SPEECH, json=body | more | {"stream_format": "sse"}) as answer:
+    async with shared_door.client.stream("POST", SPEECH, json=body | more | {"stream_format": "sse"}) as answer:
         *deltas, done = await events(answer)
     assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == plain.content
     assert done["finish_reason"] == "end_of_speech" and done["audio_seconds"] == 0.08 and "codes" not in done
     assert done["watermark"] == {"scheme": "", "key_id": ""}
-    assert not door.behind.engine.calls
+    assert not shared_door.behind.engine.calls
 
 
-async def test_every_option_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:
+@SHARED
+async def test_every_option_reaches_the_engine(shared_door: FakeDoor, body: dict[str, Any]) -> None:
     more = {"voice": {"id": "bo"}, "seed": 7, "temperature": 0.5, "top_k": 3, "max_audio_seconds": 0.24, "speaker": 4}
-    answer = await door.client.post(SPEECH, json=body | more)
+    answer = await shared_door.client.post(SPEECH, json=body | more)
     assert answer.content == numbered_audio(range(3))
-    request = door.behind.engine.calls[0].request
+    request = shared_door.behind.engine.calls[0].request
     assert request.sampling_params.seed == 7 and request.sampling_params.top_k == 3
     assert request.sampling_params.temperature == 0.5
     assert request.segments[-1].speaker_id == 4
     assert answer.headers["x-seed"] == "7" and answer.headers["x-sample-rate"] == "24000"
 
 
-async def test_speed_reaches_the_codec(door: FakeDoor, body: dict[str, Any]) -> None:
-    await door.client.post(SPEECH, json=body | {"speed": 2.0})
-    assert door.behind.codec.calls[0].request.speed == 2.0
+@SHARED
+async def test_speed_reaches_the_codec(shared_door: FakeDoor, body: dict[str, Any]) -> None:
+    await shared_door.client.post(SPEECH, json=body | {"speed": 2.0})
+    assert shared_door.behind.codec.calls[0].request.speed == 2.0
 
 
-async def test_a_header_names_the_used_voice(door: FakeDoor, body: dict[str, Any]) -> None:
-    named = await door.client.post(SPEECH, json=body | {"voice": "bo"})
-    aliased = await door.client.post(SPEECH, json=body | {"voice": "shimmer"})
+@SHARED
+async def test_a_header_names_the_used_voice(shared_door: FakeDoor, body: dict[str, Any]) -> None:
+    named = await shared_door.client.post(SPEECH, json=body | {"voice": "bo"})
+    aliased = await shared_door.client.post(SPEECH, json=body | {"voice": "shimmer"})
     assert (named.headers["x-voice"], aliased.headers["x-voice"]) == ("bo", "ada")
     assert named.headers["x-model-version"] == "fake/1"
 
 
-async def test_instructions_are_answered_as_ignored(door: FakeDoor, body: dict[str, Any]) -> None:
-    plain = await door.client.post(SPEECH, json=body)
-    told = await door.client.post(SPEECH, json=body | {"instructions": "Whisper."})
+@SHARED
+async def test_instructions_are_answered_as_ignored(shared_door: FakeDoor, body: dict[str, Any]) -> None:
+    plain = await shared_door.client.post(SPEECH, json=body)
+    told = await shared_door.client.post(SPEECH, json=body | {"instructions": "Whisper."})
     assert "x-ignored-parameters" not in plain.headers
     assert told.status_code == 200 and told.headers["x-ignored-parameters"] == "instructions"
 
 
-async def test_request_id_and_trace_reach_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
+@SHARED
+async def test_request_id_and_trace_reach_the_gateway(shared_door: FakeDoor, body: dict[str, Any]) -> None:
     own = "11111111-2222-4333-8444-555555555555"
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    answer = await door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})
+    answer = await shared_door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})
     assert answer.headers["x-request-id"] == own
-    assert door.behind.engine.calls[0].metadata["x-request-id"] == own
+    assert shared_door.behind.engine.calls[0].metadata["x-request-id"] == own
     wav = wav_header(24_000, None) + bytes(9600)
-    await door.client.post("/v1/audio/watermark", content=wav, headers={"x-request-id": own})
-    assert door.behind.codec.searches[0].metadata["x-request-id"] == own
+    await shared_door.client.post("/v1/audio/watermark", content=wav, headers={"x-request-id": own})
+    assert shared_door.behind.codec.searches[0].metadata["x-request-id"] == own
 
 
-async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[str, Any]) -> None:
+@SHARED
+async def test_deadline_header_shortens_the_deadline(shared_door: FakeDoor, body: dict[str, Any]) -> None:
     header = {"x-timeout-seconds": "5"}
-    await door.client.post(SPEECH, json=body, headers=header)
+    await shared_door.client.post(SPEECH, json=body, headers=header)
     wav = wav_header(24_000, None) + bytes(9600)
-    await door.client.post("/v1/audio/watermark", content=wav, headers=header)
-    async with talking(door, {}, additional_headers=header) as talk:
+    await shared_door.client.post("/v1/audio/watermark", content=wav, headers=header)
+    async with talking(shared_door, {}, additional_headers=header) as talk:
         await talk.say(type="input.text", text="Hello.")
         await talk.say(type="input.done")
         await talk.until("session.done")
-    calls = [*door.behind.engine.calls, *door.behind.codec.searches]
+    calls = [*shared_door.behind.engine.calls, *shared_door.behind.codec.searches]
     assert len(calls) == 3
     for call in calls:
         assert call.remaining_s is not None and call.remaining_s <= 5.5  # gRPC rounds it up on its way

@@ -13,14 +13,16 @@ import pytest
 
 from tests.services.http.test_websocket import talking
 from tests.support.clock import Clock
+from tests.support.cost.shared import SHARED
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
 from tests.support.waits import settle
 
 
-async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
+@SHARED
+async def test_an_empty_piece_is_a_piece(shared_door: FakeDoor) -> None:
     """Language models send empty pieces, even first. Only an empty text without `type` ends its utterance."""
-    async with talking(door, {}) as talk:
+    async with talking(shared_door, {}) as talk:
         for piece in ("", "Hello ", "", "there."):
             await talk.say(type="input.text", text=piece)
         await talk.say(type="input.done")
@@ -28,10 +30,11 @@ async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
     assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Hello there."]
 
 
-async def test_a_surrogate_pair_may_be_cut_between_pieces(door: FakeDoor) -> None:
+@SHARED
+async def test_a_surrogate_pair_may_be_cut_between_pieces(shared_door: FakeDoor) -> None:
     """JavaScript programs may cut inside a surrogate pair: the halves are joined, even across an empty piece."""
     pieces = ("Thumbs \ud83d", "\udc4d and \ud83d", "", "\ude00, ", "\ud83d", "\udc4d", "\ud83d\udc4d \U0001f600 yes.")
-    async with talking(door, {}) as talk:
+    async with talking(shared_door, {}) as talk:
         for piece in pieces:
             await talk.say(type="input.text", text=piece)
         await talk.say(type="input.done")
@@ -57,10 +60,11 @@ async def test_a_surrogate_pair_may_be_cut_between_pieces(door: FakeDoor) -> Non
         ([{"text": "\ud83d"}, {"text": ""}], "ends within a surrogate pair"),
     ],
 )
+@SHARED
 async def test_half_a_surrogate_pair_that_no_piece_completes_is_a_wrong_text(
-    door: FakeDoor, messages: list[dict[str, Any]], why: str
+    shared_door: FakeDoor, messages: list[dict[str, Any]], why: str
 ) -> None:
-    async with talking(door, {}) as talk:
+    async with talking(shared_door, {}) as talk:
         for message in messages:
             await talk.say(**message)
         error = (await talk.until("error"))[-1]["error"]
@@ -88,9 +92,12 @@ async def test_every_done_message_is_answered_in_order(door: FakeDoor) -> None:
 
 
 @pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
-async def test_an_utterance_without_words_is_answered_and_the_session_continues(door: FakeDoor, text: str) -> None:
+@SHARED
+async def test_an_utterance_without_words_is_answered_and_the_session_continues(
+    shared_door: FakeDoor, text: str
+) -> None:
     """So text that a writer still sends after a cancel does not end the session."""
-    async with talking(door, {}) as talk:
+    async with talking(shared_door, {}) as talk:
         await talk.say(type="input.cancel")
         await talk.say(type="input.text", text=text)
         await talk.say(type="input.done")
@@ -140,8 +147,11 @@ async def test_an_utterance_that_waits_keeps_the_configuration_with_which_it_was
         (7, None, "The message must be a JSON object."),
     ],
 )
-async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: Any, param: str, words: str) -> None:
-    async with talking(door, {}) as talk:
+@SHARED
+async def test_the_wrong_field_of_a_message_is_named(
+    shared_door: FakeDoor, message: Any, param: str, words: str
+) -> None:
+    async with talking(shared_door, {}) as talk:
         await talk._connection.send(json.dumps(message))
         error = (await talk.next())["error"]
         assert error["param"] == param and words in error["message"]

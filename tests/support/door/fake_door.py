@@ -12,6 +12,7 @@ import httpx
 
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
+from tests.support.cost.given_settings import given_settings
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import CallRecord
 
@@ -46,7 +47,7 @@ async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> A
             "gateway_health_target": f"127.0.0.1:{behind.gateway.server.health_port}",
             "drain_seconds": 0.0,
         }
-        stage = await start_http(HttpSettings(**(own | settings)))
+        stage = await start_http(given_settings(HttpSettings, **(own | settings)))
         try:
             await behind.gateway.wait_ready()
             # There is no TLS here, and reading the system's certificates takes longer than most tests do.

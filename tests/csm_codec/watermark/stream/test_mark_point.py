@@ -60,15 +60,21 @@ def _run(
     return np.concatenate(marked), points, stream.progress, stream.place.first_sample
 
 
+# A lane has no blocks, so one rate says all of it; the short look-ahead says it of the blocks of all rates.
+KINDS = {"full": (FULL, 1), "adaptive": (ADAPTIVE, 1), "adaptive-lane": (ADAPTIVE, 2), "short": (LookAhead(1, 1, 3), 1)}
+DEFAULT = {(24_000, "adaptive-lane"), *((rate_hz, "short") for rate_hz in PIECES)}
+
+
 @pytest.mark.parametrize(
-    ("look_ahead", "lane_width"),
+    ("network", "look_ahead", "lane_width"),
     [
-        pytest.param(FULL, 1, marks=pytest.mark.slow),
-        pytest.param(ADAPTIVE, 1, marks=pytest.mark.slow),
-        (ADAPTIVE, 2),
-        (LookAhead(1, 1, 3), 1),
+        pytest.param(
+            rate_hz, *KINDS[kind], id=f"{rate_hz}-{kind}", marks=() if (rate_hz, kind) in DEFAULT else pytest.mark.slow
+        )
+        for rate_hz in PIECES
+        for kind in KINDS
     ],
-    ids=["full", "adaptive", "adaptive-lane", "short"],
+    indirect=["network"],
 )
 @pytest.mark.parametrize("before", [pytest.param(START, marks=pytest.mark.slow), LATER], ids=["begins", "continues"])
 def test_continues_bit_for_bit(

@@ -179,8 +179,9 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
 
 
 def test_negative_and_zero_logits_keep_their_order() -> None:
-    logits = torch.tensor([[-3.0, -0.0, 0.0, -1e-30, -torch.inf, 2.0]]).repeat(20, 1)
-    slots, frames, one = torch.zeros(20, dtype=torch.long), torch.arange(20), torch.tensor([1])
+    rows = 12  # of which ten draw every code
+    logits = torch.tensor([[-3.0, -0.0, 0.0, -1e-30, -torch.inf, 2.0]]).repeat(rows, 1)
+    slots, frames, one = torch.zeros(rows, dtype=torch.long), torch.arange(rows), torch.tensor([1])
     for top_k, kept in ((1, {5}), (2, {5, 1, 2}), (4, {5, 1, 2, 3}), (5, {0, 1, 2, 3, 5})):
         sampling = SamplingRows(torch.tensor([100.0]), torch.tensor([top_k]), one)
         drawn, _ = triton_ops.sample_and_feed(logits, sampling, slots, frames, 0, 6, 6, None)

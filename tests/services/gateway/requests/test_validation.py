@@ -38,6 +38,7 @@ from tests.services.gateway.requests.wrong_requests import (
     turn,
     turns,
 )
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -58,29 +59,32 @@ async def violations(call: Any) -> list[status.FieldViolation]:
 
 
 @pytest.mark.parametrize("field", WRONG)
+@SHARED
 async def test_ten_wrong_requests_of_each_kind_name_the_field(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, field: str
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, field: str
 ) -> None:
     for change in WRONG[field]:
         request = Request()
         request.CopyFrom(stream_request)
         change(request)
-        found = await violations(tts.StreamSynthesize(request).read())
+        found = await violations(shared_tts.StreamSynthesize(request).read())
         assert [violation.field for violation in found] == [field]
-    assert deployment.engine.calls == [] and deployment.codec.encoded == []
+    assert shared_deployment.engine.calls == [] and shared_deployment.codec.encoded == []
 
 
-async def test_unary_call_shares_the_checks(tts: Any, unary_request: tts_pb2.SynthesizeRequest) -> None:
+@SHARED
+async def test_unary_call_shares_the_checks(shared_tts: Any, unary_request: tts_pb2.SynthesizeRequest) -> None:
     unary_request.input.text = ""
-    found = await violations(tts.Synthesize(unary_request))
+    found = await violations(shared_tts.Synthesize(unary_request))
     assert [(violation.field, violation.reason) for violation in found] == [("input.text", "TEXT_EMPTY")]
 
 
-async def test_all_violations_come_at_once(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+@SHARED
+async def test_all_violations_come_at_once(shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     changes = [text(""), speaker(-1), encoding(0), sampling("top_k", 0), turn(text=""), labels(9), request_id("x")]
     for change in changes:
         change(stream_request)
-    found = await violations(tts.StreamSynthesize(stream_request).read())
+    found = await violations(shared_tts.StreamSynthesize(stream_request).read())
     assert {violation.field for violation in found} == {
         "input.text",
         "input.speaker",
@@ -92,18 +96,20 @@ async def test_all_violations_come_at_once(tts: Any, stream_request: tts_pb2.Str
     }
 
 
+@SHARED
 async def test_wrong_turns_of_a_whole_conversation_are_named(
-    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """A status with too many violations would be lost."""
     for _ in range(64):
         stream_request.context.turns.add(speaker=-1)
-    found = await violations(tts.StreamSynthesize(stream_request).read())
+    found = await violations(shared_tts.StreamSynthesize(stream_request).read())
     assert [violation.field for violation in found[:2]] == ["context.turns[0].speaker", "context.turns[0].text"]
 
 
+@SHARED
 async def test_recordings_beyond_the_longest_context_are_not_decoded(
-    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
 
@@ -117,23 +123,24 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
         recording.audio_content = b"\xff"
         recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_MULAW
         recording.audio_format.sample_rate_hertz = 8000
-    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    (violation,) = await violations(shared_tts.StreamSynthesize(stream_request).read())
     assert (violation.field, violation.reason) == ("context.turns", "CONTEXT_TOO_LONG")
     assert len(decoded) == 2
 
 
+@SHARED
 async def test_unary_audio_over_80_s_is_refused_with_a_hint_to_the_stream(
-    deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, unary_request: tts_pb2.SynthesizeRequest
 ) -> None:
     for wish in UNARY_TOO_LONG:
         seconds(wish)(unary_request)
-        (violation,) = await violations(tts.Synthesize(unary_request))
+        (violation,) = await violations(shared_tts.Synthesize(unary_request))
         assert violation.field == "max_audio_duration"
         assert "80 s" in violation.description and "StreamSynthesize" in violation.description
-    assert deployment.engine.calls == []
+    assert shared_deployment.engine.calls == []
     seconds(80)(unary_request)
-    await tts.Synthesize(unary_request)
-    assert deployment.engine.calls[0].request.max_frame_count == 1000
+    await shared_tts.Synthesize(unary_request)
+    assert shared_deployment.engine.calls[0].request.max_frame_count == 1000
 
 
 @pytest.mark.parametrize(
@@ -156,8 +163,9 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
 
 
+@SHARED
 async def test_speed_reaches_both_stages_and_limits_apply_to_the_sent_audio(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     """An utterance may last 90 s and a text 300 s, both at the model's speed and as it is sent."""
     for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
@@ -165,13 +173,13 @@ async def test_speed_reaches_both_stages_and_limits_apply_to_the_sent_audio(
         stream_request.ClearField("max_audio_duration")
         if wish_s is not None:
             seconds(wish_s)(stream_request)
-        [message async for message in tts.StreamSynthesize(stream_request)]
-        made = deployment.engine.calls[-1].request
+        [message async for message in shared_tts.StreamSynthesize(stream_request)]
+        made = shared_deployment.engine.calls[-1].request
         assert (made.max_frame_count, made.speed) == (frames, value or 1)
-        assert deployment.codec.calls[-1].request.speed == (value or 1)
+        assert shared_deployment.codec.calls[-1].request.speed == (value or 1)
     speed(2.0)(stream_request)
     seconds(150.08)(stream_request)
-    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    (violation,) = await violations(shared_tts.StreamSynthesize(stream_request).read())
     assert violation.field == "max_audio_duration" and "at most 150 s" in violation.description
 
 
@@ -186,11 +194,12 @@ async def test_a_codec_without_speed_gets_no_speed(
     assert (violation.field, violation.reason) == ("audio_config.speed", "SPEED_UNKNOWN")
 
 
+@SHARED
 async def test_a_wrong_rate_is_refused_with_the_rates_of_the_encoding(
-    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     audio_format(OPUS, 44_100)(stream_request)
-    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    (violation,) = await violations(shared_tts.StreamSynthesize(stream_request).read())
     assert violation.description == (
         "is 44100; with AUDIO_ENCODING_OGG_OPUS it must be one of 8000, 12000, 16000, 24000, 48000, or 0 for 24000."
     )
@@ -205,21 +214,25 @@ async def test_a_wrong_rate_is_refused_with_the_rates_of_the_encoding(
         *(request_id("0B4A7B1E-3F47-4A4E-9F51-2F1F0A5A8F11"), language(f"en-{'x' * 32}")),
     ],
 )
-async def test_values_at_the_limit_pass(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, change: Any) -> None:
+@SHARED
+async def test_values_at_the_limit_pass(
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, change: Any
+) -> None:
     change(stream_request)
-    messages = [message async for message in tts.StreamSynthesize(stream_request)]
+    messages = [message async for message in shared_tts.StreamSynthesize(stream_request)]
     assert messages[-1].HasField("summary")
 
 
+@SHARED
 async def test_unknown_fields_of_codes_are_dropped(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     codes(7)(stream_request)
     sent = stream_request.context.turns[0].audio.codes
     known = sent.SerializeToString()
     sent.MergeFromString(b"\x7a\x05extra")
-    assert [message async for message in tts.StreamSynthesize(stream_request)][-1].HasField("summary")
-    assert deployment.engine.calls[0].request.segments[0].codes.SerializeToString() == known
+    assert [message async for message in shared_tts.StreamSynthesize(stream_request)][-1].HasField("summary")
+    assert shared_deployment.engine.calls[0].request.segments[0].codes.SerializeToString() == known
 
 
 def test_both_requests_have_the_same_first_nine_fields() -> None:

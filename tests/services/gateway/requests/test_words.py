@@ -16,6 +16,7 @@ from services.gateway.synthesis.texts.sentences import SentenceCutter, sentences
 from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
 from tests.services.gateway.requests.test_validation import violations
 from tests.services.gateway.requests.wrong_requests import Request
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.text_streams import messages_of
 
@@ -26,15 +27,16 @@ THUMBS_UP, PARTY, DANDA = "\N{THUMBS UP SIGN}\ufe0f", "\N{PARTY POPPER}", "\N{DE
     "text",
     ["?!", "...", " \n\u2026 ", f"{THUMBS_UP} {PARTY}", "\u00bf?", "- ***", "\u3002", DANDA, ":D", "=) <3", "<br/>"],
 )
+@SHARED
 async def test_a_text_without_words_is_refused_by_every_method(
-    tts: Any, unary_request: tts_pb2.SynthesizeRequest, stream_request: Request, text: str
+    shared_tts: Any, unary_request: tts_pb2.SynthesizeRequest, stream_request: Request, text: str
 ) -> None:
     config = Request()
     config.CopyFrom(stream_request)
     unary_request.input.text = stream_request.input.text = text
     calls = {
-        "input.text": [tts.Synthesize(unary_request), tts.StreamSynthesize(stream_request).read()],
-        "text": [tts.StreamSynthesizeText(messages_of(without_text(config), [text])).read()],
+        "input.text": [shared_tts.Synthesize(unary_request), shared_tts.StreamSynthesize(stream_request).read()],
+        "text": [shared_tts.StreamSynthesizeText(messages_of(without_text(config), [text])).read()],
     }
     for field, made in calls.items():
         for call in made:
@@ -44,15 +46,16 @@ async def test_a_text_without_words_is_refused_by_every_method(
 
 
 @pytest.mark.parametrize("text", ["5", "%", "$5", "&", "\u2103", "好", "नमस्ते", "مرحبا", "٣", "๓", "½", "ß", "a?!"])
+@SHARED
 async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
-    deployment: FakeDeployment, tts: Any, stream_request: Request, text: str
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: Request, text: str
 ) -> None:
     """Words of any script count. Turns of the context need none."""
     stream_request.context.turns.add(speaker=0, text=f"?! {PARTY}")
     stream_request.input.text = text
-    await hear(tts.StreamSynthesize(stream_request))
-    await hear(tts.StreamSynthesizeText(messages_of(without_text(stream_request), [text])))
-    assert [call.request.segments[-1].text for call in deployment.engine.calls] == [text] * 2
+    await hear(shared_tts.StreamSynthesize(stream_request))
+    await hear(shared_tts.StreamSynthesizeText(messages_of(without_text(stream_request), [text])))
+    assert [call.request.segments[-1].text for call in shared_deployment.engine.calls] == [text] * 2
 
 
 @pytest.mark.parametrize("name", [NAMES[-1], *(pytest.param(former, marks=pytest.mark.slow) for former in NAMES[:-1])])

@@ -18,6 +18,7 @@ from services.common.rpc import status
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_SAMPLES
 from services.gateway.audio.pieces import joined
+from tests.support.cost.shared import SHARED
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tests.support.text_streams import messages_of
@@ -75,20 +76,21 @@ def wav_with_lengths(wav: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
+@SHARED
 async def test_stream_and_unary_give_the_tone_whole(
-    deployment: FakeDeployment,
-    tts: Any,
+    shared_deployment: FakeDeployment,
+    shared_tts: Any,
     stream_request: tts_pb2.StreamSynthesizeRequest,
     unary_request: tts_pb2.SynthesizeRequest,
     encoding: tts_pb2.AudioEncoding,
     rate_hz: int,
 ) -> None:
-    deployment.codec.audio_of = tone_of
+    shared_deployment.codec.audio_of = tone_of
     for request in (stream_request, unary_request):
         request.audio_config.audio_encoding, request.audio_config.sample_rate_hertz = encoding, rate_hz
         request.sampling_params.seed = 7
 
-    messages = [message async for message in tts.StreamSynthesize(stream_request)]
+    messages = [message async for message in shared_tts.StreamSynthesize(stream_request)]
     header, summary = messages[0].header, messages[-1].summary
     chunks = [message.audio_chunk for message in messages[1:-1]]
     assert header.audio_format == tts_pb2.AudioFormat(
@@ -111,7 +113,7 @@ async def test_stream_and_unary_give_the_tone_whole(
     inner = slice(rate_hz // 20, -rate_hz // 20)
     assert np.corrcoef(heard[inner], ideal[inner])[0, 1] > 0.96  # no gap, no repeat: the phase holds to the end
 
-    response = await tts.Synthesize(unary_request)
+    response = await shared_tts.Synthesize(unary_request)
     assert response.audio_format == header.audio_format
     assert response.summary.stats.sample_count == expected_count
     assert response.audio_content == content
@@ -137,12 +139,13 @@ async def test_first_chunk_comes_with_the_first_frame(
     call.cancel()
 
 
+@SHARED
 async def test_rate_of_the_model_is_the_default_of_every_encoding(
-    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for encoding in ENCODINGS:
         stream_request.audio_config.audio_encoding = encoding
-        messages = [message async for message in tts.StreamSynthesize(stream_request)]
+        messages = [message async for message in shared_tts.StreamSynthesize(stream_request)]
         assert messages[0].header.audio_format.sample_rate_hertz == SAMPLE_RATE_HZ
         assert messages[-1].summary.stats.sample_count == 10 * FRAME_SAMPLES
 
@@ -176,61 +179,67 @@ async def test_a_lost_stage_is_reported_with_samples_at_the_caller_s_rate(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@SHARED
 async def test_synthesized_audio_of_every_format_can_be_context(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
 ) -> None:
-    deployment.codec.audio_of = tone_of
+    shared_deployment.codec.audio_of = tone_of
     stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 8_000
-    content = b"".join([message.audio_chunk.audio_content async for message in tts.StreamSynthesize(stream_request)])
+    content = b"".join(
+        [message.audio_chunk.audio_content async for message in shared_tts.StreamSynthesize(stream_request)]
+    )
     turn = stream_request.context.turns.add(speaker=1, text="Hello.")
     turn.audio.recording.audio_content = content
     turn.audio.recording.audio_format.audio_encoding = encoding
     turn.audio.recording.audio_format.sample_rate_hertz = 8_000
-    [message async for message in tts.StreamSynthesize(stream_request)]
-    (sent,) = deployment.codec.encoded
+    [message async for message in shared_tts.StreamSynthesize(stream_request)]
+    (sent,) = shared_deployment.codec.encoded
     extra_s = len(sent.samples) / 2 / sent.sample_rate_hertz - SECONDS
     assert 0 <= extra_s * 8_000 <= (DELAYS[encoding] + 1728 if encoding in DELAYS else 0)
 
 
+@SHARED
 async def test_ogg_streams_of_other_texts_may_be_joined_though_they_have_one_seed(
-    deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, unary_request: tts_pb2.SynthesizeRequest
 ) -> None:
     """Streams of a chain have different serial numbers (RFC 3533, section 4); a voice may fix its seed."""
-    deployment.codec.audio_of = tone_of
+    shared_deployment.codec.audio_of = tone_of
     unary_request.audio_config.audio_encoding, unary_request.sampling_params.seed = OPUS, 7
     made = []
     for text in ("Yes.", "No.", "Yes."):
         unary_request.input.text = text
-        made.append((await tts.Synthesize(unary_request)).audio_content)
+        made.append((await shared_tts.Synthesize(unary_request)).audio_content)
     yes, no, again = made
     assert yes == again
     assert serials(yes).isdisjoint(serials(no))
 
 
+@SHARED
 async def test_ogg_streams_of_texts_in_pieces_that_begin_differently_may_be_joined_too(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    deployment.codec.audio_of = tone_of
+    shared_deployment.codec.audio_of = tone_of
     stream_request.audio_config.audio_encoding, stream_request.sampling_params.seed = OPUS, 7
     stream_request.ClearField("input")
     made = []
     for text in ("Yes. Come in.", "No. Come in.", "Yes. Come in."):
-        messages = [message async for message in tts.StreamSynthesizeText(messages_of(stream_request, [text]))]
+        messages = [message async for message in shared_tts.StreamSynthesizeText(messages_of(stream_request, [text]))]
         made.append(b"".join(message.audio_chunk.audio_content for message in messages))
     yes, no, again = made
     assert yes == again and len(serials(yes)) == 1
     assert serials(yes).isdisjoint(serials(no))
 
 
+@SHARED
 async def test_ogg_streams_of_a_conversation_may_be_joined_though_they_begin_with_the_same_sentence(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    shared_deployment: FakeDeployment, shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    deployment.codec.audio_of = tone_of
+    shared_deployment.codec.audio_of = tone_of
     stream_request.audio_config.audio_encoding, stream_request.sampling_params.seed = OPUS, 7
     made = []
     for text in ("Yes. Come in.", "Yes. Sit down.", "Yes. Go on."):
         stream_request.input.text = text
-        messages = [message async for message in tts.StreamSynthesize(stream_request)]
+        messages = [message async for message in shared_tts.StreamSynthesize(stream_request)]
         made.append(b"".join(message.audio_chunk.audio_content for message in messages))
         stream_request.context.turns.add(speaker=0, text=text)
     assert len(set.union(*map(serials, made))) == 3
