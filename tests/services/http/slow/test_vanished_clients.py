@@ -18,10 +18,12 @@ from services.http import server
 from services.http.cuts import LOOK_S, LOST_S, LostClients, read_tcp
 from tests.support.clock import Clock
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.fake_stages import FRAME_SAMPLES
 from tests.support.waits import eventually, settle
 
 ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux
 NEVER_S = 86_400.0
+FRAME_BYTES = 2 * FRAME_SAMPLES
 
 
 def vanish(transport: Any) -> None:
@@ -45,12 +47,16 @@ async def session(door: FakeDoor) -> AsyncIterator[ClientConnection]:
 
 
 async def speak_forever(door: FakeDoor, client: ClientConnection) -> None:
-    """Returns once the client has audio, of an utterance that does not end."""
+    """Returns once the client has the audio of all frames that are made, of an utterance that does not end. No write is
+    under way then: one that is when the clock is put forward would have taken too long.
+    """
     script = door.behind.engine.script
     script.pause_at = 6
     await client.send(json.dumps({"type": "input.text", "text": "Hello there. ", "flush": True}))
-    while not isinstance(await client.recv(), bytes):
-        pass
+    num_bytes = 0
+    while num_bytes < script.pause_at * FRAME_BYTES:
+        message = await client.recv()
+        num_bytes += len(message) if isinstance(message, bytes) else 0
 
 
 def ended(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
