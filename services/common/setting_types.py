@@ -69,7 +69,7 @@ def _target(target: str) -> str:
 
 def _check_address(address: str) -> None:
     """host, host:port, [v6]:port or a bare v6. Raises ValueError."""
-    if address.count(":") > 1 and _is_ip(address):
+    if address.count(":") > 1 and is_ip(address):
         return
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -113,10 +113,10 @@ def is_origin(url: str) -> bool:
 
 def is_host_name(host: str) -> bool:
     """Whether it is a name or an IP address, without scheme, port and path."""
-    return _is_ip(host.removeprefix("[").removesuffix("]")) or not set(host) & set(":/@*[]?# ")
+    return is_ip(host.removeprefix("[").removesuffix("]")) or not set(host) & set(":/@*[]?# ")
 
 
-def _is_ip(host: str) -> bool:
+def is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from services.common.setting_types import is_ip
 from services.http.api.errors import ApiError
 from services.http.settings import HttpSettings, comma_separated
 
@@ -28,7 +29,7 @@ class Origins:
     def check_host(self, headers: Headers) -> None:
         """Raises ApiError 403 for a name that is not this server's. IP addresses and localhost are allowed."""
         host = _name(headers.get("host", ""))
-        if ANY in self._hosts or host in self._hosts or not host or _is_own(host) or _is_address(host):
+        if ANY in self._hosts or host in self._hosts or not host or _is_own(host) or is_ip(host):
             return
         raise ApiError(403, f"This server is not known as {host}; see --allowed-hosts.", code="host_not_allowed")
 
@@ -67,12 +68,4 @@ def _is_own(host: str) -> bool:
     """Whether it is localhost or a loopback address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return is_ip(host) and ipaddress.ip_address(host).is_loopback
