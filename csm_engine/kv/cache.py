@@ -5,6 +5,7 @@ Attention writes and reads the tensors in place. The last slot is a pad slot: ro
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -22,15 +23,19 @@ class LayerCache(NamedTuple):
 
 def cache_bytes(config: TransformerConfig, num_slots: int, dtype: torch.dtype) -> int:
     """Bytes that a cache takes at most; on a CPU a page of it takes none until it is written."""
-    positions = (num_slots + 1) * config.max_seq_len
-    return 2 * config.num_layers * positions * config.num_kv_heads * config.head_dim * dtype.itemsize
+    return 2 * config.num_layers * math.prod(_shape(config, num_slots)) * dtype.itemsize
+
+
+def _shape(config: TransformerConfig, num_slots: int) -> tuple[int, int, int, int]:
+    """Of a layer's keys, and of its values: slots with the pad slot, positions, heads, width."""
+    return num_slots + 1, config.max_seq_len, config.num_kv_heads, config.head_dim
 
 
 class SlotKVCache:
     """Keys and values of `num_slots` slots and the pad slot, in every layer."""
 
     def __init__(self, config: TransformerConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (num_slots + 1, config.max_seq_len, config.num_kv_heads, config.head_dim)
+        shape = _shape(config, num_slots)
         self.layers = [
             LayerCache(
                 torch.zeros(shape, device=device, dtype=dtype),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from services.all_in_one.settings import AllInOneSettings
 from services.codec.settings import CodecSettings
 from services.common.former_names import variable_of
-from services.common.settings import ProgramSettings, describe_bad_settings, unknown_variables
+from services.common.settings import ProgramSettings, describe_bad_settings, log_unknown_variables
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
 from services.http.settings import HttpSettings
@@ -41,9 +41,8 @@ def check_stages(settings: AllInOneSettings) -> None:
             stage(**own)
         except ValidationError as error:
             of = stage.__module__.split(".")[1]  # such as "engine"
-            wrong += describe_bad_settings(stage, error).replace("error: ", f"error: {of}: ")
-        for variable in unknown_variables(stage):
-            log.warning("%s is set, but no setting has this variable; docs/settings.md lists all variables", variable)
+            wrong += describe_bad_settings(stage, error, of)
+        log_unknown_variables(stage, listed_by="docs/settings.md")
         for variable in sorted({variable_of(stage, field) for field in own} & os.environ.keys()):
             log.warning("%s has no effect: this server sets it itself, from its own settings", variable)
     if wrong:

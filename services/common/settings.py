@@ -186,9 +186,14 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
     except ValidationError as error:
         sys.stderr.write(describe_bad_settings(settings_class, error))
         raise SystemExit(2) from None
-    for variable in unknown_variables(settings_class):
-        log.warning("%s is set, but no setting has this variable; --help lists all variables", variable)
+    log_unknown_variables(settings_class, listed_by="--help")
     return settings
+
+
+def log_unknown_variables(settings_class: type[ProgramSettings], listed_by: str) -> None:
+    """listed_by: what lists all variables"""
+    for variable in unknown_variables(settings_class):
+        log.warning("%s is set, but no setting has this variable; %s lists all variables", variable, listed_by)
 
 
 def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
@@ -202,21 +207,24 @@ def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
 _RULES = {"string_too_short": "at least one character long"}  # what is allowed, where pydantic's text does not fit in
 
 
-def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError) -> str:
-    """One line per bad value: the flag, the variable, what is allowed and what was given."""
+def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError, of: str = "") -> str:
+    """One line per bad value: the flag, the variable, what is allowed and what was given. of: what the settings are of,
+    where that is not plain.
+    """
+    begin = f"error: {of}: " if of else "error: "
     lines = []
     for problem in error.errors(include_url=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         if not field:
-            lines.append(f"error: {rule}\n")
+            lines.append(f"{begin}{rule}\n")
             continue
         name = f"{flag_of(field)} ({variable_of(settings_class, field)})"
         rule = _RULES.get(problem["type"], rule)
         if problem["type"] == "missing":
-            lines.append(f"error: {name} must be given.\n")
+            lines.append(f"{begin}{name} must be given.\n")
         else:
-            lines.append(f"error: {name} must be {rule}, but was given {problem['input']!r}.\n")
+            lines.append(f"{begin}{name} must be {rule}, but was given {problem['input']!r}.\n")
     return "".join(lines)
 
 

@@ -103,9 +103,8 @@ class BearerTokens:
 def load_entries(path: Path) -> list[TokenEntry]:
     """Raises TokensFileError."""
     try:
-        listed = json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=named_once
-        )  # a byte order mark is skipped
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+        listed = json.loads(text, object_pairs_hook=named_once)
     except RepeatedKeyError:  # without the key, which may be a token
         raise TokensFileError(f"--auth-tokens-file {path} has a key twice in one object.") from None
     except (OSError, *NOT_JSON) as error:

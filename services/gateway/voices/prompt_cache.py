@@ -68,7 +68,7 @@ class PromptCache:
             if making is None or is_mine:
                 making = self._begin(key, make)
             try:
-                return await self._wait(key, making)
+                return await self._wait(making)
             except BrokenPromptError:
                 continue  # it is raised from the cache
             except asyncio.CancelledError:
@@ -90,7 +90,7 @@ class PromptCache:
                 prompt = self._held[key] = await make()
                 _limit(self._held)
                 for other in [each for each in self._running if each.key == key and each is not making]:
-                    self._forget(key, other)
+                    self._forget(other)
                     other.task.cancel()
                 return prompt
             except BrokenPromptError as error:
@@ -99,19 +99,19 @@ class PromptCache:
                 _limit(self._broken)
                 raise
             finally:
-                self._forget(key, making)
+                self._forget(making)
 
         making = self._making[key] = _Making(key, asyncio.create_task(run()), time.monotonic() + LATE_S)
         making.task.add_done_callback(retrieve_exception)
         self._running.add(making)
         return making
 
-    def _forget(self, key: _Key, making: _Making) -> None:
+    def _forget(self, making: _Making) -> None:
         self._running.discard(making)
-        if self._making.get(key) is making:
-            del self._making[key]
+        if self._making.get(making.key) is making:
+            del self._making[making.key]
 
-    async def _wait(self, key: _Key, making: _Making) -> Prompt:
+    async def _wait(self, making: _Making) -> Prompt:
         making.num_waiting += 1
         try:
             return await asyncio.shield(making.task)
@@ -119,7 +119,7 @@ class PromptCache:
             making.num_waiting -= 1
             left = [each for each in self._running if not each.num_waiting]
             if making in left and len(left) > MAX_LEFT:
-                self._forget(key, making)
+                self._forget(making)
                 making.task.cancel()  # the others have come further
 
     def _raise_if_broken(self, key: _Key) -> None:
