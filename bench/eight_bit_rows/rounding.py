@@ -85,7 +85,7 @@ def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> Packe
         if arm.parts > 1 and norm is None and values.shape[1] > values.shape[0]:  # `down`
             return MatrixOfRoundedRows(values, rows=arm.rows, block=arm.block, parts=arm.parts)
         same = plain(values, rows=16)
-        return MatrixOfRoundedRows(same.values, is_packed=same.is_packed, rows=arm.rows, block=arm.block)
+        return MatrixOfRoundedRows(same.values, layout=same.layout, rows=arm.rows, block=arm.block)
 
     depth = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
     if arm.stacks == "depth":

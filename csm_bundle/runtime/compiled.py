@@ -28,7 +28,7 @@ _f = np.float32
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
-_VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]  # of this file, whose code is in all kernels
+_IN_ANY_KERNEL = (__file__, str(Path(__file__).with_name("vector_tiles.py")))  # what numba's intrinsics are made in
 BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, compiled when it was built
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
@@ -36,6 +36,7 @@ _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it ha
 _LONGEST_COMPILE_S = 60.0  # of one kernel, which takes a second or two
 # By LLVM: loops are as fast as with numba's own inline="always", and Mimi's kernels compile in two thirds of the time.
 INLINE = {"forceinline": True, "fastmath": {"contract"}}
+CALLED = {"error_model": "numpy", "fastmath": {"contract"}}  # not inlined, so its loops have one order in all kernels
 
 
 def _choose_processor() -> None:
@@ -81,17 +82,29 @@ def _lock(folder: str, function: Callable[..., object]) -> FileLock:
     return FileLock(file, timeout=_LONGEST_COMPILE_S, fallback_to_soft=False)  # a crash would leave a soft lock behind
 
 
+def _version(function: Callable[..., object]) -> str:
+    """Of all files whose code is in a kernel: numba compares only the file of the kernel itself."""
+    files, seen, found = set(_IN_ANY_KERNEL), {function}, [function]
+    while found:
+        code, names = found[-1].__code__, found.pop().__globals__
+        files.add(code.co_filename)
+        called = {getattr(names.get(name), "py_func", None) for name in code.co_names} - {None} - seen
+        seen |= called
+        found += called
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()[:8]
+
+
 def compiled(signature, *fastmath, variant=""):
     """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
 
     variant: names each of the kernels that one function makes. Each has its own files in the cache. With shared files,
-    two processes that start together could store the code of one kernel under the name of another. The version of this
-    file is in the name too: numba compares only the file of the kernel itself.
+    two processes that start together could store the code of one kernel under the name of another. The version of
+    the code is in the name too.
     """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
 
     def decorate(function):
-        function.__qualname__ += f"{variant}_{_VERSION}"
+        function.__qualname__ += f"{variant}_{_version(function)}"
         try:
             folder = njit(cache=True)(function).stats.cache_path  # which numba has chosen; nothing is compiled yet
             with ExitStack() as stack:

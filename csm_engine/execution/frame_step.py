@@ -40,6 +40,7 @@ class PackedFrameStep:
         threads = RowThreads(torch.get_num_threads())
         self.backbone = PackedBackbone(weights, num_slots, kv_dtype or weights.dtype, threads)
         self.depth_decoder = PackedDepthDecoder(weights, threads)
+        self._compiled = weights.on_cpu is not None
         self._codebook0_head = weights.codebook0_head.first(weights.config.codebook_size)
         backbone = weights.config.backbone
         self.state = SlotState(
@@ -64,7 +65,8 @@ class PackedFrameStep:
     def prefill_pass(self, table: Tensor) -> None:
         """table: as `prompt_table` made it, on the step's device. Runs inside and outside of a CUDA graph."""
         rows, weights = PassTable.of(table), self.weights
-        x = ops.embed(rows.ids, weights.audio_embeddings, weights.text_embeddings, self.config.audio_vocab_size)
+        tables = weights.audio_embeddings, weights.text_embeddings
+        x = ops.embed(rows.ids, *tables, self.config.audio_vocab_size, compiled=self._compiled)
         num_rows = len(rows.slots)
         if num_rows:
             self.backbone.prefill_rows(x[:num_rows], rows.slots, rows.positions)
@@ -93,13 +95,14 @@ class PackedFrameStep:
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
                 vocab_size=config.audio_vocab_size,
-                compiled=self.weights.on_cpu is not None,
+                compiled=self._compiled,
             )
             logits = ops.linear(hidden, self._codebook0_head)
             _, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
             codes = self.depth_decoder.frame(hidden, fed, draw)
-            return ops.advance(state, rows.slots, codes, self.weights.audio_embeddings, config.audio_vocab_size)
+            table, vocab_size = self.weights.audio_embeddings, config.audio_vocab_size
+            return ops.advance(state, rows.slots, codes, table, vocab_size, compiled=self._compiled)
 
 
 class LayerPrefetch(NamedTuple):
@@ -130,7 +133,7 @@ class PackedBackbone:
         stack, eps = self._stack, self._stack.config.norm_eps
         x = x if in_place else x.clone()  # layers add to x in place
         if self._on_cpu is not None:
-            return ops.rms_norm(self._on_cpu.layers(x, slots, positions), stack.norm, eps)
+            return self._on_cpu.step(x, slots, positions)
         prefetches = self._prefetches and len(x) <= DEPTH_KERNEL_ROWS
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             prefetch = self._layer_prefetch(index, slots, positions) if prefetches else _NO_LAYER_PREFETCH
@@ -163,14 +166,17 @@ class PackedBackbone:
         x: (T, D), overwritten; slots, positions: (T,) int64. The rows of a slot are consecutive and ordered by
         position. On a GPU they begin at a multiple of PROMPT_TILE.
         """
+        if self._on_cpu is not None:
+            return self._on_cpu.prefill(x, slots, positions)
         stack = self._stack
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             ops.write_rows(qkv, cache.keys, cache.values, slots, positions, stack)
             if index == len(stack.layers) - 1:
-                return  # a prompt's hidden states are not needed: the first frame step runs its last row
+                break  # a prompt's hidden states are not needed: the first frame step runs its last row
             attended = ops.prompt_attention(qkv, cache.keys, cache.values, slots, positions, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
+        return None
 
 
 class PackedDepthDecoder:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from csm_engine.execution.cpu_weights import CpuWeights, cpu_weights, is_for_kernels
+from csm_bundle.runtime.panels import in_panels
+from csm_engine.execution.cpu_weights import CpuWeights, is_for_kernels
 from csm_engine.execution.depth_weights import DepthWeights, check_sizes, qkv_of_codes
-from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
+from csm_engine.execution.matrix import Matrix, Quantization, paneled, plain, quantized
 from csm_engine.model.csm import CSM, Layer, Stack
 from csm_engine.model.rope import rope_table
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
@@ -94,13 +96,17 @@ def pack(
 
     Raises: ValueError for sizes or types that the depth kernel cannot take.
     """
-    folded = bool(fused) or quantization != "none"
+    plainly = quantization == "none" and not depth_kernel
+    on_cpu = compiled and plainly and is_for_kernels(model.config, model.projection.weight)
+    folded = (bool(fused) or quantization != "none") and not on_cpu
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
         return head(weight, norm) if quantization == "none" else quantized(_fold(weight, norm), quantization)
 
     def head(weight: Tensor, norm: Tensor | None = None) -> Matrix:
+        if on_cpu:
+            return paneled(weight)
         return plain(_fold(weight, norm), rows=rows, fused=bool(fused), where_faster=fused == "where_faster")
 
     folded_depth = folded or depth_kernel
@@ -112,19 +118,28 @@ def pack(
         depth_decoder=replace(depth_decoder, norm=None) if folded_depth else depth_decoder,
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
-        projected_embeddings=_project(model),
+        projected_embeddings=_project(model, _by_kernel(model.projection.weight) if on_cpu else model.projection),
         projection=head(model.projection.weight),
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
-    if (
-        compiled
-        and quantization == "none"
-        and not depth_kernel
-        and is_for_kernels(model.config, packed.projected_embeddings)
-    ):
-        return replace(packed, on_cpu=cpu_weights(model, packed.projected_embeddings))
+    if on_cpu:
+        return _stack_on_cpu(packed)
     return stack_depth(packed) if depth_kernel and packed.projected_embeddings.is_cuda else packed
+
+
+def _stack_on_cpu(weights: PackedWeights) -> PackedWeights:
+    """Adds `on_cpu`, of which the depth decoder's matrices become views. weights: with matrices in panels."""
+    weights, matrices, heads = _stacked(weights)
+    stack = weights.depth_decoder
+    assert stack.norm is not None
+    norms = {
+        f"{kind}s": torch.stack([getattr(layer, kind) for layer in stack.layers])
+        for kind in ("attention_norm", "mlp_norm")
+    }
+    read = {"heads": heads, "inputs": weights.projected_embeddings, "norm": stack.norm, "rope": stack.rope}
+    arrays = {name: tensor.numpy() for name, tensor in {**matrices, **norms, **read}.items()}
+    return replace(weights, on_cpu=CpuWeights(**arrays))
 
 
 def stack_depth(weights: PackedWeights) -> PackedWeights:
@@ -135,39 +150,39 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
     """
     inputs = weights.projected_embeddings
     check_sizes(weights.config, inputs.dtype, on_gpu=inputs.is_cuda)
-    layers, kinds = weights.depth_decoder.layers, ("qkv", "out", "gate_up", "down")
-    matrices = {kind: torch.stack([getattr(layer, kind).values for layer in layers]) for kind in kinds}
+    weights, matrices, heads = _stacked(weights)
+    layers = weights.depth_decoder.layers
     scales = torch.ones(1, 1, device=inputs.device)
     if layers[0].qkv.scale is not None:
-        scales = torch.stack([torch.cat([getattr(layer, kind).scale for kind in kinds]) for layer in layers])
-    heads = torch.stack([head.values for head in weights.depth_heads])
+        scales = torch.stack([torch.cat([getattr(layer, kind).scale for kind in matrices]) for layer in layers])
     qkv = qkv_of_codes(inputs, layers[0].qkv, weights.depth_decoder.config.norm_eps)
     table = torch.cat([inputs.flatten(), qkv.flatten()])
     return replace(
         weights,
         projected_embeddings=table[: inputs.numel()].view_as(inputs),
-        depth_decoder=replace(
-            weights.depth_decoder,
-            layers=tuple(
-                replace(
-                    layer,
-                    **{kind: replace(getattr(layer, kind), values=all_[index]) for kind, all_ in matrices.items()},
-                )
-                for index, layer in enumerate(layers)
-            ),
-        ),
-        depth_heads=tuple(
-            replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)
-        ),
         stacked_depth=DepthWeights(
-            weights.config,
-            **matrices,
-            scales=scales,
-            heads=heads,
-            table=table,
-            rope=weights.depth_decoder.rope,
+            weights.config, **matrices, scales=scales, heads=heads, table=table, rope=weights.depth_decoder.rope
         ),
     )
+
+
+def _stacked(weights: PackedWeights) -> tuple[PackedWeights, dict[str, Tensor], Tensor]:
+    """The weights, with the depth decoder's matrices and heads as views of: one tensor for all layers, by the
+    matrices' names; one tensor for all heads.
+    """
+    stack = weights.depth_decoder
+    matrices = {
+        kind: torch.stack([getattr(layer, kind).values for layer in stack.layers])
+        for kind in ("qkv", "out", "gate_up", "down")
+    }
+    heads = torch.stack([head.values for head in weights.depth_heads])
+    layers = []
+    for index, layer in enumerate(stack.layers):
+        views = {kind: replace(getattr(layer, kind), values=all_[index]) for kind, all_ in matrices.items()}
+        layers.append(replace(layer, **views))
+    views_of_heads = (replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True))
+    weights = replace(weights, depth_decoder=replace(stack, layers=tuple(layers)), depth_heads=tuple(views_of_heads))
+    return weights, matrices, heads
 
 
 def pack_stack(stack: Stack, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
@@ -199,7 +214,14 @@ def _pack_layer(layer: Layer, matrix: Callable[..., Matrix], folded: bool) -> Pa
     )
 
 
-def _project(model: CSM) -> Tensor:
+def _project(model: CSM, project: Callable[[Tensor], Tensor]) -> Tensor:
     num_inputs = (model.config.num_codebooks - 1) * model.config.audio_vocab_size
     rows = model.audio_embeddings.weight[:num_inputs]
-    return torch.cat([model.projection(part) for part in rows.split(_PROJECTION_ROWS)])
+    return torch.cat([project(part) for part in rows.split(_PROJECTION_ROWS)])
+
+
+def _by_kernel(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product with a weight (N, K), rounded alike by all processors of a kind; a vendor's may differ."""
+    from csm_bundle.runtime.panel_product import panel_linear
+
+    return partial(panel_linear, weight=in_panels(weight), outputs=len(weight))

@@ -1,4 +1,4 @@
-"""Kernels that do many operations in one call: the depth decoder's frame, a layer of the backbone."""
+"""Kernels that do many operations in one call: the depth decoder's frame, parts of the backbone's layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def depth_frame(weights: PackedWeights, threads: RowThreads) -> DepthFrame | Non
     if weights.on_cpu is not None:
         from csm_engine.execution.ops.cpu.cpu_frame import CpuDepthFrame
 
-        return CpuDepthFrame(weights.on_cpu, threads)
+        return CpuDepthFrame(weights.on_cpu, weights.config, threads)
     if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
         return None
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
@@ -44,4 +44,4 @@ def cpu_backbone(weights: PackedWeights, cache: SlotKVCache, threads: RowThreads
         return None
     from csm_engine.execution.ops.cpu.cpu_frame import CpuBackbone
 
-    return CpuBackbone(weights.on_cpu, cache, threads)
+    return CpuBackbone(weights.backbone, cache, threads)

@@ -1,4 +1,4 @@
-"""A layer's matrix product over inputs that kernels write, with weights in oneDNN's layout where that pays."""
+"""A layer's matrix product over inputs that kernels write: in panels, in oneDNN's layout, or plain, where that pays."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from csm_bundle.runtime.packed_linear import is_worth_packing, packed, packed_linear
+from csm_bundle.runtime.panel_product import panel_linear
+from csm_bundle.runtime.panels import in_panels
 from csm_codec.config import CPU_LANE_WIDTH
 
 Array = npt.NDArray[Any]
+_MOST_EACH_IN_PANELS = 16  # rows of a stream: with many more, oneDNN's wider vectors are faster on some processors
 
 
 class Product:
     """(rows, inputs) to (rows, outputs). A row of the result depends on its own inputs alone, bit for bit.
 
-    It does not depend on the number of rows either, where that may vary: for few rows a vendor's product may add in
-    another order, so `fewest_rows` is what they are filled up to. The product of a usual lane decides the bits of all
-    narrower ones.
+    It does not depend on the number of rows either, where that may vary: in panels by construction. A vendor's product
+    may add in another order for few rows, so `fewest_rows` is what they are filled up to. The product of a usual lane
+    decides the bits of all narrower ones.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int, dtype: torch.dtype, *, each: int = 0) -> None:
@@ -30,12 +33,17 @@ class Product:
         """
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype)
-        self._is_packed = is_worth_packing(self._weight)
+        self._num_outputs, self.num_inputs = weight.shape
+        self._in_panels = 0 < each <= _MOST_EACH_IN_PANELS and dtype is torch.float32
+        self._is_packed = not self._in_panels and is_worth_packing(self._weight)
         most = max(rows, CPU_LANE_WIDTH * each)
-        if self._is_packed:
+        if self._in_panels:
+            self._weight = in_panels(self._weight)
+        elif self._is_packed:
             self._weight = packed(self._weight, most)  # in the layout of a usual lane, for the same bits
-        self.num_inputs = weight.shape[1]
-        self.fewest_rows = self._find_fewest_rows(most, each, dtype) if each else rows
+        self.fewest_rows = each or rows
+        if each and not self._in_panels:
+            self.fewest_rows = self._find_fewest_rows(most, each, dtype)
         self._rows = max(rows, self.fewest_rows)
         self.use(torch.zeros(self.size, dtype=dtype))
 
@@ -70,6 +78,8 @@ class Product:
         return self._of(self._inputs[: max(rows, self.fewest_rows)])[:rows]
 
     def _of(self, x: Tensor) -> Tensor:
+        if self._in_panels:
+            return panel_linear(x, self._weight, self._num_outputs, self._bias).contiguous()
         if self._is_packed:
             return packed_linear(x, self._weight, self._bias)
         return functional.linear(x, self._weight, self._bias)

@@ -34,6 +34,12 @@ def _ops(x: Tensor) -> ModuleType:
     return triton_ops
 
 
+def _cpu_frame() -> ModuleType:
+    from csm_engine.execution.ops.cpu import cpu_frame  # with numba, too
+
+    return cpu_frame
+
+
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x: (B, D); weight: (D,), None is one -> (B, D)."""
     normed: Tensor = _ops(x).rms_norm(x, weight, eps)
@@ -49,7 +55,11 @@ def linear(x: Tensor, matrix: Matrix) -> Tensor:
 
 def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
     values, scale = matrix.values, matrix.scale
-    if matrix.is_packed:
+    if matrix.layout == "panels":
+        from csm_bundle.runtime.panel_product import panel_linear  # with numba, which other models do not need
+
+        return panel_linear(x, values, matrix.outputs)
+    if matrix.layout == "onednn":
         return packed_linear(x, values)
     if scale is None:
         return F.linear(x, values)
@@ -87,7 +97,7 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix, prefetch: Prefetch = NO_PRE
     """x: (B, N), changed in place; y: (B, K) -> x."""
     if _is_fused(y, matrix):
         return _product(y, matrix, added=x, prefetch=prefetch)
-    if matrix.is_packed or matrix.scale is not None:
+    if matrix.layout != "rows" or matrix.scale is not None:
         return x.add_(linear(y, matrix))
     return x.addmm_(y, matrix.values.t())
 
@@ -158,11 +168,17 @@ def finish_layer(
     return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps, of_gates), layer.down, of_down)
 
 
-def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int) -> Tensor:
+def embed(
+    ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int, *, compiled: bool = False
+) -> Tensor:
     """Sums the embeddings of each row's ids.
 
     ids: (K + 1, T) int64, -1 where masked; audio_embeddings: (K V, D); text_embeddings: (text vocabulary, D) -> (T, D).
+    compiled: here and below, by a CPU's kernel.
     """
+    if compiled:
+        summed: Tensor = _cpu_frame().embed(ids.t(), audio_embeddings, text_embeddings, audio_vocab_size)
+        return summed
     if not ids.is_cuda:
         return torch_ops.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
     from csm_engine.execution.ops.prompt import prompt_launches
@@ -204,7 +220,9 @@ def gather(state: SlotState, slots: Tensor) -> SlotRows:
     return state_launches.gather(state, slots)
 
 
-def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab_size: int) -> Tensor:
+def advance(
+    state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab_size: int, *, compiled: bool = False
+) -> Tensor:
     """Advances the rows by the frames just made; table: (K * vocab_size, D), the embeddings that are summed.
 
     slots: (B,) as gathered; codes: (B, K) int64 -> (B, K + 1) int16: the codes, and in the last column an Outcome.
@@ -213,6 +231,8 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
         from csm_engine.execution.ops import state_launches
 
         return state_launches.advance(state, slots, codes, table, vocab_size)
+    if compiled:
+        return state.advance(slots, codes, _cpu_frame().embed(codes, table, None, vocab_size))
     offsets = torch.arange(codes.shape[1]) * vocab_size
     return state.advance(slots, codes, F.embedding(codes + offsets, table).sum(dim=1))
 
@@ -222,9 +242,8 @@ def _cpu_draw(
 ) -> torch_ops.FrameDraw | CpuDraw:
     if not compiled:
         return torch_ops.FrameDraw(sampling, frame, num_codebooks, codebook_size)
-    from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
-
-    return CpuDraw(sampling, frame, codebook_size)
+    draw: CpuDraw = _cpu_frame().CpuDraw(sampling, frame, codebook_size)
+    return draw
 
 
 class FrameDraw:

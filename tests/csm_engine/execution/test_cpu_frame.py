@@ -13,8 +13,10 @@ import torch
 from bench.shapes import CSM_1B
 from csm_engine.execution.cpu_weights import is_for_kernels
 from csm_engine.execution.frame_step import PackedFrameStep
+from csm_engine.execution.matrix import paneled
+from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops
-from csm_engine.execution.ops.cpu import cpu_frame, frame_kernels
+from csm_engine.execution.ops.cpu import backbone_kernels, cpu_frame, depth_kernel
 from csm_engine.execution.ops.cpu.cpu_frame import CpuDraw
 from csm_engine.execution.row_threads import SMALLEST_GROUP
 from csm_engine.execution.sampling import SamplingRows
@@ -27,17 +29,17 @@ ROWS = 5
 FRAMES = 12
 # As the built-in voice, but smaller: three query heads share a key head, and the widths are no powers of two.
 GROUPED = ModelConfig(
-    backbone=TransformerConfig(num_layers=3, dim=96, num_heads=6, num_kv_heads=2, ffn_dim=224, max_seq_len=128),
+    backbone=TransformerConfig(num_layers=3, dim=240, num_heads=6, num_kv_heads=2, ffn_dim=224, max_seq_len=128),
     depth_decoder=TransformerConfig(num_layers=2, dim=48, num_heads=3, num_kv_heads=1, ffn_dim=128, max_seq_len=128),
     text_vocab_size=96,
     audio_vocab_size=131,
     num_codebooks=4,
     codebook_size=128,
 )
-# Heads of two numbers, one layer, a window of just the codebooks, and no id that is not a code.
+# Heads of eight numbers, one layer, odd widths, a window of just the codebooks, and no id that is not a code.
 SMALLEST = ModelConfig(
-    backbone=TransformerConfig(num_layers=1, dim=8, num_heads=4, num_kv_heads=1, ffn_dim=4, max_seq_len=64),
-    depth_decoder=TransformerConfig(num_layers=1, dim=4, num_heads=2, num_kv_heads=2, ffn_dim=4, max_seq_len=2),
+    backbone=TransformerConfig(num_layers=1, dim=32, num_heads=4, num_kv_heads=1, ffn_dim=5, max_seq_len=61),
+    depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=2, ffn_dim=3, max_seq_len=2),
     text_vocab_size=1,
     audio_vocab_size=16,
     num_codebooks=2,
@@ -103,14 +105,14 @@ def left_by(num_threads: int, slots: torch.Tensor, monkeypatch: pytest.MonkeyPat
         step.backbone.prefill(prompt[:-1], slot, 0)
         sampling = SamplingParams(temperature=0.9, top_k=20, seed=slot)
         step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
-    layer, groups = frame_kernels.backbone_layer, []
+    layer, groups = backbone_kernels.begin_layer, []
 
     def counted(x: np.ndarray, *others: object) -> None:
         groups.append(len(x))
         layer(x, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cpu_frame, "backbone_layer", counted)
+        patched.setattr(cpu_frame, "begin_layer", counted)
         codes = torch.stack([step(slots) for _ in range(3)])
     assert sum(groups) == 3 * GROUPED.backbone.num_layers * MANY
     left = [codes, step.state.next_embedding, *(part for layer in step.backbone.cache.layers for part in layer)]
@@ -125,6 +127,7 @@ def test_several_threads_make_the_bits_of_one(num_threads: int, padded: bool, mo
     slots = torch.arange(MANY)
     if padded:
         slots[::2] = MANY
+        slots[1] = MANY  # between two others
     expected, groups = left_by(1, slots, monkeypatch)
     assert groups == 1
     left, groups = left_by(num_threads, slots, monkeypatch)
@@ -136,7 +139,7 @@ def test_several_threads_make_the_bits_of_one(num_threads: int, padded: bool, mo
 def test_an_error_of_a_kernel_on_another_thread_ends_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     step = PackedFrameStep(pack(random_model(GROUPED, seed=9)), MANY)
-    caller, kernel = threading.current_thread(), frame_kernels.depth_frame
+    caller, kernel = threading.current_thread(), depth_kernel.depth_frame
 
     def failing(*arguments: object) -> None:
         if threading.current_thread() is not caller:
@@ -153,6 +156,33 @@ def test_with_compiled_kernels_torch_draws_no_code(monkeypatch: pytest.MonkeyPat
     step = started(GROUPED, range(ROWS))
     monkeypatch.setattr(torch_ops, "FrameDraw", None)
     step(torch.arange(ROWS))
+
+
+def test_bits_of_a_product_do_not_depend_on_the_rows() -> None:
+    """At a size at which those of torch's product do."""
+    generator = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(9, 384, generator=generator), torch.randn(1000, 384, generator=generator)
+    whole = ops.linear(x, paneled(weight))
+    torch.testing.assert_close(whole, x @ weight.t(), rtol=1e-4, atol=1e-4)
+    for rows in range(1, 9):
+        assert torch.equal(ops.linear(x[:rows], paneled(weight)), whole[:rows])
+
+
+@pytest.mark.parametrize("num_codebooks", [2, 32])
+def test_embeddings_are_summed_as_in_torch(num_codebooks: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    audio, text = torch.randn(num_codebooks * 19, 40, generator=generator), torch.randn(50, 40, generator=generator)
+    ids = torch.randint(-1, 19, (7, num_codebooks + 1), generator=generator)
+    torch.testing.assert_close(cpu_frame.embed(ids, audio, text, 19), torch_ops.embed(ids.t(), audio, text, 19))
+    codes = ids[:, :-1].clamp(min=0)
+    bare = torch.cat([codes, torch.full((7, 1), -1)], dim=1)
+    assert torch.equal(cpu_frame.embed(codes, audio, None, 19), cpu_frame.embed(bare, audio, text, 19))
+
+
+def test_the_code_of_a_logit_that_is_not_a_number_has_an_embedding() -> None:
+    audio = torch.randn(3 * 19, 8, generator=torch.Generator().manual_seed(1))
+    ids = torch.tensor([[19, 4, 19]])
+    assert torch.equal(cpu_frame.embed(ids, audio, None, 19), cpu_frame.embed(ids.clamp(max=18), audio, None, 19))
 
 
 def both(sampling: SamplingRows, frame: torch.Tensor) -> tuple[torch_ops.FrameDraw, CpuDraw]:
@@ -195,12 +225,14 @@ def test_any_seed_and_frame_draw_as_in_torch(seed: int, frame: int) -> None:
         assert torch.equal(*codes)
 
 
-def test_kernels_are_for_small_models_of_whole_widths_in_float32(tiny_config: ModelConfig) -> None:
+def test_kernels_are_for_small_models_of_whole_vectors_in_float32(tiny_config: ModelConfig) -> None:
     like = torch.zeros(1)
-    odd = replace(GROUPED, backbone=replace(GROUPED.backbone, ffn_dim=222))
+    narrow = replace(GROUPED, depth_decoder=replace(GROUPED.depth_decoder, dim=36))
+    short = replace(GROUPED, backbone=replace(GROUPED.backbone, max_seq_len=7))
     assert is_for_kernels(tiny_config, like) and is_for_kernels(GROUPED, like)
     assert not is_for_kernels(CSM_1B, like)
-    assert not is_for_kernels(odd, like)
+    assert not is_for_kernels(narrow, like)
+    assert not is_for_kernels(short, like)
     assert not is_for_kernels(GROUPED, like.bfloat16())
     assert not is_for_kernels(GROUPED, like.to("meta"))
 

@@ -2,44 +2,137 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from csm_engine.execution.cpu_weights import CpuWeights
-from csm_engine.execution.ops.cpu.frame_kernels import backbone_layer, depth_frame, draw_codes
+from csm_bundle.runtime.panels import PANEL
+from csm_engine.execution.cpu_weights import CpuWeights, Floats
+from csm_engine.execution.ops.cpu import backbone_kernels
+from csm_engine.execution.ops.cpu.backbone_kernels import begin_layer, finish_layer, normalize
+from csm_engine.execution.ops.cpu.depth_kernel import depth_frame
+from csm_engine.execution.ops.cpu.draw_kernel import draw_codes
 from csm_engine.execution.row_threads import RowThreads
 from csm_engine.execution.sampling import Drawing, SamplingRows
-from csm_engine.kv.cache import SlotKVCache
+from csm_engine.execution.weights import PackedLayer, PackedStack
+from csm_engine.kv.cache import LayerCache, SlotKVCache
+from csm_engine.model.shapes import ModelConfig
+
+
+def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor | None, vocab_size: int) -> Tensor:
+    """ids: (B, K), or (B, K + 1) with the text's id, int64, -1 where masked; embeddings: (K V, D) and (text vocabulary,
+    D) -> (B, D), their sums.
+
+    Raises: IndexError for an unknown text id.
+    """
+    if text_embeddings is not None and len(ids) and (highest := int(ids[:, -1].amax())) >= len(text_embeddings):
+        raise IndexError(f"text id {highest} is not below {len(text_embeddings)}")
+    x = audio_embeddings.new_empty(len(ids), audio_embeddings.shape[1])
+    texts = audio_embeddings if text_embeddings is None else text_embeddings
+    num_codebooks = len(audio_embeddings) // vocab_size
+    backbone_kernels.embed(
+        ids.numpy(), num_codebooks, vocab_size, audio_embeddings.numpy(), texts.numpy(), x.numpy()
+    )  # fmt: skip
+    return x
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's tensors as arrays."""
+
+    qkv: Floats
+    out: Floats
+    gate_up: Floats
+    down: Floats
+    attention_norm: Floats
+    mlp_norm: Floats
+    keys: Floats
+    values: Floats
+
+    @classmethod
+    def of(cls, layer: PackedLayer, cache: LayerCache) -> _Layer:
+        matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
+        norms = (norm for norm in (layer.attention_norm, layer.mlp_norm) if norm is not None)
+        tensors = (*(matrix.values for matrix in matrices), *norms, *cache)
+        return cls(*(tensor.numpy() for tensor in tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows in the making. x: (B, D); slots, positions: (B,) int64; joint: (B, (H + 2 G) E or more), between the parts
+    of a layer.
+    """
+
+    x: Floats
+    slots: Floats
+    positions: Floats
+    joint: Floats
+
+    def at(self, rows: slice) -> _Rows:
+        return _Rows(self.x[rows], self.slots[rows], self.positions[rows], self.joint[rows])
 
 
 class CpuBackbone:
-    """The backbone's layers, for one position of each row.
+    """The backbone's layers, of which frame steps and prefill run the same kernels.
 
     Rows of the pad slot may be in several groups, which then write its keys and values at the same time. All such rows
     have the slot's one input and position, so they write the same bits.
     """
 
-    def __init__(self, weights: CpuWeights, cache: SlotKVCache, threads: RowThreads) -> None:
-        self._stack, self._threads = weights.backbone, threads
-        self._caches = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
+    def __init__(self, stack: PackedStack, cache: SlotKVCache, threads: RowThreads) -> None:
+        """stack: of matrices in panels, with norms"""
+        assert stack.norm is not None
+        config = stack.config
+        self._queries, self._eps, self._threads = config.num_heads * config.head_dim, config.norm_eps, threads
+        self._rope, self._norm = stack.rope.numpy(), stack.norm.numpy()
+        self._layers = [_Layer.of(*both) for both in zip(stack.layers, cache.layers, strict=True)]
 
-    def layers(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-        """x: (B, D), changed in place; slots, positions: (B,) int64 -> x, before the last norm."""
-        stack = self._stack
-        all_x, all_slots, all_positions = x.numpy(), slots.numpy(), positions.numpy()
+    def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
+        """One position of each row, each of another slot. x: (B, D), overwritten; slots, positions: (B,) int64
+        -> (B, D) hidden.
+        """
+        hidden, all_rows = torch.empty_like(x), self._rows(x, slots, positions)
 
-        def compute(rows: slice) -> None:
-            group, group_slots, group_positions = all_x[rows], all_slots[rows], all_positions[rows]
-            for index, (keys, values) in enumerate(self._caches):
-                backbone_layer(
-                    group, stack.qkv[index], stack.out[index], stack.gate_up[index], stack.down[index],
-                    stack.attention_norms[index], stack.mlp_norms[index], keys, values, group_slots, group_positions,
-                    stack.rope, stack.eps,
-                )  # fmt: skip
+        def compute(group: slice) -> None:
+            rows = all_rows.at(group)
+            for layer in self._layers:
+                self._begin(layer, rows)
+                self._finish(layer, rows)
+            normalize(rows.x, self._norm, self._eps, hidden.numpy()[group])
 
         self._threads.run(len(x), compute)
-        return x
+        return hidden
+
+    def prefill(self, x: Tensor, slots: Tensor, positions: Tensor) -> None:
+        """As PackedBackbone.prefill_rows. No thread attends before all have written a layer's keys and values."""
+        rows, before = self._rows(x, slots, positions), None
+        for layer in self._layers:
+
+            def compute(group: slice, before: _Layer | None = before, layer: _Layer = layer) -> None:
+                if before is not None:
+                    self._finish(before, rows.at(group))
+                self._begin(layer, rows.at(group))
+
+            self._threads.run(len(x), compute)
+            before = layer
+
+    def _rows(self, x: Tensor, slots: Tensor, positions: Tensor) -> _Rows:
+        joint = np.empty((len(x), len(self._layers[0].qkv) * PANEL), np.float32)
+        return _Rows(x.numpy(), slots.numpy(), positions.numpy(), joint)
+
+    def _begin(self, layer: _Layer, rows: _Rows) -> None:
+        begin_layer(
+            rows.x, layer.qkv, layer.attention_norm, self._queries, layer.keys, layer.values, rows.slots,
+            rows.positions, self._rope, self._eps, rows.joint,
+        )  # fmt: skip
+
+    def _finish(self, layer: _Layer, rows: _Rows) -> None:
+        finish_layer(
+            rows.x, rows.joint, layer.out, layer.gate_up, layer.down, layer.mlp_norm, layer.keys, layer.values,
+            rows.slots, rows.positions, self._eps,
+        )  # fmt: skip
 
 
 class CpuDepthFrame:
@@ -47,22 +140,22 @@ class CpuDepthFrame:
 
     most_rows: int | None = None  # no limit
 
-    def __init__(self, weights: CpuWeights, threads: RowThreads) -> None:
-        self._weights, self._threads = weights, threads
+    def __init__(self, weights: CpuWeights, config: ModelConfig, threads: RowThreads) -> None:
+        self._weights, self._config, self._threads = weights, config, threads
 
     def frame(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Tensor:
         """first, fed: (B, d), inputs of positions 0 and 1 -> (B, K) int64, `drawing.codes`."""
         weights, sampling = self._weights, drawing.sampling.at(drawing.slots)
-        stack = weights.depth_decoder
-        inputs = first.numpy(), fed.numpy()
+        stack, num_codes = self._config.depth_decoder, self._config.codebook_size
+        inputs = first.contiguous().numpy(), fed.numpy()
         by_row = [values.numpy() for values in (sampling.temperature, sampling.top_k, sampling.seed)]
         by_row += [np.ascontiguousarray(drawing.frame.numpy()), drawing.codes.numpy()]
 
         def compute(rows: slice) -> None:
             depth_frame(
-                *(values[rows] for values in inputs), stack.qkv, stack.out, stack.gate_up, stack.down,
-                stack.attention_norms, stack.mlp_norms, stack.norm, weights.depth_heads, weights.depth_inputs,
-                stack.rope, stack.eps, stack.num_kv_heads, *(values[rows] for values in by_row),
+                *(values[rows] for values in inputs), weights.qkv, weights.out, weights.gate_up, weights.down,
+                weights.attention_norms, weights.mlp_norms, weights.norm, weights.heads, weights.inputs,
+                weights.rope, stack.norm_eps, stack.num_kv_heads, num_codes, *(values[rows] for values in by_row),
             )  # fmt: skip
 
         self._threads.run(len(first), compute)
@@ -82,5 +175,5 @@ class CpuDraw:
     def sample(self, logits: Tensor, codebook: int) -> Tensor:
         """logits: (B, V or more) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""
         codes = torch.empty(len(logits), dtype=torch.int64)
-        draw_codes(logits.numpy(), *self._by, codebook, self._codebook_size, codes.numpy())
+        draw_codes(logits.contiguous().numpy(), *self._by, codebook, self._codebook_size, codes.numpy())
         return codes

@@ -122,11 +122,11 @@ class _OtherBelow(Product):
 
 def test_a_product_is_filled_up_to_as_many_rows_as_leave_its_bits_alone() -> None:
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
-    product = _OtherBelow(weight, None, 16, torch.float32, each=2)
-    assert product.fewest_rows == 12 and Product(weight, None, 16, torch.float32, each=2).fewest_rows == 2
-    narrow = _OtherBelow(weight, None, 4, torch.float32, each=2)  # as in a lane of eight
+    product = _OtherBelow(weight, None, 16, torch.float64, each=2)
+    assert product.fewest_rows == 12 and Product(weight, None, 16, torch.float64, each=2).fewest_rows == 2
+    narrow = _OtherBelow(weight, None, 4, torch.float64, each=2)  # as in a lane of eight
     assert narrow.fewest_rows == 12
-    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2)).double()
     for one in (product, narrow):
         one.fill(x)
-        assert np.array_equal(one.multiply(4).reshape(4, 6), (x @ weight.T).numpy())
+        assert np.array_equal(one.multiply(4).reshape(4, 6), (x @ weight.double().T).numpy())

@@ -31,7 +31,7 @@ def test_without_the_packed_operators_weights_stay_plain(monkeypatch: pytest.Mon
     there = {name: lambda *_: True for name in OPERATORS if name != missing}
     monkeypatch.setattr(torch.ops, "mkldnn", None if missing == "all of them" else SimpleNamespace(**there))
     matrix = plain(WEIGHT, rows=3)
-    assert not matrix.is_packed
+    assert matrix.layout == "rows"
     torch.testing.assert_close(ops.linear(X, matrix).float(), expected, rtol=2e-2, atol=2e-2)
 
 

@@ -1,0 +1,49 @@
+"""A matrix product on a CPU, compiled by numba, in which a row's bits depend on nothing but the row and the weights.
+
+A sum goes over the inputs in their order, whatever the number of rows. The weights of a panel are one stream of memory.
+"""
+
+from __future__ import annotations
+
+from numba import float32, njit, types
+from torch import Tensor
+
+from csm_bundle.runtime.compiled import CALLED, compiled
+from csm_bundle.runtime.panels import PANEL
+from csm_bundle.runtime.vector_tiles import LANES, weighted_sums
+
+_one_row, _two_rows = weighted_sums(1, PANEL // LANES), weighted_sums(2, PANEL // LANES)
+
+
+@njit(**CALLED)
+def multiply(x, weight, y):
+    """As many outputs as y has. x: (B, K or more); weight: (panels, K, 32), as panels.py makes it; y: (B, N), N a
+    multiple of 32. For float32 in C order. It checks no bounds.
+    """
+    depth, wide, width = weight.shape[1], x.shape[1], y.shape[1]
+    pairs = len(x) // 2 * 2
+    for panel in range(width // PANEL):
+        first, column = panel * depth * PANEL, panel * PANEL
+        for row in range(0, pairs, 2):
+            _two_rows(x, row * wide, wide, weight, first, PANEL, depth, y, row * width + column, width)
+        if pairs < len(x):
+            _one_row(x, pairs * wide, wide, weight, first, PANEL, depth, y, pairs * width + column, width)
+
+
+@compiled(types.void(float32[:, ::1], float32[:, :, ::1], float32[::1], float32[:, ::1]))
+def _product(x, weight, bias, y):
+    """As `multiply`. bias: (outputs,), or empty."""
+    multiply(x, weight, y)
+    for row in range(len(x)):
+        for n in range(len(bias)):
+            y[row, n] += bias[n]
+
+
+def panel_linear(x: Tensor, weight: Tensor, outputs: int, bias: Tensor | None = None) -> Tensor:
+    """As torch's linear. x: (B, K) float32; weight: (outputs, K), as panels.py makes it; bias: (outputs,)
+    -> (B, outputs), in rows that are farther apart where outputs are no whole panels.
+    """
+    y = x.new_empty(len(x), len(weight) * PANEL)
+    bias = x.new_empty(0) if bias is None else bias
+    _product(x.contiguous().numpy(), weight.numpy(), bias.numpy(), y.numpy())
+    return y[:, :outputs]
