@@ -52,6 +52,14 @@ class Ours:
     def frame(self) -> Tensor:
         return self._step(self._slots)[:, :-1]
 
+    def prefill(self, prompt: Tensor, start: int) -> None:
+        """Writes keys and values of slot 0 from that position on. prompt: (T, D)."""
+        self._step.backbone.prefill(prompt, 0, start)
+
+    def kept(self, length: int) -> Tensor:
+        """Keys and values of slot 0, of the first positions."""
+        return torch.stack([part[0, :length] for layer in self._step.backbone.cache.layers for part in layer])
+
     def any_row_ended(self) -> bool:
         """Whether the speech of a row has ended, or its slot is full."""
         return not bool(self._step.state.active[self._slots].all())
