@@ -23,7 +23,7 @@ pytestmark = [
 
 def digest(*emulator: str) -> str:
     """Of what the built-in voice computes."""
-    command = [*emulator, sys.executable, "-m", "tests.support.bits_of_the_voice"]
+    command = [*emulator, sys.executable, "-m", "tests.support.kernels.bits_of_the_voice"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 

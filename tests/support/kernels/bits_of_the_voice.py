@@ -1,4 +1,4 @@
-"""`python -m tests.support.bits_of_the_voice`: prints a digest of codes, keys and values of the built-in voice.
+"""`python -m tests.support.kernels.bits_of_the_voice`: prints a digest of codes, keys and values of the built-in voice.
 
 For processors that are not at hand, in emulation. Half of the frames are prefilled again, as after a loss.
 """
@@ -17,7 +17,7 @@ from csm_engine.execution.weights import pack
 from csm_engine.model.loader import load_model
 from csm_engine.types import SamplingParams
 
-_MODEL = Path(__file__).parents[2] / "bundles" / "builtin" / "model"
+_MODEL = Path(__file__).parents[3] / "bundles" / "builtin" / "model"
 _SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=3)
 _FRAMES = 24
 
