@@ -81,6 +81,25 @@ def eight_dots(typing_context, x, x_at, weight, at, step, count, y, y_at):
     return types.void(x, number, weight, number, number, number, y, number), generate
 
 
+@intrinsic
+def vector_sum(typing_context, x, at, count):
+    """The sum of `count` numbers, a multiple of eight, in eight sums that are added at the end."""
+
+    def generate(context, builder, signature, arguments):
+        x, at, count = arguments
+        data = context.make_array(signature.args[0])(context, builder, x).data
+        total = _variable(builder)
+        with cgutils.for_range(builder, builder.udiv(count, _number(LANES))) as loop:
+            more = _load(builder, data, _step(builder, at, loop.index, LANES))
+            builder.store(builder.fadd(builder.load(total), more), total)
+        parts = [builder.extract_element(builder.load(total), ir.Constant(ir.IntType(32), n)) for n in range(LANES)]
+        while len(parts) > 1:
+            parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    return types.float32(x, types.int64, types.int64), generate
+
+
 # Numbers of two vectors: neighbours, and halves, as processors take them apart in one instruction.
 _EVEN, _ODD = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
 _LOW, _HIGH = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]

@@ -9,7 +9,7 @@ import torch
 from csm_bundle.runtime.panel_product import panel_linear
 from csm_bundle.runtime.panels import in_panels
 from csm_bundle.runtime.vector_tiles import LANES
-from tests.support.kernels.vector_sums import dots, two_rows
+from tests.support.kernels.vector_sums import dots, total, two_rows
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -78,3 +78,15 @@ def test_dots_equal_plain_ones_wherever_their_row_is(count: int) -> None:
     np.testing.assert_allclose(y, x.astype(np.float64) @ weight.T.astype(np.float64), rtol=1e-5, atol=1e-5)
     dots(x, np.roll(weight, 3, axis=0), turned)
     np.testing.assert_array_equal(turned, np.roll(y, 3, axis=1))
+
+
+@pytest.mark.parametrize("vectors", [0, 1, 7, 200])
+def test_a_sum_has_the_order_of_eight_lanes_on_any_processor(vectors: int) -> None:
+    x, found = numbers(LANES * vectors), np.empty(1, np.float32)
+    total(x, found)
+    lanes = np.zeros(LANES, np.float32)
+    for vector in x.reshape(vectors, LANES):
+        lanes += vector
+    while len(lanes) > 1:
+        lanes = lanes[::2] + lanes[1::2]
+    np.testing.assert_array_equal(found, lanes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import float32, int64, types
 
 from csm_bundle.runtime.compiled import compiled
-from csm_bundle.runtime.vector_tiles import LANES, eight_dots, weighted_sums
+from csm_bundle.runtime.vector_tiles import LANES, eight_dots, vector_sum, weighted_sums
 
 _rows = float32[:, ::1]
 _whole, _in_parts = weighted_sums(2, 1), weighted_sums(2, 1, adds=True)
@@ -29,3 +29,9 @@ def dots(x, weight, y):
     width = x.shape[1]
     for row in range(len(x)):
         eight_dots(x, row * width, weight, 0, width, width, y, row * LANES)
+
+
+@compiled(types.void(float32[::1], float32[::1]))
+def total(x, y):
+    """The sum of x, whose length is a multiple of eight, to y: (1,)"""
+    y[0] = vector_sum(x, 0, len(x))

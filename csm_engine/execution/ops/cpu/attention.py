@@ -11,10 +11,9 @@ import numpy as np
 from numba import njit
 
 from csm_bundle.runtime.compiled import CALLED, INLINE, exp
-from csm_bundle.runtime.vector_tiles import LANES, eight_dots, weighted_sums
+from csm_bundle.runtime.vector_tiles import LANES, eight_dots, vector_sum, weighted_sums
 
 _f = np.float32
-_REORDERED = {**CALLED, "fastmath": {"contract", "reassoc", "nsz"}}
 _WIDE = 32  # numbers of a head
 _CHUNK = 64  # positions, whose values stay in the nearest cache
 _of_two, _of_one = weighted_sums(2, _WIDE // LANES, adds=True), weighted_sums(1, _WIDE // LANES, adds=True)
@@ -45,16 +44,16 @@ def write(joint, row, queries, keys, values, position, rope):
             values[position, key, n] = joint[row, queries + (num_keys + key) * size + n]
 
 
-@njit(**_REORDERED)
+@njit(**CALLED)
 def _softmax(scores, scale):
     """Scores become weights."""
-    largest = scores[0]
+    largest, whole = scores[0], len(scores) // LANES * LANES
     for p in range(len(scores)):
         largest = max(largest, scores[p])
     for p in range(len(scores)):
         scores[p] = exp((scores[p] - largest) * scale)
-    total = _f(0)
-    for p in range(len(scores)):
+    total = vector_sum(scores, 0, whole)
+    for p in range(whole, len(scores)):
         total += scores[p]
     for p in range(len(scores)):
         scores[p] /= total
