@@ -160,10 +160,10 @@ def _as_bits(typing_context, value):
 
 @njit(**INLINE)
 def exp(x):
-    """The exponential of a float32 to 1e-7. Written out, because a library's does not become vector instructions."""
+    """Of a float32, to 1e-7. Keeps NaN. Written out, because a library's does not become vector instructions."""
     power = x * _LOG2_E
-    power = power if power > _f(-126) else _f(-126)
-    power = power if power < _f(126) else _f(126)
+    power = _f(-126) if power < _f(-126) else power
+    power = _f(126) if power > _f(126) else power
     whole = np.floor(power + _f(0.5))
     rest = power - whole
     result = _EXP2[7]
