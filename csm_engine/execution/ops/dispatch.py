@@ -35,7 +35,7 @@ def _ops(x: Tensor) -> ModuleType:
 
 
 def _cpu_frame() -> ModuleType:
-    from csm_engine.execution.ops.cpu import cpu_frame  # with numba, too
+    from csm_engine.execution.ops.cpu import cpu_frame  # needs numba, which other models do not
 
     return cpu_frame
 
@@ -56,7 +56,7 @@ def linear(x: Tensor, matrix: Matrix) -> Tensor:
 def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
     values, scale = matrix.values, matrix.scale
     if matrix.layout == "panels":
-        from csm_bundle.runtime.panel_product import panel_linear  # with numba, which other models do not need
+        from csm_bundle.runtime.panel_product import panel_linear  # needs numba, which other models do not
 
         return panel_linear(x, values, matrix.outputs)
     if matrix.layout == "onednn":
