@@ -7,14 +7,16 @@ hold them compiled, and all replicas run the same code. On other processors numb
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import os
 import platform
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import llvmlite.binding
 import numba
@@ -28,7 +30,7 @@ _f = np.float32
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
-_IN_ANY_KERNEL = (__file__, str(Path(__file__).with_name("vector_tiles.py")))  # what numba's intrinsics are made in
+_FROZEN = (bool, int, float, str, bytes, tuple, np.generic)  # globals that numba compiles in as constants
 BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, compiled when it was built
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
 _ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
@@ -83,15 +85,38 @@ def _lock(folder: str, function: Callable[..., object]) -> FileLock:
 
 
 def _version(function: Callable[..., object]) -> str:
-    """Of all files whose code is in a kernel: numba compares only the file of the kernel itself."""
-    files, seen, found = set(_IN_ANY_KERNEL), {function}, [function]
+    """Of all that is compiled into a kernel: the files of its code, and constants, which may be of other files. numba
+    compares only the file of the kernel itself.
+    """
+    files, constants, seen, found = {__file__}, set(), {function}, [function]
     while found:
-        code, names = found[-1].__code__, found.pop().__globals__
-        files.add(code.co_filename)
-        called = {getattr(names.get(name), "py_func", None) for name in code.co_names} - {None} - seen
-        seen |= called
-        found += called
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()[:8]
+        one = found.pop()
+        files.add(one.__code__.co_filename)
+        for name, value in _read_by(one):
+            called = inspect.unwrap(value) if callable(value) else None  # of a kernel's part, of an intrinsic
+            if isinstance(called, FunctionType) and called not in seen:
+                seen.add(called)
+                found.append(called)
+            elif isinstance(value, _FROZEN):
+                constants.add(f"{name}={value!r}")
+    parts = [*(Path(file).read_bytes() for file in sorted(files)), *(line.encode() for line in sorted(constants))]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:8]
+
+
+def _read_by(function: Callable[..., object]) -> Iterator[tuple[str, object]]:
+    """Names and values of what a function reads outside of itself: its module's globals and enclosing variables."""
+    outside = {**function.__globals__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it has no value yet
+            outside[name] = cell.cell_contents
+    return ((name, outside[name]) for name in set(_names(function.__code__)) & outside.keys())
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from (*code.co_names, *code.co_freevars)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 def compiled(signature, *fastmath, variant=""):
@@ -135,10 +160,10 @@ def _as_bits(typing_context, value):
 
 @njit(**INLINE)
 def exp(x):
-    """The exponential of a float32 to 1e-7. Written out, because a library's does not become vector instructions."""
+    """Of a float32, to 1e-7. Keeps NaN. Written out, because a library's does not become vector instructions."""
     power = x * _LOG2_E
-    power = power if power > _f(-126) else _f(-126)
-    power = power if power < _f(126) else _f(126)
+    power = _f(-126) if power < _f(-126) else power
+    power = _f(126) if power > _f(126) else power
     whole = np.floor(power + _f(0.5))
     rest = power - whole
     result = _EXP2[7]

@@ -45,5 +45,5 @@ def panel_linear(x: Tensor, weight: Tensor, outputs: int, bias: Tensor | None = 
     """
     y = x.new_empty(len(x), len(weight) * PANEL)
     bias = x.new_empty(0) if bias is None else bias
-    _product(x.contiguous().numpy(), weight.numpy(), bias.numpy(), y.numpy())
+    _product(x.contiguous().numpy(), weight.numpy(), bias.contiguous().numpy(), y.numpy())
     return y[:, :outputs]

@@ -35,7 +35,7 @@ def _ops(x: Tensor) -> ModuleType:
 
 
 def _cpu_frame() -> ModuleType:
-    from csm_engine.execution.ops.cpu import cpu_frame  # with numba, too
+    from csm_engine.execution.ops.cpu import cpu_frame  # needs numba, which other models do not
 
     return cpu_frame
 
@@ -56,7 +56,7 @@ def linear(x: Tensor, matrix: Matrix) -> Tensor:
 def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
     values, scale = matrix.values, matrix.scale
     if matrix.layout == "panels":
-        from csm_bundle.runtime.panel_product import panel_linear  # with numba, which other models do not need
+        from csm_bundle.runtime.panel_product import panel_linear  # needs numba, which other models do not
 
         return panel_linear(x, values, matrix.outputs)
     if matrix.layout == "onednn":
@@ -233,8 +233,13 @@ def advance(
         return state_launches.advance(state, slots, codes, table, vocab_size)
     if compiled:
         return state.advance(slots, codes, _cpu_frame().embed(codes, table, None, vocab_size))
-    offsets = torch.arange(codes.shape[1]) * vocab_size
-    return state.advance(slots, codes, F.embedding(codes + offsets, table).sum(dim=1))
+    fed = _ids_of(codes, torch.arange(codes.shape[1]), vocab_size)
+    return state.advance(slots, codes, F.embedding(fed, table).sum(dim=1))
+
+
+def _ids_of(codes: Tensor, codebook: int | Tensor, vocab_size: int) -> Tensor:
+    """Rows of a table of codebooks. The code past the last, of a logit that is not a number, is taken as the last."""
+    return codes.clamp(max=vocab_size - 1) + codebook * vocab_size
 
 
 def _cpu_draw(
@@ -285,7 +290,7 @@ class FrameDraw:
             )  # fmt: skip
         codes = self._cpu_draw.sample(logits, codebook)
         self._codes[:, codebook] = codes
-        return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)
+        return codes, None if table is None else F.embedding(_ids_of(codes, codebook, self._vocab_size), table)
 
     @property
     def drawing(self) -> Drawing:

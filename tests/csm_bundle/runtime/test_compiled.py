@@ -55,26 +55,58 @@ def test_a_cache_in_a_file_system_without_locks_has_none(monkeypatch: pytest.Mon
         compiled._lock(str(tmp_path), flock).acquire()
 
 
-_KERNEL = """
+_KERNEL = {
+    "of_test.py": """
 import numpy as np
 from numba import float32, types
 from csm_bundle.runtime.compiled import compiled, exp
+from part import part
+from within import within
 
 @compiled(types.void(float32[::1]))
 def kernel(x):
-    x[0] = exp(x[0])
+    x[0] = within(part(exp(x[0])))
 
 x = np.zeros(1, np.float32)
 kernel(x)
 print(x[0], len(kernel.stats.cache_hits))
-"""
+""",
+    "part.py": """
+from numba import njit
+from factor import FACTOR
+
+@njit
+def part(x):
+    return x * FACTOR
+""",
+    "within.py": """
+from numba.extending import intrinsic
+
+@intrinsic
+def within(typing_context, x):
+    return x(x), lambda context, builder, signature, arguments: arguments[0]
+""",
+    "factor.py": "FACTOR = 1",
+}
 
 
-def test_kernels_of_another_version_of_what_they_share_are_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "old", "new", "result"),
+    [
+        ("csm_bundle/runtime/compiled.py", "    return result * ", "    return _f(3) * result * ", "3.0"),
+        ("part.py", "return x * FACTOR", "return x * FACTOR + 1", "2.0"),
+        ("within.py", "arguments[0]", "builder.fadd(arguments[0], arguments[0])", "2.0"),
+        ("factor.py", "1", "10", "10.0"),
+    ],
+)
+def test_kernels_of_another_version_of_what_they_share_are_not_read(
+    file: str, old: str, new: str, result: str, tmp_path: Path
+) -> None:
     """numba compares only the file of the kernel itself. Loaded again, the module is compiled no more."""
-    package = tmp_path / "csm_bundle"
-    shutil.copytree(Path(compiled.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "of_test.py").write_text(_KERNEL)
+    package = Path(compiled.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "csm_bundle", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, source in _KERNEL.items():
+        (tmp_path / name).write_text(source)
 
     def printed(program: str) -> list[str]:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
@@ -84,6 +116,6 @@ def test_kernels_of_another_version_of_what_they_share_are_not_read(tmp_path: Pa
         ).stdout.split()
 
     assert printed("import importlib, of_test; importlib.reload(of_test)") == ["1.0", "0", "1.0", "1"]
-    source = package / "runtime" / "compiled.py"
-    source.write_text(source.read_text().replace("    return result * ", "    return _f(3) * result * "))
-    assert printed("import of_test") == ["3.0", "0"]
+    changed = tmp_path / file
+    changed.write_text(changed.read_text().replace(old, new))
+    assert printed("import of_test") == [result, "0"]

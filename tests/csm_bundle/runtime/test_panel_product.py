@@ -37,6 +37,12 @@ def test_the_bias_is_added_last() -> None:
     np.testing.assert_array_equal(multiplied(x, weight, bias), multiplied(x, weight) + bias)
 
 
+def test_inputs_and_bias_may_lie_apart_in_memory() -> None:
+    x, weight, bias = numbers(3, 50), numbers(70, 50, seed=1), numbers(70, seed=2)
+    apart = multiplied(np.repeat(x, 2, axis=1)[:, ::2], weight, np.repeat(bias, 2)[::2])
+    np.testing.assert_array_equal(apart, multiplied(x, weight, bias))
+
+
 def test_bits_of_a_row_do_not_depend_on_the_others() -> None:
     x, weight = numbers(9, 53), numbers(70, 53, seed=1)
     alone = np.concatenate([multiplied(row[None], weight) for row in x])

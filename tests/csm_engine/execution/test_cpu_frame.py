@@ -185,6 +185,33 @@ def test_the_code_of_a_logit_that_is_not_a_number_has_an_embedding() -> None:
     assert torch.equal(cpu_frame.embed(ids, audio, None, 19), cpu_frame.embed(ids.clamp(max=18), audio, None, 19))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@torch.inference_mode()
+def test_what_is_not_a_number_stays_in_its_row(compiled: bool) -> None:
+    """Where no id is free past the codes, and the depth decoder is fed one codebook alone."""
+    step, expected = (started(SMALLEST, range(ROWS), compiled=compiled) for _ in range(2))
+    step.state.next_embedding[1] = torch.nan
+    found, wanted = (codes_of(one, range(ROWS))[:, :, :-1] for one in (step, expected))
+    assert (found[:, 1] == SMALLEST.codebook_size).all()
+    assert np.array_equal(np.delete(found, 1, axis=1), np.delete(wanted, 1, axis=1))
+
+
+@pytest.mark.parametrize("part", ["q_proj", "k_proj"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("stack", ["backbone", "depth_decoder"])
+@torch.inference_mode()
+def test_attention_keeps_what_is_not_a_number(stack: str, part: str, value: float) -> None:
+    """Scores alone have it here. A model with such weights must not speak."""
+    model = random_model(GROUPED, seed=9)
+    getattr(getattr(model, stack).layers[0].attn, part).weight[0, 0] = value
+    for compiled in (True, False):
+        step = PackedFrameStep(pack(model, compiled=compiled), 1)
+        step.backbone.prefill(torch.ones(3, GROUPED.backbone.dim), 0, 0)
+        step.state.start(0, torch.ones(GROUPED.backbone.dim), position=3, frame=0, sampling=SamplingParams(seed=1))
+        codes = step(torch.tensor([0]))[0, :-1]
+        assert (codes[1:] == GROUPED.codebook_size).all()
+
+
 def both(sampling: SamplingRows, frame: torch.Tensor) -> tuple[torch_ops.FrameDraw, CpuDraw]:
     """Torch's draw and the kernel's."""
     return torch_ops.FrameDraw(sampling, frame, 32, 64), CpuDraw(sampling, frame, 64)

@@ -126,6 +126,34 @@ def test_prompts_and_frames_in_a_batch_have_the_bits_of_those_alone(
         assert_same(state_of(step, slot), expected[slot][1])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@torch.inference_mode()
+def test_what_a_slot_held_before_changes_no_bit(weights: PackedWeights, value: float) -> None:
+    """Positions past a row's own are read in whole vectors: of a sequence that had the slot before."""
+    step = PackedFrameStep(weights, SLOTS)
+    for part in (part for layer in step.backbone.cache.layers for part in layer):
+        part.fill_(value)
+    for slot in (0, 1):  # up to the window's last position, and from the first
+        step.prefill(passes_of(slot, prompt_rows(slot), 0, []))
+        frames, expected = alone(weights, slot)
+        np.testing.assert_array_equal(made(step, [slot], FRAMES)[:, 0], frames)
+        assert_same(state_of(step, slot), expected)
+
+
+@pytest.mark.parametrize("length", [1, 64, 100, 172])
+@torch.inference_mode()
+def test_positions_copied_from_another_slot_leave_the_same_bits(weights: PackedWeights, length: int) -> None:
+    frames, expected = alone(weights, 0)
+    step, other = PackedFrameStep(weights, SLOTS), SLOTS - 1
+    step.prefill(passes_of(0, prompt_rows(0), 0, []))
+    step.backbone.cache.copy(0, other, length)
+    for one in passes_of(other, prompt_rows(0), 0, [length]):
+        if one.start >= length:
+            step.prefill([one])
+    np.testing.assert_array_equal(made(step, [other], FRAMES)[:, 0], frames)
+    assert_same(state_of(step, other), expected)
+
+
 @torch.inference_mode()
 def test_an_unknown_text_id_is_refused(weights: PackedWeights) -> None:
     rows = prompt_rows(0)

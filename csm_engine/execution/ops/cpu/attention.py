@@ -61,7 +61,11 @@ def _softmax(scores, scale):
 
 @njit(**INLINE)
 def _add_values(scores, of, values, at, step, count, attended, into, group, size):
-    """Adds weighted values to what the heads of a group attended to."""
+    """Adds `count` weighted values of a key head to what its group's heads attended to.
+
+    scores: (rows, H / G, P), weights now; of, at, into: where those of the first head, the values and the result begin
+    in their whole arrays; step: from a position's values to the next.
+    """
     length = scores.shape[2]
     for column in range(0, size // _WIDE * _WIDE, _WIDE):
         for head in range(0, group - 1, 2):

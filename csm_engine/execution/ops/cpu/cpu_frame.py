@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from csm_engine.execution.sampling import Drawing, SamplingRows
 from csm_engine.execution.weights import PackedLayer, PackedStack
 from csm_engine.kv.cache import LayerCache, SlotKVCache
 from csm_engine.model.shapes import ModelConfig
+
+Ints = npt.NDArray[np.int64]
 
 
 def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor | None, vocab_size: int) -> Tensor:
@@ -66,8 +69,8 @@ class _Rows:
     """
 
     x: Floats
-    slots: Floats
-    positions: Floats
+    slots: Ints
+    positions: Ints
     joint: Floats
 
     def at(self, rows: slice) -> _Rows:
