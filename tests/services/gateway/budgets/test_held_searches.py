@@ -16,6 +16,7 @@ from csm.v1 import tts_pb2, watermark_pb2, watermark_pb2_grpc
 from services.common.rpc.calls import Context
 from services.gateway.audio.pieces import PIECE_BYTES
 from services.gateway.audio.recording import Recording
+from services.gateway.requests.recordings import open_pieces
 from services.gateway.rpc import watermark_servicer
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FakeCodec
@@ -82,8 +83,7 @@ async def test_a_message_is_dropped_before_its_recording_is_searched(
 
 async def test_a_recording_is_decoded_as_the_codec_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the search has started in the codec there is one piece, for its sample rate."""
-    open_pieces, decoded = watermark_servicer.open_pieces, list[Recording]()
-    at_the_start: list[int] = []
+    decoded, at_the_start = list[Recording](), list[int]()
 
     def counted(*arguments: Any) -> Iterator[Recording]:
         for piece in open_pieces(*arguments):
