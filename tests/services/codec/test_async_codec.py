@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csm_bundle.errors import CodecStoppedError
-from csm_codec.stream import Audio
+from csm_bundle.errors import CodecError, CodecStoppedError
+from csm_codec.stream import Audio, Complete, DecodeStream, Failed
 from services.codec.async_codec import MAX_AHEAD_FRAMES
 from services.codec.stage import CodecStage
 from tests.support.waits import eventually
@@ -80,3 +80,37 @@ async def test_a_stream_that_opens_while_the_codec_fails_gets_the_error(
     with pytest.raises(CodecStoppedError):
         async with asyncio.timeout(60):
             await (await opening).take()
+
+
+async def test_a_stream_whose_batch_fails_before_it_is_known_gets_the_error(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread has opened it, and its failure has come before the event loop has heard of the opening."""
+    codec: Any = stage.async_codec.threads[0]._codec
+    opened = codec.open
+
+    def opened_and_failed(*asked: Any) -> DecodeStream:
+        stream: DecodeStream = opened(*asked)
+        codec.cancel(stream)
+        return stream
+
+    monkeypatch.setattr(codec, "open", opened_and_failed)
+    handle = await stage.async_codec.open()
+    with pytest.raises(CodecError, match="in this stream's batch"):
+        await handle.take()
+    handle.close()
+
+
+async def test_the_end_of_a_stream_is_told_once(stage: CodecStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it is closed afterwards does not count as a cancel."""
+    ends: list[Complete | Failed | None] = []
+    monkeypatch.setattr(stage.async_codec, "_on_end", lambda stream, end: ends.append(end))
+    handle = await stage.async_codec.open()
+    await handle.push(np.zeros((1, 4), np.int64))
+    handle.finish()
+    while not any(isinstance(output, Complete) for output in await handle.take()):
+        pass
+    handle.close()
+    assert [type(end) for end in ends] == [Complete]
+    (await stage.async_codec.open()).close()
+    assert ends[1:] == [None]
