@@ -134,7 +134,12 @@ async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_ali
     others = await open_all(stage.async_codec, 4)
     assert {handle.thread.worker.name for handle in others} == {"codec 1", "codec 2"}
     assert not hung.done()
+    last = Opening()  # for it no slot is left but the other one of the thread that hangs
+    opening = asyncio.ensure_future(stage.async_codec.open(opening=last))
+    await settle()
+    assert last.thread is stage.async_codec.threads[0]
     may_step.set()
+    assert (await opening).thread is last.thread
     assert len(await hung) == FRAMES * 1920
     await eventually(lambda: not stage.server._stalled)
 
