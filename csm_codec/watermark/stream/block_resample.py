@@ -43,7 +43,10 @@ class BlockResampler:
         return 1 if self._equal else self._given
 
     def begin_at(self, block: int) -> None:
-        """Starts at a later block; samples before it count as silence. To be called before the first sample."""
+        """Starts at a later block; samples before it count as silence. To be called before the first sample.
+
+        The length of the end is rounded for the whole signal, half a sample to an even length. So it depends on this.
+        """
         self._received, self._sent = block * self.block, block * self.block_given
 
     def first_exact_block(self, position: int) -> int:

@@ -265,20 +265,21 @@ async def test_a_stream_ends_with_the_load_of_the_codec(stub: Any, loads: list[t
     assert loads == [(1, 2)]
 
 
-async def test_a_refused_stream_reports_the_load_and_waits_for_no_frames(
-    settings: CodecSettings, loads: list[tuple[int, int]], waits_at_end: list[bool]
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_a_refused_stream_reports_the_load_and_waits_for_no_frames_if_none_will_come(
+    settings: CodecSettings, loads: list[tuple[int, int]], waits_at_end: list[bool], awaits: bool
 ) -> None:
     async with running_codec(settings, slots=1, max_waiting_streams=0) as (_, stub):
         first = stub.StreamDecode()
         await first.write(AWAITS)
         assert (await read_event(first)).HasField("started")
         second = stub.StreamDecode()
-        await second.write(AWAITS)
+        await second.write(config_message(awaits_started=awaits))
         status = await refusal(read_event(second))
         first.cancel()
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert loads == [(1, 1)]
-    assert waits_at_end == [True]
+    assert waits_at_end == [awaits]
 
 
 async def test_a_failure_after_the_start_lingers_for_frames_in_flight(stub: Any, waits_at_end: list[bool]) -> None:

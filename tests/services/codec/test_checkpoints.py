@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +17,7 @@ from csm_codec.codes import CheckedCodes
 from services.codec import resume
 from services.codec.settings import CodecSettings
 from tests.support.codec_stage import S16, config_message, frames_message, random_codes, refusal, running_codec
+from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.waits import read_event
 
 FRAMES = 24
@@ -115,6 +120,23 @@ async def test_a_checkpoint_of_a_codec_with_another_mark_is_refused_with_the_rea
         status = await refusal(run(other, random_codes(12), checkpoint=state))
     assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
     assert "config.checkpoint" in status.message and "mark network" in status.message
+
+
+async def test_a_checkpoint_of_a_codec_with_another_decoder_is_refused(
+    settings: CodecSettings, stub: Any, bundle: Path, tmp_path: Path
+) -> None:
+    """It would continue the audio with that of other weights."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    shutil.rmtree(folder / "mimi")
+    identity = write_tiny_mimi(folder / "mimi", 1, num_codebooks=4, codebook_size=64, context=20, width=32)
+    manifest = json.loads((folder / "bundle.json").read_text()) | {"codec": asdict(identity)}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    state = (await run(stub, random_codes(12)))[1][0].state
+    async with running_codec(settings, bundle=str(folder)) as (_, other):
+        status = await refusal(run(other, random_codes(12), checkpoint=state))
+    assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    assert "config.checkpoint" in status.message
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from csm_codec.resample import resample
+from services.codec import async_codec
 from services.codec.async_codec import MAX_AHEAD_FRAMES
 from services.codec.convert import from_pcm
 from services.codec.settings import CodecSettings
@@ -23,7 +24,7 @@ from tests.support.codec_stage import (
     running_codec,
     stream_of,
 )
-from tests.support.waits import read_event
+from tests.support.waits import eventually, read_event
 
 
 async def test_chunking_and_concurrent_streams_do_not_change_the_audio(stub: Any) -> None:
@@ -101,3 +102,20 @@ async def test_other_rates_are_resampled_without_a_seam(stub: Any, rate_hz: int)
 async def test_a_stream_without_frames_completes_empty(stub: Any) -> None:
     samples, complete = await decode(stub, [config_message()])
     assert samples == b"" and complete.frame_count == 0
+
+
+async def test_a_call_that_ends_while_its_frames_wait_for_room_leaves_no_task(
+    stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_codec, "MAX_AHEAD_FRAMES", 0)
+
+    def readers() -> list[asyncio.Task[Any]]:
+        return [task for task in asyncio.all_tasks() if "_read_frames" in repr(task.get_coro())]
+
+    call = stub.StreamDecode()
+    for request in stream_of(random_codes(), [FRAMES]):
+        await call.write(request)
+    assert (await call.read()).WhichOneof("event") == "started"
+    assert readers()
+    call.cancel()
+    await eventually(lambda: not readers())

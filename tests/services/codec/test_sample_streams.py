@@ -79,30 +79,31 @@ async def test_a_wrong_config_is_refused_before_the_call_has_started(stub: Any) 
 
 
 async def test_a_recording_that_lasts_just_as_long_as_is_allowed_is_taken(settings: CodecSettings) -> None:
+    """It may be longer if it is searched while it is sent."""
     samples = bytes(4 * 24_000)
     whole: dict[str, Any] = {"samples": samples, "sample_format": F32, "sample_rate_hertz": 24_000}
-    async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
+    async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=2) as (_, stub):
         await stub.Encode(codec_pb2.EncodeRequest(**whole))
         await stub.DetectWatermark(codec_pb2.DetectWatermarkRequest(**whole))
-        for method in METHODS:
-            await answers(getattr(stub, method)(iter(recording_messages(method, samples, 9999))))
+        for method, sent in zip(METHODS, (samples, 2 * samples), strict=True):
+            await answers(getattr(stub, method)(iter(recording_messages(method, sent, 9999))))
 
 
 async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come(settings: CodecSettings) -> None:
     """As by Encode. The sender has not half-closed, and would go on."""
-    async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
+    async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=2) as (_, stub):
         whole = codec_pb2.EncodeRequest(samples=bytes(4 * 24_001), sample_format=F32, sample_rate_hertz=24_000)
         expected = await refusal(stub.Encode(whole))
         assert (expected.code, expected.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "AUDIO_TOO_LONG")
-        for method in METHODS:
+        for method, longest_s in zip(METHODS, (1, 2), strict=True):
             call = await opened(stub, method)
-            for piece in (bytes(4 * 24_000), bytes(4)):
+            for piece in (*[bytes(4 * 24_000)] * longest_s, bytes(4)):
                 await call.write(getattr(codec_pb2, f"{method}Request")(samples=piece))
             status = await refusal(call.read())
             assert (status.code, status.reason) == (expected.code, expected.reason)
             (violation,), (of_encode,) = status.field_violations, expected.field_violations
             assert (violation.field, violation.reason) == (of_encode.field, of_encode.reason)
-            assert "1 s" in violation.description
+            assert f"{longest_s} s" in violation.description
 
 
 async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

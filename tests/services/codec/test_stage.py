@@ -114,6 +114,17 @@ async def test_a_hanging_recording_thread_is_reported(settings: CodecSettings) -
         assert await hung
 
 
+async def test_a_recording_may_take_longer_than_a_decode_step(settings: CodecSettings) -> None:
+    """The stage is not restarted for it: the thread for recordings has a limit of its own."""
+    go_on = threading.Event()
+    async with running_codec(settings, stall_seconds=0.5, recording_stall_seconds=300) as (stage, _):
+        working = asyncio.create_task(stage._recordings.run(lambda: go_on.wait(60)))
+        await eventually(lambda: stage._recordings._watchdog.missed >= 2)
+        assert not stage.server._stalled
+        go_on.set()
+        assert await working
+
+
 async def _wait_until(stage: CodecStage, service: str, wanted: int) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.health_port}") as channel, asyncio.timeout(30):
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))

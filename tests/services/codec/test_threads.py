@@ -17,7 +17,7 @@ from csm_codec.stream import Audio, Complete
 from services.codec.async_codec import AsyncCodec, Opening, StreamHandle
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
-from tests.support.waits import eventually
+from tests.support.waits import eventually, settle
 
 FRAMES = 6
 
@@ -117,8 +117,9 @@ async def test_a_thread_that_fails_fails_the_stage(stage: CodecStage, monkeypatc
 async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_alive(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """New streams go to the others, although the first thread would be next by the number of its streams."""
     handles = await open_all(stage.async_codec, 3)
-    codec: Any = stage.async_codec.threads[2]._codec
+    codec: Any = stage.async_codec.threads[0]._codec
     may_step, step = threading.Event(), codec.step
 
     def hang() -> Any:
@@ -126,17 +127,45 @@ async def test_while_one_thread_hangs_the_others_decode_and_the_stage_is_not_ali
         return step()
 
     monkeypatch.setattr(codec, "step", hang)
-    hung = asyncio.ensure_future(audio_of(handles[2], 2))
-    assert len(await audio_of(handles[0], 0)) == FRAMES * 1920
-    await eventually(lambda: "codec 2" in stage.server._stalled)
-    handles[0].close()
+    hung = asyncio.ensure_future(audio_of(handles[0], 0))
+    assert len(await audio_of(handles[2], 2)) == FRAMES * 1920
+    await eventually(lambda: "codec 0" in stage.server._stalled)
     handles[1].close()
     others = await open_all(stage.async_codec, 4)
-    assert {handle.thread.worker.name for handle in others} == {"codec 0", "codec 1"}
+    assert {handle.thread.worker.name for handle in others} == {"codec 1", "codec 2"}
     assert not hung.done()
+    last = Opening()  # for it no slot is left but the other one of the thread that hangs
+    opening = asyncio.ensure_future(stage.async_codec.open(opening=last))
+    await settle()
+    assert last.thread is stage.async_codec.threads[0]
     may_step.set()
+    assert (await opening).thread is last.thread
     assert len(await hung) == FRAMES * 1920
     await eventually(lambda: not stage.server._stalled)
+
+
+async def test_readers_hear_only_of_beats_of_their_own_thread(stage: CodecStage) -> None:
+    """After a wait of two beats they tell the caller that the codec is alive."""
+    codec, (first, second, _) = stage.async_codec, stage.async_codec.threads
+    (handle, *_) = await open_all(codec, 3)
+    may_go_on = threading.Event()
+
+    def hang() -> None:
+        assert may_go_on.wait(60)
+
+    first.worker.submit(hang)
+    await eventually(lambda: not codec._watchdogs[first].worker_is_alive)
+    assert handle.thread is first
+    waiting = asyncio.ensure_future(handle.take())
+    await settle()
+    for _ in range(3):
+        codec._beat_streams(second)
+    await settle()
+    assert not waiting.done()
+    for _ in range(2):
+        codec._beat_streams(first)
+    assert await waiting == []
+    may_go_on.set()
 
 
 async def test_a_stream_waits_as_long_as_its_thread_goes_on_or_one_that_may_free_a_slot(

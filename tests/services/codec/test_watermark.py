@@ -17,6 +17,7 @@ import torch
 from csm.codec.v1 import codec_pb2
 
 from csm_codec.mimi.loader import load_mimi
+from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.detector import Detection
 from csm_codec.watermark.detect.evidence import most_keys
 from csm_codec.watermark.detect.scanner import Scan, Scanner
@@ -147,6 +148,20 @@ async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
     for size in (4001, 100_000):  # each search takes a second or two
         started, answer = await answers(stub, detect_messages(samples, size))
         assert started.WhichOneof("event") == "started" and answer.complete == whole
+
+
+async def test_a_large_message_is_searched_in_pieces_of_a_second(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other recordings are encoded between them."""
+    sizes, push_in_pieces = list[int](), Scanner.push_in_pieces
+
+    def counted(scanner: Scanner, pcm: Pcm) -> Generator[None, None, None]:
+        sizes.append(len(pcm))
+        return push_in_pieces(scanner, pcm)
+
+    monkeypatch.setattr(Scanner, "push_in_pieces", counted)
+    samples = bytes(4 * 20_000)
+    await answers(stub, detect_messages(samples, len(samples), sample_rate_hertz=8000))
+    assert sizes == [8000, 8000, 4000]
 
 
 @pytest.mark.parametrize("method", ["DetectWatermark", "StreamDetectWatermark"])

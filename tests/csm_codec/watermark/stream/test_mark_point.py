@@ -39,7 +39,7 @@ def pcm(network: SilentCipher) -> np.ndarray:
 
 def _run(
     network: SilentCipher, pcm: np.ndarray, look_ahead: LookAhead, lane_width: int, before: ClipProgress, first: int,
-    point: MarkPoint | None = None,
+    point: MarkPoint | None = None, piece: int = PIECE,
 ) -> tuple[np.ndarray, list[MarkPoint], ClipProgress, int]:  # fmt: skip
     """The samples from sample `first` on, the points, and the first sample."""
     embedder = Embedder(
@@ -51,9 +51,9 @@ def _run(
         level = RunningLevel(embedder.n_fft, replace(before, square_sum=point.level_sum, hops=point.level_frames))
     stream = embedder.join(0, SYMBOLS, level, before, point)
     points, marked = [], []
-    for at in range(first, len(pcm), PIECE):
+    for at in range(first, len(pcm), piece):
         stream.offer_point()
-        marked.append(embedder.push({0: Chunk(pcm[at : at + PIECE], last=at + PIECE >= len(pcm))})[0])
+        marked.append(embedder.push({0: Chunk(pcm[at : at + piece], last=at + piece >= len(pcm))})[0])
         if stream.next_point is not None:
             points.append(stream.next_point)
             stream.next_point = None
@@ -91,6 +91,31 @@ def test_continues_bit_for_bit(
         assert end == progress
         assert later == [other for other in points if other.num_samples >= point.num_samples]
     assert progress.audible_frames > before.audible_frames
+
+
+@pytest.mark.parametrize(("network", "rest"), [(44_100, 40), (22_400, 8)], indirect=["network"])
+def test_the_end_is_the_same_where_its_length_is_halfway_between_two(network: SilentCipher, rest: int) -> None:
+    """Half a sample is rounded to an even length: that of the whole stream, not that of its part after the point.
+
+    At 44.1 kHz this is the length at the networks' rate, where 80 samples become 147; at 22.4 kHz it is the length of
+    the mark, where 70 samples become 75. Blocks of odd number have odd positions there.
+    """
+    piece = 1200  # 15 blocks of 80 samples, 16 of 75
+    pcm = (0.1 * np.random.default_rng(4).standard_normal(12 * piece + rest)).astype(np.float32)
+    look_ahead = LookAhead(1, 1, 3)
+    whole, points, progress, _ = _run(network, pcm, look_ahead, 1, START, 0, piece=piece)
+    assert len(whole) == len(pcm)
+    before_odd_blocks = 0
+    for point in points:
+        embedder = Embedder(network, sample_rate_hz=24_000, num_slots=1, lane_width=1, first_samples=PIECE)
+        place = embedder.join(0, SYMBOLS, RunningLevel(embedder.n_fft), START, point).place
+        before_odd_blocks += place.block % 2 if network.hparams.sample_rate_hz == 44_100 else place.mark_block % 2
+        continued, _, end, first_sample = _run(
+            network, pcm, look_ahead, 1, START, point.num_samples, point, piece=piece
+        )
+        assert np.array_equal(continued, whole[first_sample:])
+        assert end == progress
+    assert before_odd_blocks >= 2
 
 
 def test_point_that_is_no_block_boundary_is_refused(network: SilentCipher) -> None:
