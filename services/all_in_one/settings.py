@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.codec.settings import CodecSettings
 from services.common.bundle_settings import BundleSettings
+from services.common.process.cpus import usable_cpus
 from services.common.setting_types import FilePath, Host
 from services.common.settings import (
     ConnectionStreams,
@@ -26,6 +27,7 @@ from services.gateway.settings import GatewaySettings
 from services.http.settings import HttpSettings
 
 LOOPBACK = "127.0.0.1"
+_SLOTS_OF_A_CPU, _MOST_SLOTS = 4, 16  # the wait of the fifth caller against the pace of all (docs/measured.md)
 _BUNDLE_FIELDS = set(BundleSettings.model_fields) - set(StageSettings.model_fields)
 _OF_ALL = {"drain_seconds", "log_format", "log_level", "trace_endpoint", "trace_sample_share"}
 
@@ -53,7 +55,13 @@ class AllInOneSettings(BundleSettings):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Type of the weights of engine and codec; use bfloat16 on a GPU."
     )
-    slots: int = Field(default=4, ge=1, le=4096, description="Utterances that are made at once.")
+    slots: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description=f"Utterances that are made at once. 0 is {_SLOTS_OF_A_CPU} for each CPU that the process may use,"
+        f" at most {_MOST_SLOTS}.",
+    )
     lexicon: FilePath | None = Field(
         default=None,
         description="File of words and their pronunciation, one per line (docs/text.md). When unset, the engine's own"
@@ -111,7 +119,8 @@ class AllInOneSettings(BundleSettings):
     def _inner(self) -> dict[str, Any]:
         """The settings that engine and codec share. Ports are free ones, known only inside the process."""
         return {
-            **self.model_dump(include=_BUNDLE_FIELDS | {"device", "dtype", "slots"}, exclude_none=True),
+            **self.model_dump(include=_BUNDLE_FIELDS | {"device", "dtype"}, exclude_none=True),
+            "slots": self.slots or min(_SLOTS_OF_A_CPU * usable_cpus(), _MOST_SLOTS),
             "host": LOOPBACK,
             "port": 0,
             "health_port": 0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,13 @@ def choose_threads(asked: int, of_torch: int) -> int:
         "torch uses %d threads of %d, for the container may use %g CPUs", threads := max(1, int(limit)), of_torch, limit
     )
     return threads
+
+
+def usable_cpus() -> int:
+    """CPUs that the process may run on, or fewer by the container's limit; at least one."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, int(min(cpus, cpu_limit())))
 
 
 def cpu_limit(root: Path = Path("/")) -> float:

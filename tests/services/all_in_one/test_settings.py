@@ -14,6 +14,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError
 from services.all_in_one import one_utterance
+from services.all_in_one import settings as all_in_one_settings
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 from services.all_in_one.usage import usage
@@ -49,6 +50,15 @@ def test_both_stages_take_the_bundle_of_one_option(monkeypatch: pytest.MonkeyPat
     for stage in (settings.engine(), settings.codec()):
         said = (stage.bundle, stage.revision, stage.offline, stage.cache_dir, stage.threads)
         assert said == ("someone/voice", "v2", True, Path("/cache"), 3)
+
+
+@pytest.mark.parametrize(("slots", "cpus", "expected"), [(0, 1, 4), (0, 2, 8), (0, 64, 16), (3, 64, 3), (100, 1, 100)])
+def test_both_stages_have_slots_for_the_cpus_unless_told(
+    monkeypatch: pytest.MonkeyPatch, slots: int, cpus: int, expected: int
+) -> None:
+    monkeypatch.setattr(all_in_one_settings, "usable_cpus", lambda: cpus)
+    settings = AllInOneSettings(bundle="unused", slots=slots)
+    assert settings.engine().slots == settings.codec().slots == expected
 
 
 def test_unset_options_are_read_from_the_stages_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from services.codec import load as codec_load
 from services.codec.settings import CodecSettings
 from services.common.process import cpus
-from services.common.process.cpus import choose_threads, cpu_limit
+from services.common.process.cpus import choose_threads, cpu_limit, usable_cpus
 from services.engine import load as engine_load
 from services.engine.settings import EngineSettings
 
@@ -70,6 +71,22 @@ def test_threads_are_as_many_as_the_limit_unless_asked_for(
 ) -> None:
     monkeypatch.setattr(cpus, "cpu_limit", lambda: limit)
     assert choose_threads(asked, of_torch=128) == threads
+
+
+@pytest.mark.parametrize(
+    ("allowed", "limit", "usable"), [(8, math.inf, 8), (8, 2.5, 2), (8, 0.5, 1), (2, 16, 2), (None, math.inf, 6)]
+)
+def test_usable_cpus_are_those_allowed_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch, allowed: int | None, limit: float, usable: int
+) -> None:
+    """allowed: to the process; None where the system cannot say, which has six."""
+    monkeypatch.setattr(cpus, "cpu_limit", lambda: limit)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    if allowed is None:
+        monkeypatch.delattr(os, "sched_getaffinity")
+    else:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(allowed)))
+    assert usable_cpus() == usable
 
 
 class LoadingError(Exception):
