@@ -56,10 +56,9 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: PackedLayer, cache: LayerCache) -> _Layer:
-        matrices = (layer.qkv, layer.out, layer.gate_up, layer.down)
-        norms = (norm for norm in (layer.attention_norm, layer.mlp_norm) if norm is not None)
-        tensors = (*(matrix.values for matrix in matrices), *norms, *cache)
-        return cls(*(tensor.numpy() for tensor in tensors))
+        assert layer.attention_norm is not None and layer.mlp_norm is not None  # in panels, they are not folded
+        values = (matrix.values for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        return cls(*(tensor.numpy() for tensor in (*values, layer.attention_norm, layer.mlp_norm, *cache)))
 
 
 @dataclass(frozen=True, slots=True)
