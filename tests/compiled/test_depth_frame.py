@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
+from csm_engine.execution import matrix  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
@@ -27,6 +28,12 @@ SLOW_CASES: list[tuple[str, Quantization, int]] = [
     ("small", "none", 40), ("small", "float8", 40), ("small", "int8", 40), ("wide", "none", 64), ("wide", "int8", 64),
 ]  # fmt: skip
 ALL_CASES = [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
+
+
+@pytest.fixture(autouse=True)
+def plain_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: a CPU that multiplies bfloat16 would take the matrices in a layout of its own."""
+    monkeypatch.setattr(matrix, "is_worth_packing", lambda weight: False)
 
 
 def weights_of(config: str, quantization: Quantization) -> PackedWeights:
