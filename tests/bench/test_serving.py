@@ -77,7 +77,7 @@ def test_a_server_that_is_not_there_ends_the_program(capsys: pytest.CaptureFixtu
 
 
 def test_a_server_that_does_not_start_ends_the_program_with_its_log(capsys: pytest.CaptureFixture[str]) -> None:
-    assert serving.main(["--serve", "--bundle", "nowhere", "--slots", "0", "--duration", "1"]) == 1
+    assert serving.main(["--serve", "--bundle", "nowhere", "--slots", "-1", "--duration", "1"]) == 1
     told = capsys.readouterr().err
     assert "did not start" in told
     assert "slots" in told

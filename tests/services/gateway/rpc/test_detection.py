@@ -237,6 +237,7 @@ async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_
     deployment: FakeDeployment, watermark: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """The codec has few places for long recordings, and searches one at a time."""
+    await watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000))  # no health call is being opened then
     receive, has_room = deployment.codec._receive, asyncio.Event()
     jumps_s = [2 * watermark_servicer.IDLE_SECONDS]
 
@@ -254,7 +255,7 @@ async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_
     monkeypatch.setattr(deployment.codec, "_receive", later)
     monkeypatch.setattr(byte_pipe, "asyncio", SimpleNamespace(sleep=sleep))
     assert (await watermark.StreamDetectWatermark(messages(10 * SAMPLES, PCM, 2**16, 24_000), timeout=200)).detected
-    (sent,) = deployment.codec.detected
+    _, sent = deployment.codec.detected
     assert sent.samples == 10 * SAMPLES
 
 
