@@ -9,8 +9,8 @@ from numba import float32, njit, types
 from torch import Tensor
 
 from csm_bundle.runtime.compiled import CALLED, compiled
-from csm_bundle.runtime.panels import PANEL
-from csm_bundle.runtime.vector_tiles import LANES, weighted_sums
+from csm_bundle.runtime.panels import LANES, PANEL
+from csm_bundle.runtime.vector_tiles import weighted_sums
 
 _one_row, _two_rows = weighted_sums(1, PANEL // LANES), weighted_sums(2, PANEL // LANES)
 

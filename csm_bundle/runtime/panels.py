@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-PANEL = 32  # outputs: four vectors of eight float32
+LANES = 8  # float32 of a vector; processors with shorter ones take several
+PANEL = 4 * LANES  # outputs
 
 
 def panels_of(outputs: int) -> int:

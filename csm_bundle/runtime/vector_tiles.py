@@ -11,7 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8  # float32 of a vector; processors with shorter ones take several
+from csm_bundle.runtime.panels import LANES
+
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _ZEROS, _UNDEFINED = ir.Constant(_VECTOR, None), ir.Constant(_VECTOR, ir.Undefined)
 _FUSED = ("contract",)  # a product and a sum are rounded once, where the processor can

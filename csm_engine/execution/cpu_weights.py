@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from csm_bundle.runtime.panels import LANES
 from csm_engine.model.shapes import ModelConfig
 
 MOST_PARAMETERS = 2**26  # of all layers. Torch shares even a single row between threads, which pays for larger models
-LANES = 8  # numbers that attention takes at once; as in vector_tiles.py, which needs numba
 
 Floats = npt.NDArray[np.float32]
 

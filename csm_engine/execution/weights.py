@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from csm_bundle.runtime.panels import in_panels
 from csm_engine.execution.cpu_weights import CpuWeights, is_for_kernels
 from csm_engine.execution.depth_weights import DepthWeights, check_sizes, qkv_of_codes
 from csm_engine.execution.matrix import Matrix, Quantization, paneled, plain, quantized
@@ -112,14 +111,15 @@ def pack(
     folded_depth = folded or depth_kernel
     depth_decoder = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded_depth)
     heads_norm = depth_decoder.norm if folded_depth else None
+    projection = head(model.projection.weight)
     packed = PackedWeights(
         config=model.config,
         backbone=pack_stack(model.backbone, model.config.backbone, matrix, folded),
         depth_decoder=replace(depth_decoder, norm=None) if folded_depth else depth_decoder,
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
-        projected_embeddings=_project(model, _by_kernel(model.projection.weight) if on_cpu else model.projection),
-        projection=head(model.projection.weight),
+        projected_embeddings=_project(model, projection),
+        projection=projection,
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
@@ -214,14 +214,13 @@ def _pack_layer(layer: Layer, matrix: Callable[..., Matrix], folded: bool) -> Pa
     )
 
 
-def _project(model: CSM, project: Callable[[Tensor], Tensor]) -> Tensor:
+def _project(model: CSM, projection: Matrix) -> Tensor:
+    """projection: in panels, its product is rounded alike by all processors of a kind; a vendor's may differ."""
+    project: Callable[[Tensor], Tensor] = model.projection
+    if projection.layout == "panels":
+        from csm_bundle.runtime.panel_product import panel_linear  # needs numba, which other models do not
+
+        project = partial(panel_linear, weight=projection.values, outputs=projection.outputs)
     num_inputs = (model.config.num_codebooks - 1) * model.config.audio_vocab_size
     rows = model.audio_embeddings.weight[:num_inputs]
     return torch.cat([project(part) for part in rows.split(_PROJECTION_ROWS)])
-
-
-def _by_kernel(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """The product with a weight (N, K), rounded alike by all processors of a kind; a vendor's may differ."""
-    from csm_bundle.runtime.panel_product import panel_linear
-
-    return partial(panel_linear, weight=in_panels(weight), outputs=len(weight))

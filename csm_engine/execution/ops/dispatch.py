@@ -242,15 +242,6 @@ def _ids_of(codes: Tensor, codebook: int | Tensor, vocab_size: int) -> Tensor:
     return codes.clamp(max=vocab_size - 1) + codebook * vocab_size
 
 
-def _cpu_draw(
-    sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int, compiled: bool
-) -> torch_ops.FrameDraw | CpuDraw:
-    if not compiled:
-        return torch_ops.FrameDraw(sampling, frame, num_codebooks, codebook_size)
-    draw: CpuDraw = _cpu_frame().CpuDraw(sampling, frame, codebook_size)
-    return draw
-
-
 class FrameDraw:
     """The sampling of one frame's rows. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
 
@@ -271,9 +262,11 @@ class FrameDraw:
         self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._codes = slots.new_empty(len(slots), num_codebooks)
-        self._cpu_draw = None
-        if not slots.is_cuda:
-            self._cpu_draw = _cpu_draw(sampling.at(slots), frame, num_codebooks, codebook_size, compiled)
+        self._cpu_draw: torch_ops.FrameDraw | CpuDraw | None = None
+        if compiled:
+            self._cpu_draw = _cpu_frame().CpuDraw(sampling.at(slots), frame, codebook_size)
+        elif not slots.is_cuda:
+            self._cpu_draw = torch_ops.FrameDraw(sampling.at(slots), frame, num_codebooks, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples the codes of one codebook and looks up the depth decoder's inputs for them.

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from csm_bundle.runtime.panel_product import panel_linear
-from csm_bundle.runtime.panels import in_panels
-from csm_bundle.runtime.vector_tiles import LANES
+from csm_bundle.runtime.panels import LANES, in_panels
 from tests.support.kernels.vector_sums import dots, total, two_rows
 
 

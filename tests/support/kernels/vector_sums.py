@@ -5,7 +5,8 @@ from __future__ import annotations
 from numba import float32, int64, types
 
 from csm_bundle.runtime.compiled import compiled
-from csm_bundle.runtime.vector_tiles import LANES, eight_dots, vector_sum, weighted_sums
+from csm_bundle.runtime.panels import LANES
+from csm_bundle.runtime.vector_tiles import eight_dots, vector_sum, weighted_sums
 
 _rows = float32[:, ::1]
 _whole, _in_parts = weighted_sums(2, 1), weighted_sums(2, 1, adds=True)

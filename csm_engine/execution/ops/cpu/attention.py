@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from csm_bundle.runtime.compiled import CALLED, INLINE, exp
-from csm_bundle.runtime.vector_tiles import LANES, eight_dots, vector_sum, weighted_sums
+from csm_bundle.runtime.panels import LANES
+from csm_bundle.runtime.vector_tiles import eight_dots, vector_sum, weighted_sums
 
 _f = np.float32
 _WIDE = 32  # numbers of a head

@@ -35,9 +35,8 @@ def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor | None,
     x = audio_embeddings.new_empty(len(ids), audio_embeddings.shape[1])
     texts = audio_embeddings if text_embeddings is None else text_embeddings
     num_codebooks = len(audio_embeddings) // vocab_size
-    backbone_kernels.embed(
-        ids.numpy(), num_codebooks, vocab_size, audio_embeddings.numpy(), texts.numpy(), x.numpy()
-    )  # fmt: skip
+    tables = audio_embeddings.numpy(), texts.numpy()
+    backbone_kernels.embed(ids.numpy(), num_codebooks, vocab_size, *tables, x.numpy())
     return x
 
 
@@ -113,9 +112,10 @@ class CpuBackbone:
         for layer in self._layers:
 
             def compute(group: slice, before: _Layer | None = before, layer: _Layer = layer) -> None:
+                mine = rows.at(group)
                 if before is not None:
-                    self._finish(before, rows.at(group))
-                self._begin(layer, rows.at(group))
+                    self._finish(before, mine)
+                self._begin(layer, mine)
 
             self._threads.run(len(x), compute)
             before = layer

@@ -13,8 +13,7 @@ from numba import float32, int64, types
 
 from csm_bundle.runtime.compiled import compiled
 from csm_bundle.runtime.panel_product import multiply
-from csm_bundle.runtime.panels import PANEL
-from csm_bundle.runtime.vector_tiles import LANES
+from csm_bundle.runtime.panels import LANES, PANEL
 from csm_engine.execution.ops.cpu.attention import attend, write
 from csm_engine.execution.ops.cpu.draw_kernel import draw
 from csm_engine.execution.ops.cpu.layer_parts import copy, finish, rms_norm
