@@ -154,9 +154,30 @@ def test_positions_copied_from_another_slot_leave_the_same_bits(weights: PackedW
     assert_same(state_of(step, other), expected)
 
 
+@pytest.mark.parametrize(
+    ("column", "given", "problem"),
+    [
+        (-1, SHAPE.text_vocab_size, "text id 96 is not below 96"),
+        (0, SHAPE.audio_vocab_size, "audio id 131 is not below 131"),
+    ],
+)
 @torch.inference_mode()
-def test_an_unknown_text_id_is_refused(weights: PackedWeights) -> None:
+def test_an_unknown_id_is_refused(weights: PackedWeights, column: int, given: int, problem: str) -> None:
     rows = prompt_rows(0)
-    rows[3, -1] = SHAPE.text_vocab_size
-    with pytest.raises(IndexError, match="text id 96 is not below 96"):
+    rows[3, column] = given
+    with pytest.raises(IndexError, match=problem):
         PackedFrameStep(weights, SLOTS).prefill(passes_of(0, rows, 0, []))
+
+
+@pytest.mark.parametrize(
+    ("slot", "start", "problem"),
+    [(0, 32, "position 203 is not below 203"), (SLOTS + 1, 0, "slot 10 is not below 10")],
+)
+@torch.inference_mode()
+def test_a_place_that_the_cache_has_not_is_refused(weights: PackedWeights, slot: int, start: int, problem: str) -> None:
+    """As by torch's operations; a kernel would write into other memory."""
+    step = PackedFrameStep(weights, SLOTS)
+    before = [part.clone() for layer in step.backbone.cache.layers for part in layer]
+    with pytest.raises(IndexError, match=problem):
+        step.prefill([PromptRows(slot, start, prompt_rows(0)[:172])])
+    assert_same([part for layer in step.backbone.cache.layers for part in layer], before)

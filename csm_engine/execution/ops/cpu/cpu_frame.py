@@ -28,10 +28,15 @@ def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor | None,
     """ids: (B, K), or (B, K + 1) with the text's id, int64, -1 where masked; embeddings: (K V, D) and (text vocabulary,
     D) -> (B, D), their sums.
 
-    Raises: IndexError for an unknown text id.
+    Raises: IndexError for an unknown id of a prompt. Without texts, ids are codes that a frame step has drawn.
     """
-    if text_embeddings is not None and len(ids) and (highest := int(ids[:, -1].amax())) >= len(text_embeddings):
-        raise IndexError(f"text id {highest} is not below {len(text_embeddings)}")
+    if text_embeddings is not None and len(ids):
+        for kind, given, known in (
+            ("text", ids[:, -1], len(text_embeddings)),
+            ("audio", ids[:, :-1], vocab_size),
+        ):
+            if (highest := int(given.amax())) >= known:
+                raise IndexError(f"{kind} id {highest} is not below {known}")
     x = audio_embeddings.new_empty(len(ids), audio_embeddings.shape[1])
     texts = audio_embeddings if text_embeddings is None else text_embeddings
     num_codebooks = len(audio_embeddings) // vocab_size
@@ -107,8 +112,15 @@ class CpuBackbone:
         return hidden
 
     def prefill(self, x: Tensor, slots: Tensor, positions: Tensor) -> None:
-        """As PackedBackbone.prefill_rows. No thread attends before all have written a layer's keys and values."""
+        """As PackedBackbone.prefill_rows. No thread attends before all have written a layer's keys and values.
+
+        Raises: IndexError for slots and positions that the cache has not: the kernels do not check.
+        """
         rows, before = self._rows(x, slots, positions), None
+        num_slots, length = self._layers[0].keys.shape[:2]
+        for kind, given, known in (("slot", rows.slots, num_slots), ("position", rows.positions, length)):
+            if (highest := given.max(initial=0)) >= known:
+                raise IndexError(f"{kind} {highest} is not below {known}")
         for layer in self._layers:
 
             def compute(group: slice, before: _Layer | None = before, layer: _Layer = layer) -> None:
