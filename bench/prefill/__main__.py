@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from bench.arms import Ours
-from bench.command import integers, result_parser, words
+from bench.command import integers, result_parser
 from bench.frame_step import make_arms, make_prompts
 from bench.machine import result_head
 from bench.report import write_result
 from bench.shapes import SHAPES
 from bench.timing import in_turns
 
+_ARMS = ["ours-torch", "ours"]
 _ROUNDS, _PASSES = 6, 5
 
 
@@ -31,16 +32,17 @@ def main() -> None:
     parser.add_argument("--rows", type=integers, default=[8, 16, 32, 64, 128, 256], help="of the prompt")
     parser.add_argument("--contexts", type=integers, default=[0], help="positions before them, which are filled")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
-    parser.add_argument("--arms", type=words, default=["ours-torch", "ours"])
     arguments = parser.parse_args()
+    config = SHAPES[arguments.shape]
+    if min(arguments.rows) < 1 or max(arguments.contexts) + max(arguments.rows) > config.max_seq_len:
+        parser.error(f"--contexts and --rows, at least 1, must fit in the window of {config.max_seq_len} positions")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    config = SHAPES[arguments.shape]
     cpu, dtype = torch.device("cpu"), torch.float32
     rows: list[dict[str, object]] = []
     with torch.inference_mode():
-        made = make_arms(config, 1, cpu, dtype, arguments.arms)
-        arms = {name: arm for name, arm in made.items() if isinstance(arm, Ours)}
+        made = make_arms(config, 1, cpu, dtype, _ARMS)
+        arms = {name: arm for name, arm in made.items() if isinstance(arm, Ours)}  # all of them
         for context in arguments.contexts:
             for length in arguments.rows:
                 prompt = make_prompts(config, 1, context + length, cpu, dtype)[0]
