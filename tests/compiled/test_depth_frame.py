@@ -11,13 +11,12 @@ import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
-from csm_engine.execution import matrix  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from tests.csm_engine.execution.ops.test_depth_frame import SHORT, SMALL, WIDE  # noqa: E402
-from tests.support.kernels.depth_frame import check_phases, left_in, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import check_phases, left_in, new_frame, plain_matrices  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
 from tests.support.kernels.twins import assert_rows_close  # noqa: E402
 
@@ -30,15 +29,10 @@ SLOW_CASES: list[tuple[str, Quantization, int]] = [
 ALL_CASES = [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
 
 
-@pytest.fixture(autouse=True)
-def plain_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: a CPU that multiplies bfloat16 would take the matrices in a layout of its own."""
-    monkeypatch.setattr(matrix, "is_worth_packing", lambda weight: False)
-
-
 def weights_of(config: str, quantization: Quantization) -> PackedWeights:
     model = random_model(CONFIGS[config], seed=1, dtype=torch.bfloat16)
-    return stack_depth(pack(model, quantization=quantization, depth_kernel=True))
+    with plain_matrices():
+        return stack_depth(pack(model, quantization=quantization, depth_kernel=True))
 
 
 def kernel_of(weights: PackedWeights) -> DepthKernel:

@@ -57,15 +57,29 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + expected])
 
 
+def test_a_logit_that_is_not_a_number_draws_the_id_past_the_last() -> None:
+    """Nothing is read past the table, which has no row for that id."""
+    logits, table, rows = random(3, 64), random(2 * 64, 64), torch.arange(3)
+    logits[1, 5] = torch.nan
+    sampling = SamplingRows(torch.ones(3), torch.full((3,), 50), rows)
+    with compiled_kernels():
+        codes, fed = triton_ops.sample_and_feed(logits, sampling, rows, rows, 1, 64, 64, table)
+    assert codes[1] == 64
+    assert torch.equal(codes, torch_ops.FrameDraw(sampling, rows, 2, 64).sample(logits, 1))
+    assert fed is not None and torch.equal(fed, table[64 + codes.clamp(max=63)])
+
+
 def test_slots_are_gathered_and_advanced_as_their_twins() -> None:
-    """One at its last position, one before its last frame, one that ends its speech, one in the middle, and padding."""
+    """One at its last position, one before its last frame, one that ends its speech, one in the middle, and padding.
+    One has codes past the table: a logit was not a number.
+    """
     width, vocab_size, slots, pad = 64, 35, torch.tensor([2, 0, 3, 1, 4, 4]), 4
     state = SlotState(pad, width, 16, device=torch.device("cpu"), dtype=BF16)
     for slot, (position, max_frames) in enumerate([(15, 9), (3, 1), (5, 9), (7, 9)]):
         embedding, sampling = random(width, seed=slot), SamplingParams(seed=slot)
         state.start(slot, embedding, position=position, frame=0, max_frames=max_frames, sampling=sampling)
     codes = torch.randint(1, vocab_size, (6, 4), generator=torch.Generator().manual_seed(1))
-    codes[0] = 0
+    codes[0], codes[3] = 0, vocab_size
     table, twin = random(4 * vocab_size, width, seed=9), deepcopy(state)
     expected = twin.gather(slots)
     outcomes = ops.advance(twin, slots, codes, table, vocab_size)[:, -1]

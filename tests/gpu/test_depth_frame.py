@@ -24,7 +24,7 @@ from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
 from tests.csm_engine.execution.ops.test_depth_frame import SMALL  # noqa: E402
 from tests.gpu.device import DEVICE, ON_GPU, times  # noqa: E402
-from tests.support.kernels.depth_frame import Frame, check_phases, left_in, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import Frame, check_phases, left_in, new_frame, plain_matrices  # noqa: E402
 from tests.support.kernels.twins import assert_rows_close  # noqa: E402
 
 FULL = replace(
@@ -38,8 +38,9 @@ PROGRAMS = None if ON_GPU else 1  # in the interpreter, programs run one after t
 @pytest.fixture(scope="module", params=["none", "float8", "int8"])
 def weights(request: pytest.FixtureRequest) -> PackedWeights:
     model = random_model(CONFIG, seed=1, device=DEVICE, dtype=torch.bfloat16, drawn_on=DEVICE)
-    packed = pack(model, quantization=request.param, depth_kernel=True)
-    return packed if ON_GPU else stack_depth(packed)
+    with plain_matrices():
+        packed = pack(model, quantization=request.param, depth_kernel=True)
+        return packed if ON_GPU else stack_depth(packed)
 
 
 @pytest.fixture(scope="module")

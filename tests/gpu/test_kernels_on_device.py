@@ -41,6 +41,7 @@ def test_embeddings_of_a_pass() -> None:
 def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None:
     rows, vocab_size, codebook_size, width = 64, 2051, 2048, 1024
     logits = (random(rows, vocab_size, dtype=torch.float32) * 3).to(dtype)
+    logits[[3, 60], [5, 2047]] = torch.nan  # draws the id past the last
     seed, frame = torch.arange(rows) * 2**33 + 5, torch.arange(rows) * 7
     temperature = torch.linspace(0, 1.5, rows)
     top_k = torch.arange(rows) + 1

@@ -27,8 +27,9 @@ def gumbel_noise(seed, frame, codebook, BLOCK: tl.constexpr):
 
 @triton.jit
 def order_of(values):
-    """float32 as uint32 of the same order. Not for -0.0, which is below 0.0."""
+    """float32 as uint32 of the same order, NaN above all numbers. Not for -0.0, which is below 0.0."""
     bits = values.to(tl.uint32, bitcast=True)
+    bits = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FFFFFFF, bits)
     return tl.where(bits >> 31 != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
 
@@ -58,13 +59,15 @@ def best_logits(logits_ptr, top_k, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.conste
 
 
 @triton.jit
-def first_best(scores, BLOCK: tl.constexpr):
-    """The id of the largest of (BLOCK,) scores, the lowest of several. One number holds score and id: the largest of
-    such numbers takes fewer registers than the compiler's argmax, which spilled in the depth kernel.
+def first_best(scores, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """The id of the largest of (BLOCK,) scores, the lowest of several, or CODEBOOK_SIZE if a score is NaN. One number
+    holds score and id: the largest of such numbers takes fewer registers than the compiler's argmax, which spilled in
+    the depth kernel.
     """
     behind = (BLOCK - 1 - tl.arange(0, BLOCK)).to(tl.uint64)
     best = tl.max((order_of(scores + 0.0).to(tl.uint64) << 32) | behind, axis=0)
-    return BLOCK - 1 - (best & 0xFFFFFFFF).to(tl.int32)
+    is_number = (best >> 32) <= 0xFF800000  # which is infinity
+    return tl.where(is_number, BLOCK - 1 - (best & 0xFFFFFFFF).to(tl.int32), CODEBOOK_SIZE)
 
 
 @triton.jit(do_not_specialize=["codebook"])
@@ -76,7 +79,7 @@ def sample_kernel(
 ):  # fmt: skip
     """Grid (B,): samples one code of a row from logits, STRIDE values a row. seed, temperature and top_k are by slot.
 
-    code (B,) int64, CODE_STRIDE apart; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
+    code (B,) int64, CODE_STRIDE apart, CODEBOOK_SIZE where a logit is NaN; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
     """
     row = tl.program_id(0).to(tl.int64)
     slot = tl.load(slot_ptr + row)
@@ -85,10 +88,11 @@ def sample_kernel(
     top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
     await_inputs(PDL)  # earlier reads are of values written before the previous kernel
     logits = best_logits(logits_ptr + row * STRIDE, top_k, CODEBOOK_SIZE, BLOCK, KEY_BITS)
-    code = first_best(logits + temperature * noise, BLOCK)
+    code = first_best(logits + temperature * noise, CODEBOOK_SIZE, BLOCK)
     tl.store(code_ptr + row * CODE_STRIDE, code.to(tl.int64))
     if FEED:
         width = tl.arange(0, WIDTH_BLOCK)
         inside = width < WIDTH
-        source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
+        known = tl.minimum(code, vocab_size - 1)  # whatever follows a logit that is no number is of no use
+        source = table_ptr + (codebook * vocab_size + known).to(tl.int64) * WIDTH
         tl.store(fed_ptr + row * WIDTH + width, tl.load(source + width, mask=inside), mask=inside)

@@ -56,8 +56,10 @@ def advance_kernel(
     inside = index < WIDTH
     total = tl.zeros((BLOCK,), tl.float32)
     for codebook in range(CODEBOOKS):
-        code = tl.load(code_ptr + row * CODEBOOKS + codebook) + codebook * vocab_size
-        total += tl.load(table_ptr + code * WIDTH + index, mask=inside, other=0.0).to(tl.float32)
+        code = tl.minimum(tl.load(code_ptr + row * CODEBOOKS + codebook), vocab_size - 1)  # more where a logit was NaN
+        total += tl.load(table_ptr + (codebook * vocab_size + code) * WIDTH + index, mask=inside, other=0.0).to(
+            tl.float32
+        )
     is_live = slot != pad_slot
     tl.store(embedding_ptr + slot * WIDTH + index, total.to(embedding_ptr.dtype.element_ty), mask=inside & is_live)
     if tl.program_id(1) == 0:

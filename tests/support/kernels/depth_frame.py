@@ -11,6 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from csm_engine.execution import matrix
 from csm_engine.execution.frame_step import PackedDepthDecoder
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import dispatch as ops
@@ -92,6 +93,13 @@ def widened(values: Tensor, scales: Tensor) -> Tensor:
     blocks = values.float().reshape(len(values), scales.shape[-1], -1)
     wide: Tensor = (blocks * scales.unsqueeze(-1)).flatten(-2)
     return wide
+
+
+@contextmanager
+def plain_matrices() -> Iterator[None]:
+    """As on a GPU: a CPU that multiplies bfloat16 would take the matrices in a layout of its own."""
+    with patch.object(matrix, "is_worth_packing", lambda weight: False):
+        yield
 
 
 @contextmanager

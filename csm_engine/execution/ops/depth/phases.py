@@ -74,18 +74,18 @@ def draw_row(
     """Samples one code of a row and takes the next position's input for it, with layer 0's q, k and v, unless it is the
     last codebook's.
 
-    logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64; table:
-    inputs, ((CODEBOOKS - 1) vocab_size, WIDTH), then their q, k and v, ((CODEBOOKS - 1) vocab_size, QUERIES +
-    KEYS_AND_VALUES).
+    logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64, CODEBOOK_SIZE where
+    a logit is NaN; table: inputs, ((CODEBOOKS - 1) vocab_size, WIDTH), then their q, k and v, ((CODEBOOKS - 1)
+    vocab_size, QUERIES + KEYS_AND_VALUES).
     """
     slot = tl.load(slot_ptr + row)
     top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
     logits = best_logits(logits_ptr + row * CODEBOOK_SIZE, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
     noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
-    code = first_best(logits + tl.load(temperature_ptr + slot) * noise, CODEBOOK_SIZE)
+    code = first_best(logits + tl.load(temperature_ptr + slot) * noise, CODEBOOK_SIZE, CODEBOOK_SIZE)
     tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
     if codebook < CODEBOOKS - 1:
-        place = (codebook * vocab_size + code).to(tl.int64)
+        place = (codebook * vocab_size + tl.minimum(code, vocab_size - 1)).to(tl.int64)
         query, other = tl.arange(0, QUERIES), QUERIES + tl.arange(0, KEYS_AND_VALUES)
         own = table_ptr + (CODEBOOKS - 1) * vocab_size * WIDTH + place * (QUERIES + KEYS_AND_VALUES)
         queries, others = tl.load(own + query), tl.load(own + other)  # on their way while x is taken

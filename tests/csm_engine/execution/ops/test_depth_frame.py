@@ -17,7 +17,6 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
-from csm_engine.execution import matrix  # noqa: E402
 from csm_engine.execution.depth_weights import LARGEST_TILE, LEAST_SIZE  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
@@ -25,7 +24,7 @@ from csm_engine.execution.ops.depth.depth_shape import CUTS, ROUNDED_BLOCK, ROUN
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
-from tests.support.kernels.depth_frame import check_phases, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import check_phases, new_frame, plain_matrices  # noqa: E402
 
 SMALL = ModelConfig(
     backbone=TransformerConfig(num_layers=1, dim=32, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=32),
@@ -84,15 +83,26 @@ def test_every_phase_equals_its_twin_and_one_launch_equals_the_phases(case: str)
         assert torch.equal(ours, expected)
 
 
+@torch.inference_mode()
+def test_what_is_not_a_number_stays_in_its_row() -> None:
+    """Where no id is free past the codes, so that the table of inputs ends with the last one."""
+    weights = weights_of(replace(SMALL, audio_vocab_size=SMALL.codebook_size), torch.float32)
+    frame = new_frame(weights, 3)
+    frame.first[1] = torch.nan
+    codes = kernel_of(weights, 1).frame(frame.first, frame.fed, frame.drawing)
+    assert (codes[1, 1:] == SMALL.codebook_size).all()
+    assert torch.equal(codes[::2], frame.expected[::2])
+
+
 @pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("rows", [1, 9, 20, 40])
-def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int) -> None:
     """9 rows: with both positions of the first pass, more than a row block. 20: one program attends with all heads of
     a key head. The second frame finds what the first has left.
     """
-    monkeypatch.setattr(matrix, "is_worth_packing", lambda weight: False)
-    weights = weights_of(SMALL, torch.bfloat16)
+    with plain_matrices():
+        weights = weights_of(SMALL, torch.bfloat16)
     by_phases, one = kernel_of(weights, 7), kernel_of(weights, 1)
     for seed in range(2):
         frame = new_frame(weights, rows, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -176,6 +177,21 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     twin = torch_ops.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 64])
+@pytest.mark.parametrize("ids", [[7], [0, 5, 63], range(64)])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_logit_that_is_not_a_number_draws_the_id_past_the_last(sign: int, ids: Sequence[int], top_k: int) -> None:
+    """The row in the middle alone. It is fed the last row of the table where no id is free past the codes."""
+    logits, table, slots = random(3, 64), random(2 * 64, 8), torch.zeros(3, dtype=torch.long)
+    sampling = SamplingRows(torch.tensor([0.9]), torch.tensor([top_k]), torch.tensor([1]))
+    expected, _ = triton_ops.sample_and_feed(logits, sampling, slots, slots, 1, 64, 64, table)
+    logits[1, list(ids)] = torch.tensor(torch.nan).copysign(torch.tensor(sign))
+    expected[1] = 64
+    codes, fed = triton_ops.sample_and_feed(logits, sampling, slots, slots, 1, 64, 64, table)
+    assert torch.equal(codes, expected)
+    assert fed is not None and torch.equal(fed, table[64 + expected.clamp(max=63)])
 
 
 def test_negative_and_zero_logits_keep_their_order() -> None:
