@@ -9,6 +9,7 @@
     - PromptTooLongError        the prompt leaves no room in the context window
   + EngineBusyError             slots and queue are full
   + EngineStoppedError          the engine is stopping or has failed
+  + EngineFaultError            the engine computed what is no number
   + ReadingStalledError         the texts of the request could not be read in time
   + CodecError                  the codec could not do its work
     - CodecBusyError            every decode slot is taken
@@ -60,6 +61,10 @@ class EngineBusyError(CsmError):
 
 class EngineStoppedError(CsmError):
     """The engine is stopping or has failed; it takes no more requests."""
+
+
+class EngineFaultError(CsmError):
+    """The engine computed what is no number, so the frame is invalid. Another replica may be sound."""
 
 
 class ReadingStalledError(CsmError):

@@ -24,6 +24,7 @@ class FinishReason(Enum):
     MAX_FRAMES = "max_frames"
     CONTEXT_WINDOW = "context_window"
     CANCELLED = "cancelled"
+    INVALID_FRAME = "invalid_frame"  # the model computed what is no number; not part of the speech
 
 
 @dataclass(frozen=True, slots=True)

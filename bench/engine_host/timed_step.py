@@ -34,9 +34,7 @@ class TimedStep:
         self.config = config
         self.device = torch.device("cpu")
         self.backbone = EmptyBackbone(config, num_slots)
-        self.state = SlotState(
-            num_slots, config.backbone.dim, config.backbone.max_seq_len, device=self.device, dtype=torch.float32
-        )
+        self.state = SlotState(config, num_slots, device=self.device, dtype=torch.float32)
         self.timer: StageTimer[str] = StageTimer(self.device)
         self._left = [0] * num_slots  # frames that each slot's sequence may still make
         self._rows = torch.full((num_slots, config.num_codebooks + 1), _CODE, dtype=torch.int16)

@@ -42,10 +42,7 @@ class PackedFrameStep:
         self.depth_decoder = PackedDepthDecoder(weights, threads)
         self._compiled = weights.on_cpu is not None
         self._codebook0_head = weights.codebook0_head.first(weights.config.codebook_size)
-        backbone = weights.config.backbone
-        self.state = SlotState(
-            num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
-        )
+        self.state = SlotState(weights.config, num_slots, device=weights.device, dtype=weights.dtype)
         self.timer: StageTimer[str] = StageTimer(weights.device)
 
     def prefill(self, prompts: Sequence[PromptRows]) -> None:

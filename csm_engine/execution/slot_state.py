@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from csm_engine.execution.sampling import SamplingRows
+from csm_engine.model.shapes import ModelConfig
 from csm_engine.scheduling.outcome import Outcome
 from csm_engine.types import SamplingParams
 
@@ -36,12 +37,10 @@ class SlotState:
     false once a sequence has ended and always for the pad slot; sampling: of S + 1 rows.
     """
 
-    def __init__(
-        self, num_slots: int, dim: int, max_positions: int, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        """max_positions: positions of a slot; a sequence ends when they are used up."""
-        rows = num_slots + 1
-        self.pad_slot, self.max_positions = num_slots, max_positions
+    def __init__(self, config: ModelConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        rows, dim = num_slots + 1, config.backbone.dim
+        self.pad_slot, self.codebook_size = num_slots, config.codebook_size
+        self.max_positions = config.backbone.max_seq_len  # a sequence ends when a slot's are used up
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
         self.position = torch.zeros(rows, device=device, dtype=torch.int64)
         self.frame = torch.zeros(rows, device=device, dtype=torch.int64)
@@ -116,6 +115,7 @@ class SlotState:
         outcome.masked_fill_(position >= self.max_positions, Outcome.CONTEXT_WINDOW)
         outcome.masked_fill_(frame >= self.max_frames[slots], Outcome.MAX_FRAMES)
         outcome.masked_fill_((codes == 0).all(dim=1), Outcome.END_OF_SPEECH)
+        outcome.masked_fill_((codes >= self.codebook_size).any(dim=1), Outcome.INVALID_FRAME)
         outcome.masked_fill_(~self.active[slots], Outcome.NOTHING)
         self.next_embedding[slots] = embeddings
         self.position[slots] = position

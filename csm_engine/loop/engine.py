@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from csm_bundle.errors import EngineFaultError
 from csm_engine.config import EngineConfig
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.execution.stage_timer import StageTimer
@@ -32,6 +33,8 @@ from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 log = logging.getLogger("csm.engine")
+
+MOST_INVALID = 8  # sequences in a row that end with an invalid frame, until the whole engine fails
 
 
 class Output(NamedTuple):
@@ -89,6 +92,7 @@ class Engine:
             ),
             frame_budget=RealTimeBudget(config.real_time_share),
         )
+        self._num_invalid = 0  # sequences in a row that ended with an invalid frame
         self._prefill_timer: StageTimer[PrefillBatch] = StageTimer(self._device)
         self._pipeline_depth = config.pipeline_depth_on(self._device.type)
         self._steps = InFlightSteps(
@@ -101,7 +105,10 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """Runs one prefill pass, or one frame step of a batch of sequences. Returns the outputs that are ready."""
+        """Runs one prefill pass, or one frame step of a batch of sequences. Returns the outputs that are ready.
+
+        Raises: EngineFaultError if the engine computes nothing but what is no number.
+        """
         admitted, work = self._schedule()
         self._run(work)
         return admitted + self._deliver(work)
@@ -259,8 +266,9 @@ class Engine:
 
     def _deliver_row(self, sequence: Sequence, codes: Codes, outcome: int) -> Output:
         """Records one row of a step in its sequence. codes: (K,) int16; outcome: an Outcome."""
-        frame = None if outcome == Outcome.END_OF_SPEECH else codes
+        frame = None if outcome in (Outcome.END_OF_SPEECH, Outcome.INVALID_FRAME) else codes
         reason = FINISH_REASONS[outcome]
+        self._check_health(sequence, reason)
         if frame is not None:
             if sequence.first_frame_at is None:
                 sequence.first_frame_at = self._clock()
@@ -270,6 +278,19 @@ class Engine:
             sequence.finish(reason)
             self._scheduler.end(sequence, self._clock())
         return Output(sequence, frame, reason)
+
+    def _check_health(self, sequence: Sequence, reason: FinishReason | None) -> None:
+        """Raises EngineFaultError when only invalid frames come. One request alone may cause invalid frames of its
+        own, so it takes several sequences, and none that makes a valid frame between them.
+        """
+        if reason is not FinishReason.INVALID_FRAME:
+            self._num_invalid = 0
+            return
+        self._num_invalid += 1
+        name, number = sequence.request.request_id, sequence.num_frames
+        log.error("frame %d of request %s is invalid: the model computed what is no number", number, name)
+        if self._num_invalid == MOST_INVALID:
+            raise EngineFaultError(f"{MOST_INVALID} sequences in a row ended with an invalid frame")
 
 
 def _prompt_rows(chunk: PrefillChunk) -> PromptRows:

@@ -32,8 +32,7 @@ class ReferenceFrameStep:
         self.device = model.device
         self.backbone = Backbone(model, num_slots)
         self.depth_decoder = DepthDecoder(model)
-        backbone = model.config.backbone
-        self.state = SlotState(num_slots, backbone.dim, backbone.max_seq_len, device=model.device, dtype=model.dtype)
+        self.state = SlotState(model.config, num_slots, device=model.device, dtype=model.dtype)
         self.timer: StageTimer[str] = StageTimer(model.device)
 
     def prefill(self, prompts: Sequence[PromptRows]) -> None:

@@ -27,7 +27,9 @@ class FrameSampler:
     codebook_size: int
 
     def sample(self, logits: Tensor, codebook: int) -> Tensor:
-        """logits: (B, V) of one codebook, any float type -> (B,) int64 codes. Ties go to the lowest id."""
+        """logits: (B, V) of one codebook, any float type -> (B,) int64 codes, `codebook_size` where a logit is NaN.
+        Ties go to the lowest id.
+        """
         logits = logits[:, : self.codebook_size].float()
         noise = self.noise[:, codebook, : self.codebook_size]
         best = torch.topk(logits, min(self.max_top_k, self.codebook_size), dim=-1).values
@@ -35,4 +37,4 @@ class FrameSampler:
         kept = logits.masked_fill(logits < best.gather(-1, last), float("-inf"))
         # Temperature 0 is greedy: the noise is multiplied by 0, and only the logits decide.
         scores = kept + self.sampling.temperature.unsqueeze(-1) * noise
-        return scores.argmax(dim=-1)
+        return scores.argmax(dim=-1).masked_fill(scores.isnan().any(dim=-1), self.codebook_size)

@@ -15,6 +15,7 @@ class Outcome(IntEnum):
     END_OF_SPEECH = 2  # the all-zero frame, which is not part of the speech
     MAX_FRAMES = 3  # a frame, the last one that the request allows
     CONTEXT_WINDOW = 4  # a frame, the last one that fits into the context window
+    INVALID_FRAME = 5  # a logit was not a number: a code is one that does not exist
 
 
 FINISH_REASONS: dict[int, FinishReason | None] = {
@@ -23,4 +24,5 @@ FINISH_REASONS: dict[int, FinishReason | None] = {
     Outcome.END_OF_SPEECH: FinishReason.END_OF_SPEECH,
     Outcome.MAX_FRAMES: FinishReason.MAX_FRAMES,
     Outcome.CONTEXT_WINDOW: FinishReason.CONTEXT_WINDOW,
+    Outcome.INVALID_FRAME: FinishReason.INVALID_FRAME,
 }

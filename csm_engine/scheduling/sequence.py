@@ -82,9 +82,11 @@ class Sequence:
         """The inputs whose keys and values are in the slot: (T, K + 1) int32, -1 where masked.
 
         The first frame step's input is the prompt's last row, that of a later one the frame before it. Steps in flight
-        are not counted: they write to later positions.
+        are not counted: they write to later positions. None after a frame that was invalid: they may be why.
         """
         prompt = self.prompt.rows
+        if self.finish_reason is FinishReason.INVALID_FRAME:
+            return prompt[:0]
         if not self.steps_read:
             return prompt[: self.prefilled]
         inputs = self.frames[: self.steps_read - 1]

@@ -11,7 +11,7 @@ import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.codec_identity import MIMI, CodecIdentity
-from csm_bundle.errors import BundleError
+from csm_bundle.errors import BundleError, EngineFaultError
 from csm_bundle.runtime.device import check_device
 from csm_bundle.voice_folder import FolderVoice, read_voices
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -24,7 +24,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
 from csm_engine.model.shapes import ModelConfig
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.types import GenerationRequest, Segment
+from csm_engine.types import FinishReason, GenerationRequest, Segment
 from services.common.process.cpus import choose_threads
 from services.common.process.memory import memory_bytes
 from services.engine.settings import EngineSettings
@@ -59,7 +59,7 @@ def load_engine(
 ) -> LoadedEngine:
     """on_lexicon_reload: see FollowedFiles
 
-    Raises: BundleError, CheckpointError, LexiconFileError, DeviceError."""
+    Raises: BundleError, CheckpointError, LexiconFileError, DeviceError, EngineFaultError."""
     check_device(settings.device)
     torch.set_num_threads(choose_threads(settings.threads, torch.get_num_threads()))
     bundle = open_bundle(
@@ -133,9 +133,11 @@ def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:
 
 def _warm_up(engine: Engine, spoken_text: SpokenText) -> None:
     text = spoken_text.read(0, "warm up")
-    engine.add_request(GenerationRequest("warm-up", [Segment(0, text)], _WARM_UP_FRAMES))
+    sequence = engine.add_request(GenerationRequest("warm-up", [Segment(0, text)], _WARM_UP_FRAMES))
     while engine.has_work:
         engine.step()
+    if sequence.finish_reason is FinishReason.INVALID_FRAME:
+        raise EngineFaultError("The engine computed an invalid frame in its warm-up: the device or a kernel is broken.")
     engine.reset_timings()
 
 

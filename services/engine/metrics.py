@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.buckets import BUCKETS, MAX_PREFILL_PROMPTS
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+from csm_engine.types import FinishReason
 from services.common.telemetry.former_metrics import FormerMetrics
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -32,6 +33,8 @@ class EngineMetrics:
             registry=registry,
         )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
+        for reason in FinishReason:  # from 0 on, so that an alert sees the first one
+            self._finished.labels(reason.value)
         self._queue_seconds = Histogram(
             "engine_queue_seconds", "Time a sequence waited for a slot.", buckets=_SECONDS, registry=registry
         )

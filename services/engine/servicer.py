@@ -11,12 +11,12 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import EngineBusyError, InvalidRequestError
+from csm_bundle.errors import EngineBusyError, EngineFaultError, InvalidRequestError
 from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.admission import FRAME_SECONDS
 from csm_engine.scheduling.sequence import Sequence
-from csm_engine.types import GenerationRequest
+from csm_engine.types import FinishReason, GenerationRequest
 from services.common import values
 from services.common.coalesce import Coalescer
 from services.common.outcomes import close_opened
@@ -115,6 +115,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 coalescer.sent(len(frames), time.monotonic())
             elif not batch:
                 await context.write(_PROGRESS)
+        if batch[-1].finish_reason is FinishReason.INVALID_FRAME:
+            raise EngineFaultError("The engine computed an invalid frame.")
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
         context.set_trailing_metadata(self._load_report())
 

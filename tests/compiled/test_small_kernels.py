@@ -15,6 +15,8 @@ from csm_engine.execution.ops import state_launches, torch_ops, triton_ops  # no
 from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.execution.sampling import SamplingRows  # noqa: E402
 from csm_engine.execution.slot_state import SlotState  # noqa: E402
+from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
+from csm_engine.scheduling.outcome import Outcome  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
 from tests.support.kernels.twins import assert_close, random  # noqa: E402
@@ -74,7 +76,9 @@ def test_slots_are_gathered_and_advanced_as_their_twins() -> None:
     One has codes past the table: a logit was not a number.
     """
     width, vocab_size, slots, pad = 64, 35, torch.tensor([2, 0, 3, 1, 4, 4]), 4
-    state = SlotState(pad, width, 16, device=torch.device("cpu"), dtype=BF16)
+    stack = TransformerConfig(num_layers=1, dim=width, num_heads=1, num_kv_heads=1, ffn_dim=8, max_seq_len=16)
+    config = ModelConfig(stack, stack, 8, vocab_size, num_codebooks=4, codebook_size=vocab_size)
+    state = SlotState(config, pad, device=torch.device("cpu"), dtype=BF16)
     for slot, (position, max_frames) in enumerate([(15, 9), (3, 1), (5, 9), (7, 9)]):
         embedding, sampling = random(width, seed=slot), SamplingParams(seed=slot)
         state.start(slot, embedding, position=position, frame=0, max_frames=max_frames, sampling=sampling)
@@ -89,7 +93,7 @@ def test_slots_are_gathered_and_advanced_as_their_twins() -> None:
     assert ran == ["gather_kernel", "advance_kernel"]
     for field in fields(expected):
         assert torch.equal(getattr(gathered, field.name), getattr(expected, field.name)), field.name
-    assert torch.equal(advanced[:, -1], outcomes)
+    assert torch.equal(advanced[:, -1], outcomes) and Outcome.INVALID_FRAME in outcomes.tolist()
     assert torch.equal(advanced[:, :-1], codes.to(torch.int16))
     for name in ("position", "frame", "active", "max_frames"):
         assert torch.equal(getattr(state, name)[:pad], getattr(twin, name)[:pad]), name

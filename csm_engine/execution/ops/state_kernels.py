@@ -40,8 +40,8 @@ def advance_kernel(
     live_ptr, code_ptr, table_ptr, embedding_ptr, position_ptr, frame_ptr, max_frames_ptr, active_ptr, out_ptr,
     pad_slot, max_positions, vocab_size,
     CODEBOOKS: tl.constexpr, CODEBOOK_BLOCK: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-    NOTHING: tl.constexpr, FRAME: tl.constexpr, END_OF_SPEECH: tl.constexpr, MAX_FRAMES: tl.constexpr,
-    CONTEXT_WINDOW: tl.constexpr, PDL: tl.constexpr,
+    CODEBOOK_SIZE: tl.constexpr, NOTHING: tl.constexpr, FRAME: tl.constexpr, END_OF_SPEECH: tl.constexpr,
+    MAX_FRAMES: tl.constexpr, CONTEXT_WINDOW: tl.constexpr, INVALID_FRAME: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B, WIDTH / BLOCK): sums the codes' embeddings into the slot's next input. The first column advances the
     slot's position and frame, and decides the row's outcome.
@@ -70,7 +70,9 @@ def advance_kernel(
         frame = tl.load(frame_ptr + slot) + 1
         outcome = tl.where(position >= max_positions, CONTEXT_WINDOW, FRAME)
         outcome = tl.where(frame >= tl.load(max_frames_ptr + slot), MAX_FRAMES, outcome)
-        outcome = tl.where(tl.max(codes, axis=0) == 0, END_OF_SPEECH, outcome)
+        largest = tl.max(codes, axis=0)
+        outcome = tl.where(largest == 0, END_OF_SPEECH, outcome)
+        outcome = tl.where(largest >= CODEBOOK_SIZE, INVALID_FRAME, outcome)
         outcome = tl.where(is_live, outcome, NOTHING)
         tl.store(out_ptr + row * (CODEBOOKS + 1) + CODEBOOKS, outcome.to(tl.int16))
         tl.store(position_ptr + slot, position, mask=is_live)

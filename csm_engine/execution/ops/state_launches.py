@@ -40,8 +40,9 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
         slots, codes, table, state.next_embedding, state.position, state.frame, state.max_frames,
         state.active.view(torch.int8), out, state.pad_slot, state.max_positions, vocab_size,
         CODEBOOKS=codebooks, CODEBOOK_BLOCK=next_power_of_2(codebooks), WIDTH=width, BLOCK=block,
-        NOTHING=int(Outcome.NOTHING), FRAME=int(Outcome.FRAME), END_OF_SPEECH=int(Outcome.END_OF_SPEECH),
-        MAX_FRAMES=int(Outcome.MAX_FRAMES), CONTEXT_WINDOW=int(Outcome.CONTEXT_WINDOW),
+        CODEBOOK_SIZE=state.codebook_size, NOTHING=int(Outcome.NOTHING), FRAME=int(Outcome.FRAME),
+        END_OF_SPEECH=int(Outcome.END_OF_SPEECH), MAX_FRAMES=int(Outcome.MAX_FRAMES),
+        CONTEXT_WINDOW=int(Outcome.CONTEXT_WINDOW), INVALID_FRAME=int(Outcome.INVALID_FRAME),
         **triton_ops.launch_options(),
     )  # fmt: skip
     return out

@@ -164,7 +164,9 @@ class FrameDraw:
             self._noise = gumbel_noise(sampling.seed, frame, num_codebooks, codebook_size)
 
     def sample(self, logits: Tensor, codebook: int) -> Tensor:
-        """logits: (B, V) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""
+        """logits: (B, V) of one codebook -> (B,) int64 codes, `codebook_size` where a logit is NaN. Ties go to the
+        lowest id.
+        """
         logits = logits[:, : self._codebook_size].float()
         values, ids = torch.topk(logits, self._count, dim=-1)
         threshold = values.gather(-1, self._last)

@@ -202,6 +202,8 @@ def from_library_error(error: errors.CsmError) -> StatusError:
             return StatusError(code.UNAVAILABLE, "QUEUE_FULL", str(error), retry_delay_s=1.0)
         case errors.EngineStoppedError() | errors.CodecStoppedError():
             return StatusError(code.UNAVAILABLE, "DRAINING", str(error), retry_delay_s=1.0)
+        case errors.EngineFaultError():
+            return StatusError(code.UNAVAILABLE, "ENGINE_FAULT", str(error), retry_delay_s=1.0)
         case errors.ReadingStalledError():
             return StatusError(code.INTERNAL, "READING_STALLED", str(error))
         case errors.WatermarkError():

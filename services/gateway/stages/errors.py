@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 
 CODEC_CHANGED = "CODEC_CHANGED"
 FULL = "QUEUE_FULL"  # reason of a stage with a full queue
+FAULT = "ENGINE_FAULT"  # of an engine that has computed an invalid frame
 
 # The codes of gRPC, on either side, when a server goes away without a status.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
@@ -68,6 +69,11 @@ def unreachable(stage: StageName) -> StageError:
 def is_loss(error: StageError) -> bool:
     """Whether the replica is gone. Any other status is its answer, a full queue included."""
     return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL
+
+
+def is_fault(error: StageError) -> bool:
+    """Whether the replica, an engine, is there but computes no numbers. It counts as a loss too."""
+    return error.reason == FAULT
 
 
 def is_misfit(error: StageError) -> bool:

@@ -2,6 +2,7 @@
 
 * Loss: the replica is gone. The next call begins as soon as another replica is found. Each loss costs one of the `most`
   failovers; the other failures cost none.
+* Fault: the engine has computed an invalid frame. As a loss, but the next call begins at once, at the next engine.
 * Misfit: the replica is of another bundle. The next call begins after `AFTER_MISFIT_S`.
 * Full: the replica's queue is full. A codec call goes to the next codec at once, `most_full` times in a row. Later ones
   begin after a growing delay.
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from services.common.telemetry import spans
-from services.gateway.stages.errors import FULL, StageError, StageName, is_loss, is_misfit
+from services.gateway.stages.errors import FULL, StageError, StageName, is_fault, is_loss, is_misfit
 from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
 from services.gateway.synthesis.deadline import PASSED
 
@@ -111,7 +112,7 @@ class Failovers:
         if error.reason == PASSED:
             raise error
         await self._wait_after(error)
-        if not is_loss(error):
+        if not is_loss(error) or is_fault(error):  # round robin leads the next call to the next replica
             return
         while True:
             try:

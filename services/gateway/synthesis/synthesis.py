@@ -27,7 +27,7 @@ from services.common.telemetry import spans
 from services.common.values import seconds
 from services.gateway.stages.backends import DescribesModel, Generates
 from services.gateway.stages.catalog import Catalog
-from services.gateway.stages.errors import StageError, broken, is_misfit, lost_after, other_model, unreachable
+from services.gateway.stages.errors import StageError, broken, is_fault, is_misfit, lost_after, other_model, unreachable
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import Codec, CodecStream
 from services.gateway.synthesis.context_fields import in_public_terms
@@ -181,8 +181,8 @@ class Synthesis:
             try:
                 self._complete = await self._read_engine(request, deadline)
             except StageError as error:
-                if is_misfit(error):
-                    self._conversation = ""  # its key would lead to the same misfit again
+                if is_misfit(error) or is_fault(error):
+                    self._conversation = ""  # its key would lead to the same engine again
                 await self._failovers.wait_for_next_call(error, self._find_engine)
         claimed, received = self._complete.frame_count, self._buffer.frame_count
         if claimed != received:

@@ -23,6 +23,7 @@ from csm_engine.execution.sampling import SamplingRows
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.scheduling.outcome import Outcome
 from csm_engine.types import SamplingParams
 
 ROWS = 5
@@ -191,8 +192,9 @@ def test_what_is_not_a_number_stays_in_its_row(compiled: bool) -> None:
     """Where no id is free past the codes, and the depth decoder is fed one codebook alone."""
     step, expected = (started(SMALLEST, range(ROWS), compiled=compiled) for _ in range(2))
     step.state.next_embedding[1] = torch.nan
-    found, wanted = (codes_of(one, range(ROWS))[:, :, :-1] for one in (step, expected))
-    assert (found[:, 1] == SMALLEST.codebook_size).all()
+    found, wanted = (codes_of(one, range(ROWS)) for one in (step, expected))
+    assert (found[0, 1, :-1] == SMALLEST.codebook_size).all() and found[0, 1, -1] == Outcome.INVALID_FRAME
+    assert (found[1:, 1, -1] == Outcome.NOTHING).all()
     assert np.array_equal(np.delete(found, 1, axis=1), np.delete(wanted, 1, axis=1))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from csm_bundle.errors import EngineBusyError, InvalidRequestError, PromptTooLongError
-from csm_engine.loop.engine import Engine
+from csm_bundle.errors import EngineBusyError, EngineFaultError, InvalidRequestError, PromptTooLongError
+from csm_engine.loop.engine import MOST_INVALID, Engine
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
@@ -223,6 +223,57 @@ def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine
     assert run_all(engine, [greedy]) == {}
     assert finish_reason(engine, greedy) is FinishReason.END_OF_SPEECH
     assert finish_reason(engine, replace(greedy, max_frames=1)) is FinishReason.END_OF_SPEECH
+
+
+def break_slot(engine: Engine, slot: int) -> None:
+    """As a device that miscomputes: the next input of its sequence is not a number."""
+    engine._frame_step.state.next_embedding[slot] = torch.nan
+
+
+def test_an_invalid_frame_ends_its_sequence_alone(engine: Engine) -> None:
+    """It is not delivered, and what its slot holds is used by no other request."""
+    wanted = run_all(engine, [request("b", seed=8)])["b"]
+    asked = GenerationRequest("a", [Segment(0, "Is it so?")], 8, SamplingParams(seed=7))
+    broken, sound = engine.add_request(asked), engine.add_request(request("b", seed=8))
+    while broken.num_frames < 3:
+        engine.step()
+    assert broken.slot is not None
+    break_slot(engine, broken.slot)
+    outputs = []
+    while engine.has_work:
+        outputs += engine.step()
+    assert [output.frame for output in outputs if output.sequence is broken][-1] is None
+    assert broken.finish_reason is FinishReason.INVALID_FRAME
+    assert len(broken.frames) == broken.num_frames < 8
+    np.testing.assert_array_equal(np.stack(sound.frames), wanted)
+    again = engine.add_request(asked)
+    engine.step()
+    assert again.reused <= len("[0]") - 1  # from the other one, whose prompt begins with a 1
+    while engine.has_work:
+        engine.step()
+    np.testing.assert_array_equal(np.stack(again.frames[: len(broken.frames)]), np.stack(broken.frames))
+
+
+def test_nothing_but_invalid_frames_ends_the_engine(engine: Engine) -> None:
+    """A sequence that makes a valid frame among them starts the count again."""
+
+    def run_broken(name: str) -> None:
+        sequence = engine.add_request(request(name))
+        while sequence.num_frames < 1 and sequence.slot is None:
+            engine.step()
+        while engine.has_work:
+            for slot in range(4):
+                break_slot(engine, slot)
+            engine.step()
+        assert sequence.finish_reason is FinishReason.INVALID_FRAME and not sequence.frames
+
+    for number in range(MOST_INVALID - 1):
+        run_broken(str(number))
+    run_all(engine, [request("sound", frames=1)])
+    for number in range(MOST_INVALID - 1):
+        run_broken(str(number))
+    with pytest.raises(EngineFaultError, match="8 sequences in a row ended with an invalid frame"):
+        run_broken("last")
 
 
 def test_prompt_without_room_is_refused_with_the_numbers(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import torch
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
@@ -63,6 +64,29 @@ async def test_resume_frames_continue_the_stream(stub: Stub) -> None:
     assert first.frames.first_frame_index == 5
     np.testing.assert_array_equal(codes_of(responses), whole[5:])
     assert responses[-1].complete.frame_count == 12
+
+
+async def test_an_invalid_frame_ends_its_call_alone(stage: EngineStage, stub: Stub) -> None:
+    """After the frames before it. UNAVAILABLE: the gateway may go on at another engine."""
+    engine = stage.async_engine.engine
+    advance, codes = stub.Generate(long_request()), []
+    started, sound = await read_event(advance), asyncio.create_task(collect(stub, generate_request(40, live=True)))
+    assert started.HasField("started")
+    codes.append(await read_event(advance))
+    (slot,) = [item.slot for item in engine._scheduler.running if item.request.max_frames == 500]
+
+    def break_slot() -> None:
+        engine._frame_step.state.next_embedding[slot] = torch.nan
+
+    stage.async_engine.thread.worker.submit(break_slot)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        while True:
+            codes.append(await read_event(advance))
+    error = status.from_rpc_error(raised.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_FAULT")
+    assert codes_of(codes).max() < 32
+    assert len(codes_of(await sound)) == 40
+    await wait_until_idle(stage)
 
 
 async def test_no_stream_waits_while_the_text_of_another_is_tokenized(

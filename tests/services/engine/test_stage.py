@@ -18,7 +18,8 @@ from csm.engine.v1 import engine_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
-from csm_bundle.errors import BundleError
+from csm_bundle.errors import BundleError, EngineFaultError
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.model.loader import load_model
@@ -99,6 +100,21 @@ def test_experimental_kernels_are_off_by_default_and_logged_when_on(
     assert not settings.depth_kernel and not settings.fused_products
     load_engine(settings.model_copy(update={"depth_kernel": True, "dtype": "bfloat16"}))
     assert "depth kernel is on: it is experimental and has not run on a GPU" in caplog.text
+
+
+def test_an_engine_that_computes_no_numbers_does_not_start(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are sound: what they are multiplied by is not."""
+    prefill = PackedFrameStep.prefill_pass
+
+    def broken(step: PackedFrameStep, table: torch.Tensor) -> None:
+        prefill(step, table)
+        step.state.next_embedding.fill_(torch.nan)
+
+    monkeypatch.setattr(PackedFrameStep, "prefill_pass", broken)
+    with pytest.raises(EngineFaultError, match="invalid frame in its warm-up"):
+        load_engine(settings)
 
 
 async def test_info_and_load_are_right(stage: EngineStage, stub: Stub) -> None:

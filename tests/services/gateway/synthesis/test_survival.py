@@ -10,7 +10,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
+from csm_bundle.errors import EngineBusyError, EngineFaultError, EngineStoppedError, WatermarkError
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     assert_undisturbed,
@@ -120,6 +120,32 @@ async def test_a_stream_waits_for_room_at_a_full_engine(
     await eventually(lambda: len(other.calls) >= 3)
     other.refusal = None
     await assert_undisturbed(call)
+
+
+@pytest.mark.parametrize("conversation", ["", "one that its engine remembers"])
+async def test_an_engine_that_makes_an_invalid_frame_is_left(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, conversation: str
+) -> None:
+    stream_request.conversation_id = conversation
+    pause(deployment.engines, 13)
+    call = tts.StreamSynthesize(stream_request)
+    script = deployment.engines[await paused(deployment.engines)].script
+    script.fail_at, script.failure = 13, EngineFaultError("The engine computed an invalid frame.")
+    go_on(deployment.engines)
+    await assert_undisturbed(call)
+    assert failovers(deployment, "engine", "resumed") >= 1
+    assert sum(len(engine.calls) for engine in deployment.engines) <= 3
+
+
+@pytest.mark.parametrize(("frame", "reason"), [(0, "ENGINE_FAULT"), (5, "ENGINE_LOST")])
+async def test_when_all_engines_make_invalid_frames_the_call_says_so(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int, reason: str
+) -> None:
+    for engine in deployment.engines:
+        engine.script.fail_at = frame
+        engine.script.failure = EngineFaultError("The engine computed an invalid frame.")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, reason)
 
 
 async def test_a_unary_call_survives_a_lost_engine_and_codec(
