@@ -14,7 +14,7 @@
   + CodecError                  the codec could not do its work
     - CodecBusyError            every decode slot is taken
     - CodecStoppedError         the codec is stopping or has failed
-    - WatermarkError            the watermark could not be embedded; nothing unmarked may be sent
+    - WatermarkError            the audio carries no whole watermark, which is required
   + KeyringError                watermark keys are missing, malformed or not allowed
 """
 
@@ -84,7 +84,7 @@ class CodecStoppedError(CodecError):
 
 
 class WatermarkError(CodecError):
-    """The watermark could not be embedded. Nothing unmarked may be sent."""
+    """The audio carries no whole watermark, which is required."""
 
 
 class KeyringError(CsmError):

@@ -41,6 +41,7 @@ from csm_codec.watermark.stream.progress import ClipProgress, MarkPoint, WrongPo
 logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
+MOST_FAILED_STEPS = 8  # in a row, until the whole codec fails
 _MAX_LATENTS = 8  # frames of a resumed stream that one step skips
 _CATCH_UP_S = 0.25  # time of a step after which it skips no further frames, so that it is not taken for a hang
 _MAX_LEVEL = 1e9  # full scale is 1; from 1e18 on the watermark is not finite and would fail the whole lane
@@ -53,6 +54,7 @@ class Codec:
         """embedder: with one slot per row of the decoder; each of its lanes lies in one lane of the decoder."""
         self._decoder, self._embedder, self._keyring = decoder, embedder, keyring
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
+        self._num_failed_steps = 0  # in a row, without audio between them
         self._streams: dict[Slot, DecodeStream] = {}
         self._marks: dict[Slot, MarkedStream] = {}
         self._stretchers: dict[Slot, Stretcher] = {}  # of streams of another speed than 1
@@ -115,7 +117,9 @@ class Codec:
             self._leave(stream)
 
     def step(self) -> list[Output]:
-        """Runs one step. An error fails the streams that it affects; it is raised only if the codec cannot continue."""
+        """Runs one step. An error fails the streams that it affects; it is raised only if the codec cannot continue, or
+        if MOST_FAILED_STEPS in a row have failed streams.
+        """
         outputs: list[Output] = []
         until_s = time.perf_counter() + _CATCH_UP_S
         for lane, slots in by_lane(slot for slot, stream in self._streams.items() if stream.ready).items():
@@ -124,7 +128,17 @@ class Codec:
             except Exception as error:
                 logger.exception("lane %d failed", lane)
                 outputs += self._fail_lane(lane, error)
+        self._check_health(outputs)
         return outputs
+
+    def _check_health(self, outputs: Sequence[Output]) -> None:
+        """Raises CodecError when steps fail streams and none gives audio: the next stream would fail too."""
+        if any(isinstance(output, Audio) and len(output.pcm) for output in outputs):
+            self._num_failed_steps = 0
+        elif any(isinstance(output, Failed) and type(output.error) is CodecError for output in outputs):
+            self._num_failed_steps += 1
+            if self._num_failed_steps == MOST_FAILED_STEPS:
+                raise CodecError(f"{MOST_FAILED_STEPS} steps in a row have failed their streams.")
 
     def _step_lane(self, lane: int, streams: Sequence[DecodeStream], until_s: float, outputs: list[Output]) -> None:
         """Appends to `outputs`, so that outputs before an error in this step are not lost."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError, WatermarkError
-from csm_codec.codec import Codec
+from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError
+from csm_codec.codec import MOST_FAILED_STEPS, Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.mimi.decoder import Form
 from csm_codec.stream import Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
@@ -95,6 +95,29 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
     assert np.array_equal(alone_on(codec, some_codes(9)), expected)
 
 
+def test_a_codec_that_only_fails_its_streams_fails_itself(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audio of any stream among them starts the count again."""
+
+    def fail(*arguments: object) -> object:
+        raise RuntimeError("out of luck")
+
+    def step_that_fails() -> None:
+        codec.push(codec.open(), some_codes(1))
+        codec.step()
+
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(codec._decoder, "frame_step", fail)
+            for _ in range(MOST_FAILED_STEPS - 1):
+                step_that_fails()
+        assert len(alone_on(codec, some_codes(9)))
+    monkeypatch.setattr(codec._decoder, "frame_step", fail)
+    for _ in range(MOST_FAILED_STEPS - 1):
+        step_that_fails()
+    with pytest.raises(CodecError, match="8 steps in a row have failed their streams"):
+        step_that_fails()
+
+
 @pytest.mark.parametrize("form", list(Form))
 def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
     mimi_folder: Path, silentcipher_folder: Path, form: Form
@@ -149,12 +172,12 @@ def test_a_failed_watermark_gives_no_audio(codec: Codec, monkeypatch: pytest.Mon
     codec.finish(stream)
 
     def fail(*arguments: object) -> None:
-        raise WatermarkError("The watermark is not finite.")
+        raise CodecError("The watermark is not finite.")
 
     monkeypatch.setattr(codec._embedder, "push", fail)
     outputs = run_all(codec)
     assert [type(output) for output in outputs] == [Failed]
-    assert isinstance(outputs[0], Failed) and isinstance(outputs[0].error, WatermarkError)
+    assert isinstance(outputs[0], Failed) and "watermark" in str(outputs[0].error)
 
 
 def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

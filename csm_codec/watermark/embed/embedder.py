@@ -138,7 +138,7 @@ class Embedder:
     def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
         """Takes a chunk for some slots. Returns the marked samples that are ready for each, perhaps none.
 
-        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then; their slots must be
+        Raises CodecError if a mark is not finite. Nothing of these streams may be sent then; their slots must be
         joined anew.
         """
         for slot, chunk in chunks.items():

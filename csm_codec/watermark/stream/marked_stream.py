@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from csm_bundle.errors import WatermarkError
+from csm_bundle.errors import CodecError
 from csm_codec.resample import Pcm
 from csm_codec.watermark.networks.hparams import Hparams
 from csm_codec.watermark.stream.block_resample import BlockResampler
@@ -174,9 +174,9 @@ class MarkedStream:
         return Step(window, frame, num_frames, output, self._symbols, observe, is_end=not in_audio)
 
     def add_mark(self, block: Pcm) -> None:
-        """The next hop of the mark. Raises WatermarkError if it is not finite."""
+        """The next hop of the mark. Raises CodecError if it is not finite."""
         if not np.isfinite(block).all():
-            raise WatermarkError("The watermark is not finite.")
+            raise CodecError("The watermark is not finite.")
         self._marks.append(block)
 
     def take_marked(self) -> Pcm:

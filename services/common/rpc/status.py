@@ -208,6 +208,8 @@ def from_library_error(error: errors.CsmError) -> StatusError:
             return StatusError(code.INTERNAL, "READING_STALLED", str(error))
         case errors.WatermarkError():
             return StatusError(code.INTERNAL, "WATERMARK_FAILED", str(error))
+        case errors.CodecError():
+            return StatusError(code.UNAVAILABLE, "CODEC_FAULT", str(error), retry_delay_s=1.0)
         case _:
             return internal()
 

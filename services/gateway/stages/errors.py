@@ -22,7 +22,6 @@ Answer = TypeVar("Answer")
 
 CODEC_CHANGED = "CODEC_CHANGED"
 FULL = "QUEUE_FULL"  # reason of a stage with a full queue
-FAULT = "ENGINE_FAULT"  # of an engine that has computed an invalid frame
 
 # The codes of gRPC, on either side, when a server goes away without a status.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
@@ -72,8 +71,8 @@ def is_loss(error: StageError) -> bool:
 
 
 def is_fault(error: StageError) -> bool:
-    """Whether the replica, an engine, is there but computes no numbers. It counts as a loss too."""
-    return error.reason == FAULT
+    """Whether the replica is there but could not compute. It counts as a loss too."""
+    return error.reason == f"{error.stage}_FAULT"
 
 
 def is_misfit(error: StageError) -> bool:

@@ -2,7 +2,7 @@
 
 * Loss: the replica is gone. The next call begins as soon as another replica is found. Each loss costs one of the `most`
   failovers; the other failures cost none.
-* Fault: the engine has computed an invalid frame. As a loss, but the next call begins at once, at the next engine.
+* Fault: the replica could not compute a frame. As a loss, but the next call begins at once, at the next replica.
 * Misfit: the replica is of another bundle. The next call begins after `AFTER_MISFIT_S`.
 * Full: the replica's queue is full. A codec call goes to the next codec at once, `most_full` times in a row. Later ones
   begin after a growing delay.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csm_bundle.errors import WatermarkError
+from csm_bundle.errors import CodecError
 from csm_codec.watermark.embed.embedder import Chunk, Embedder, mark_clip
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
@@ -131,7 +131,7 @@ def test_a_slot_recovers_after_a_mark_that_was_not_finite(
     for slot in (0, 5):
         embedder.join(slot, SYMBOLS, RunningLevel(256))
     begun = embedder.push({5: Chunk(speechlike[:4000])})[5]
-    with pytest.raises(WatermarkError):
+    with pytest.raises(CodecError):
         embedder.push({0: Chunk(np.full(4000, np.nan, np.float32))})
     embedder.join(0, SYMBOLS, RunningLevel(256))
     assert np.array_equal(embedder.push({0: Chunk(speechlike, last=True)})[0], expected)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from csm_bundle.errors import EngineBusyError, EngineFaultError, EngineStoppedError, WatermarkError
+from csm_bundle.errors import CodecError, EngineBusyError, EngineFaultError, EngineStoppedError, WatermarkError
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     assert_undisturbed,
@@ -135,6 +135,29 @@ async def test_an_engine_that_makes_an_invalid_frame_is_left(
     await assert_undisturbed(call)
     assert failovers(deployment, "engine", "resumed") >= 1
     assert sum(len(engine.calls) for engine in deployment.engines) <= 3
+
+
+async def test_a_codec_that_fails_a_stream_is_left(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    pause(deployment.codecs, 13)
+    call = tts.StreamSynthesize(stream_request)
+    script = deployment.codecs[await paused(deployment.codecs)].script
+    script.fail_at, script.failure = 13, CodecError("The codec failed in this stream's batch.")
+    go_on(deployment.codecs)
+    await assert_undisturbed(call)
+    assert failovers(deployment, "codec", "resumed") >= 1
+    assert sum(len(codec.calls) for codec in deployment.codecs) <= 3
+
+
+@pytest.mark.parametrize(("frame", "reason"), [(0, "CODEC_FAULT"), (5, "CODEC_LOST")])
+async def test_when_all_codecs_fail_a_stream_the_call_says_so(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int, reason: str
+) -> None:
+    for codec in deployment.codecs:
+        codec.script.fail_at, codec.script.failure = frame, CodecError("The codec failed in this stream's batch.")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, reason)
 
 
 @pytest.mark.parametrize(("frame", "reason"), [(0, "ENGINE_FAULT"), (5, "ENGINE_LOST")])
