@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+import torch
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_engine.loop.engine import Output
@@ -137,6 +138,38 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
     value = deployment.gateway.server.metrics.registry.get_sample_value
     for stage in ("engine", "codec"):
         assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1
+
+
+async def test_audio_is_bit_equal_when_an_engine_and_a_codec_compute_no_numbers(deployment: Deployment) -> None:
+    """From a frame on, and for every stream, as broken devices do. Both stay reachable."""
+    undisturbed = await collect(deployment.stub.StreamSynthesize(request()), {})
+
+    async def break_engine() -> None:
+        busy = next(stage for stage in deployment.engines if sum(stage.async_engine.thread.load()))
+        engine: Any = busy.async_engine.thread._engine
+        step = engine.step
+
+        def broken() -> list[Output]:
+            engine._frame_step.state.next_embedding.fill_(torch.nan)
+            return step()  # type: ignore[no-any-return]
+
+        engine.step = broken
+        first.set()
+
+    async def break_codec() -> None:
+        busy = next(stage for stage in deployment.codecs if stage.async_codec.num_streams)
+        decoder: Any = busy.async_codec.threads[0]._codec._decoder
+        frame_step = decoder.frame_step
+        decoder.frame_step = lambda *arguments: frame_step(*arguments) * torch.nan
+        second.set()
+
+    first, second = (hold(deployment.engines, num_frames) for num_frames in (8, 24))
+    call = deployment.stub.StreamSynthesize(request())
+    assert await asyncio.wait_for(collect(call, {1: break_engine, 8: break_codec}), 60) == undisturbed
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    for stage in ("engine", "codec"):
+        assert (value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) or 0) >= 1
+        assert not value("tts_failovers_total", {"stage": stage, "outcome": "exhausted"})
 
 
 async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(bundle: Path, keyring: Path) -> None:
