@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from csm_bundle.errors import InvalidRequestError
+from csm_bundle.errors import CodecError, InvalidRequestError
 from csm_codec.mimi.loader import Mimi
 from csm_codec.resample import Pcm, resample
 
@@ -20,7 +20,7 @@ def encode(mimi: Mimi, pcm: Pcm, sample_rate_hz: int) -> Codes:
     """Codes (frames, codebooks) of a mono recording; silence fills the last frame.
 
     Safe beside a running decoder of the same weights, from another thread.
-    Raises InvalidRequestError naming `pcm` or `sample_rate_hz`.
+    Raises InvalidRequestError naming `pcm` or `sample_rate_hz`, and CodecError.
     """
     check_recording(pcm, sample_rate_hz)
     if (peak := float(np.abs(pcm).max())) > LOUDEST:
@@ -31,7 +31,10 @@ def encode(mimi: Mimi, pcm: Pcm, sample_rate_hz: int) -> Codes:
     padded = np.pad(native, (0, num_frames * frame_size - len(native)))
     with torch.inference_mode():
         device = next(mimi.model.parameters()).device
-        codes = mimi.model.encode(torch.from_numpy(padded).to(device)[None, None])  # (1, codebooks, frames)
+        latents = mimi.model.encode_to_latent(torch.from_numpy(padded).to(device)[None, None], quantize=False)
+        if not latents.isfinite().all():  # would become codes as all others do
+            raise CodecError("The recording could not be encoded: the codec computed what is no number.")
+        codes = mimi.model.quantizer.encode(latents)  # (1, codebooks, frames)
     return codes[0].T.cpu().numpy().astype(np.int16)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from csm_bundle.errors import InvalidRequestError
+from csm_bundle.errors import CodecError, InvalidRequestError
 from csm_codec.codes import checked_codes
 from csm_codec.mimi.encoder import encode
 from csm_codec.mimi.loader import Mimi
@@ -33,6 +33,17 @@ def test_codes_are_those_of_the_model(mimi: Mimi) -> None:
     with torch.inference_mode():
         expected = mimi.model.encode(torch.from_numpy(pcm)[None, None])[0].T
     assert np.array_equal(encode(mimi, pcm, 24000), expected)
+
+
+def test_what_is_no_number_becomes_no_codes(mimi: Mimi, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = mimi.model._to_framerate
+
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        return latents(x).index_fill(2, torch.tensor([3]), torch.nan)
+
+    monkeypatch.setattr(mimi.model, "_to_framerate", broken)
+    with pytest.raises(CodecError, match="computed what is no number"):
+        encode(mimi, _tone(24000, 0.8), 24000)
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 44100, 48000])
