@@ -88,7 +88,7 @@ def _version(function: Callable[..., object]) -> str:
     """Of all that is compiled into a kernel: the files of its code, and constants, which may be of other files. numba
     compares only the file of the kernel itself.
     """
-    files, constants, seen, found = {__file__}, set(), {function}, [function]
+    files, constants, seen, found = {__file__}, {f"checked={numba.config.BOUNDSCHECK}"}, {function}, [function]
     while found:
         one = found.pop()
         files.add(one.__code__.co_filename)

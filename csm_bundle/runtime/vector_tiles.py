@@ -1,13 +1,17 @@
 """Sums of products on a CPU that stay in vector registers, as parts of kernels of numba, which keeps no array in them.
 
 Every sum has one order, whatever is computed beside it. Arrays are float32 in C order. "at" is the index of a first
-number in the whole array, "step" the distance to the next row. Nothing checks bounds.
+number in the whole array, "step" the distance to the next row. Nothing checks bounds, except with NUMBA_BOUNDSCHECK=1,
+as in all kernels of numba.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -28,10 +32,7 @@ def weighted_sums(num_rows: int, num_vectors: int, *, adds: bool = False):
     def tile(typing_context, x, x_at, x_step, weight, at, step, count, y, y_at, y_step):
         def generate(context, builder, signature, arguments):
             x, x_at, x_step, weight, at, step, count, y, y_at, y_step = arguments
-            x, weight, y = (
-                context.make_array(signature.args[index])(context, builder, arguments[index]).data
-                for index in (0, 3, 7)
-            )
+            x, weight, y = (_Numbers.of(context, builder, signature, arguments, index) for index in (0, 3, 7))
             sums = [[_variable(builder) for _ in range(num_vectors)] for _ in range(num_rows)]
             into = [
                 [builder.add(_step(builder, y_at, y_step, row), _number(LANES * v)) for v in range(num_vectors)]
@@ -46,7 +47,7 @@ def weighted_sums(num_rows: int, num_vectors: int, *, adds: bool = False):
                 row = builder.add(at, builder.mul(loop.index, step))
                 parts = [_load(builder, weight, builder.add(row, _number(LANES * v))) for v in range(num_vectors)]
                 for begin, of_row in zip(begins, sums, strict=True):
-                    factor = builder.load(builder.gep(x, [builder.add(begin, loop.index)]))
+                    factor = builder.load(x.pointer(builder, builder.add(begin, loop.index)))
                     _add_products(builder, of_row, [_filled_with(builder, factor)] * num_vectors, parts)
             for of_row, indices in zip(sums, into, strict=True):
                 for total, index in zip(of_row, indices, strict=True):
@@ -65,9 +66,7 @@ def eight_dots(typing_context, x, x_at, weight, at, step, count, y, y_at):
 
     def generate(context, builder, signature, arguments):
         x, x_at, weight, at, step, count, y, y_at = arguments
-        x, weight, y = (
-            context.make_array(signature.args[index])(context, builder, arguments[index]).data for index in (0, 2, 6)
-        )
+        x, weight, y = (_Numbers.of(context, builder, signature, arguments, index) for index in (0, 2, 6))
         sums = [_variable(builder) for _ in range(LANES)]
         with cgutils.for_range(builder, builder.udiv(count, _number(LANES))) as loop:
             along = builder.mul(loop.index, _number(LANES))
@@ -88,10 +87,10 @@ def vector_sum(typing_context, x, at, count):
 
     def generate(context, builder, signature, arguments):
         x, at, count = arguments
-        data = context.make_array(signature.args[0])(context, builder, x).data
+        numbers = _Numbers.of(context, builder, signature, arguments, 0)
         total = _variable(builder)
         with cgutils.for_range(builder, builder.udiv(count, _number(LANES))) as loop:
-            more = _load(builder, data, _step(builder, at, loop.index, LANES))
+            more = _load(builder, numbers, _step(builder, at, loop.index, LANES))
             builder.store(builder.fadd(builder.load(total), more), total)
         parts = [builder.extract_element(builder.load(total), ir.Constant(ir.IntType(32), n)) for n in range(LANES)]
         while len(parts) > 1:
@@ -148,9 +147,33 @@ def _variable(builder):
     return variable
 
 
-def _load(builder, data, index):
-    return builder.load(builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer()), align=4)
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """An array that is a kernel's argument."""
+
+    context: Any
+    data: Any
+    size: Any
+
+    @classmethod
+    def of(cls, context, builder, signature, arguments, index):
+        array = context.make_array(signature.args[index])(context, builder, arguments[index])
+        return cls(context, array.data, array.nitems)
+
+    def pointer(self, builder, index, count=1):
+        """To `count` numbers from an index on."""
+        if config.BOUNDSCHECK:
+            most = builder.sub(self.size, _number(count))
+            with builder.if_then(
+                builder.or_(builder.icmp_signed("<", index, _number(0)), builder.icmp_signed(">", index, most))
+            ):
+                self.context.call_conv.return_user_exc(builder, IndexError, ("index is out of bounds",))
+        return builder.gep(self.data, [index])
 
 
-def _store(builder, vector, data, index):
-    builder.store(vector, builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer()), align=4)
+def _load(builder, numbers, index):
+    return builder.load(builder.bitcast(numbers.pointer(builder, index, LANES), _VECTOR.as_pointer()), align=4)
+
+
+def _store(builder, vector, numbers, index):
+    builder.store(vector, builder.bitcast(numbers.pointer(builder, index, LANES), _VECTOR.as_pointer()), align=4)

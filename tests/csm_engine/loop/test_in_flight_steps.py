@@ -84,7 +84,8 @@ def test_pipelined_steps_give_the_codes_of_unpipelined_ones(slots: int, model: C
     at_once, later = (
         staggered(engine(model, tokenizer, lag, slots=slots, spare_slots=0), requests, cancel_at) for lag in (0, 1)
     )
-    assert {reason for _, reason, _ in at_once.values()} == set(FinishReason), "every way to end must come up"
+    ways = set(FinishReason) - {FinishReason.INVALID_FRAME}
+    assert {reason for _, reason, _ in at_once.values()} == ways, "every way to end must come up"
     for name, (frames, reason, _) in at_once.items():  # reused rows may differ: slots are freed a step later
         np.testing.assert_array_equal(frames, later[name][0])
         assert reason is later[name][1]
