@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from services.common import followed_files
 from tests.support.clock import Clock
 
 try:
@@ -29,6 +30,8 @@ Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 os.environ.setdefault("TRITON_INTERPRET", "1")
 # Before anything imports torch: tests run beside each other on few cores, and so do the processes that they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A busy machine may hold up the thread that looks at files; tests of files that do not answer take a shorter time.
+followed_files.MOST_LOOK_S = 60.0
 # Gateways of tests keep no voices in the home of who runs them.
 os.environ["CSM_GATEWAY_VOICES_DATABASE"] = ""
 

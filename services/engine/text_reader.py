@@ -1,7 +1,7 @@
 """The thread that reads the texts of requests, one request at a time, and the watch over it.
 
-A thread that hangs, as in a file system that does not answer, cannot be ended. Then the request that it reads fails,
-and all others fail over to other engines until it comes back. It knows no gRPC.
+A thread that hangs cannot be ended. Then the request that it reads fails, and all others fail over to other engines
+until it comes back. It knows no gRPC.
 """
 
 from __future__ import annotations

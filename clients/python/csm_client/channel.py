@@ -73,20 +73,25 @@ def _options(target: str, watched: bool) -> list[Option]:
 
 
 def open_async_channel(
-    target: str, tls: TlsOptions, further: Sequence[Option] = (), *, watched: bool = False
+    target: str,
+    tls: TlsOptions | grpc.ChannelCredentials | None,
+    further: Sequence[Option] = (),
+    *,
+    watched: bool = False,
 ) -> grpc.aio.Channel:
-    """target: "host:port", "dns:///name:port", ...; further: options of gRPC, in place of those of the same name;
-    watched: whether servers that report NOT_SERVING get no calls
+    """target: "host:port", "dns:///name:port", ...; tls: also what `read_credentials` has made of it; further: options
+    of gRPC, in place of those of the same name; watched: whether servers that report NOT_SERVING get no calls
     """
     options = list(dict([*_options(target, watched), *further]).items())  # of two values gRPC uses the first
-    if (credentials := _credentials(tls)) is not None:
+    credentials = read_credentials(tls) if isinstance(tls, dict) else tls
+    if credentials is not None:
         return grpc.aio.secure_channel(target, credentials, options=options)
     return grpc.aio.insecure_channel(target, options=options)
 
 
 def open_channel(target: str, tls: TlsOptions, *, watched: bool = False) -> grpc.Channel:
     """target: "host:port", "dns:///name:port", ...; watched: whether servers that report NOT_SERVING get no calls"""
-    if (credentials := _credentials(tls)) is not None:
+    if (credentials := read_credentials(tls)) is not None:
         return grpc.secure_channel(target, credentials, options=_options(target, watched))
     return grpc.insecure_channel(target, options=_options(target, watched))
 
@@ -96,7 +101,7 @@ def is_encrypted(tls: TlsOptions) -> bool:
     return bool(tls.get("tls")) or tls.get("tls_ca") is not None
 
 
-def _credentials(tls: TlsOptions) -> grpc.ChannelCredentials | None:
+def read_credentials(tls: TlsOptions) -> grpc.ChannelCredentials | None:
     """None for plaintext. Raises TlsFileError."""
     ca, certificate, key = tls.get("tls_ca"), tls.get("tls_certificate"), tls.get("tls_key")
     if (certificate is None) != (key is None):

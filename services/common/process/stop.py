@@ -6,13 +6,18 @@ the handlers before its slow imports. It knows no stage, and imports nothing slo
 
 from __future__ import annotations
 
+import _thread
+import logging
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FLUSH_S = 3.0  # longest wait for the last output of a process
 
 
 def end_at_signals(code: int | None = 0) -> None:
@@ -29,10 +34,22 @@ def end_at_signals(code: int | None = 0) -> None:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Ends the process without waiting for its threads, one of which may be loading weights."""
-    for stream in (sys.stdout, sys.stderr):
+    """Ends the process without waiting for its threads, one of which may be loading weights.
+
+    What is left to write gets FLUSH_S: nobody may read it.
+    """
+    flushed = threading.Event()
+    with suppress(RuntimeError):  # no further thread may begin
+        # A signal's handler calls this: `threading` may be interrupted with its lock, for which its own threads wait.
+        _thread.start_new_thread(_flush, (flushed,))
+        flushed.wait(FLUSH_S)
+    os._exit(code)
+
+
+def _flush(flushed: threading.Event) -> None:
+    for each in (*logging.getLogger().handlers, sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            each.flush()
         except (OSError, ValueError, RuntimeError, AttributeError):  # closed, or written to right now
             pass
-    os._exit(code)
+    flushed.set()

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Literal
 
+from services.common.telemetry.log_lines import LineWriter
+
 LogValue = str | int | float | bool | None
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -119,7 +121,7 @@ class GrpcFilter(logging.Filter):
 
 def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     """Sends every logger's records to standard error. Called once, by a program's main."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineWriter(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(RequestIdFilter())
     logging.getLogger(GRPC_LOGGER).addFilter(GrpcFilter())

@@ -58,14 +58,14 @@ class FileReloads:
         self._counter = Counter(
             "stage_file_reloads",
             "Changes of a file that is followed while the stage runs, by its setting and by what came of it: used,"
-            " refused (what was read before stays in use).",
+            " refused (what was read before stays in use). One that does not answer is refused, and used when it does.",
             ["setting", "outcome"],
             registry=registry,
         )
         self._refused = Gauge(
             "stage_file_refused",
-            "1 while a file that is followed cannot be used as it is, so that what was read before stays in use, by its"
-            " setting.",
+            "1 while a file that is followed cannot be used as it is, or does not answer, so that what was read before"
+            " stays in use, by its setting.",
             ["setting"],
             registry=registry,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +75,36 @@ def _open_sqlite(path: Path) -> AsyncEngine:
         hide_parameters=True,
     )
 
+    named = _File(path)
+
     @sa.event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, record: ConnectionPoolEntry) -> None:
-        record.info["file"] = _identity(path)
+        record.info["file"] = connection.run_async(lambda _: named.identity())
         connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
         connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
 
     @sa.event.listens_for(engine.sync_engine, "checkout")
     def _follow(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
         """A connection goes on with a file that was removed or replaced, and what it wrote there would be lost."""
-        if record.info["file"] != _identity(path):
+        if record.info["file"] != connection.run_async(lambda _: named.identity()):
             raise DisconnectionError
 
     return engine
+
+
+class _File:
+    """Which file a path names, now. A thread of its own asks, because a file system in the network may not answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "voices")
+        self._asking: asyncio.Future[tuple[int, int] | None] | None = None
+
+    async def identity(self) -> tuple[int, int] | None:
+        """None: there is no file. All that wait for an answer wait for the same one."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().run_in_executor(self._thread, _identity, self._path)
+        return await asyncio.shield(self._asking)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from csm_bundle.errors import BundleError
@@ -26,24 +26,24 @@ class VoiceFolder:
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """on_reload: see FollowedFiles. Raises VoicesFolderError."""
         self._looked_at_s = time.monotonic()
-        self._files = FollowedFiles(lambda: _files(path), lambda: _by_name(path), on_reload=on_reload)
-        self._voices = self._files.get()
-        self._thread = ThreadPoolExecutor(1, "voices")  # of its own: those of the loop decode recordings, for seconds
+        self._files = FollowedFiles(
+            lambda: _files(path), lambda: _by_name(path), on_reload=on_reload, most_look_s=MOST_LOOK_S
+        )
         self._is_looking = False
 
     async def voices(self) -> Mapping[str, FolderVoice]:
         """The voices, at most half a second old, or older while a look takes longer."""
         if not self._is_looking and time.monotonic() - self._looked_at_s > LOOK_AGAIN_S:
             self._is_looking, self._looked_at_s = True, time.monotonic()
-            looking = asyncio.get_running_loop().run_in_executor(self._thread, self._files.get)
+            looking = self._files.look()
             looking.add_done_callback(self._end_look)
-            await asyncio.wait({looking}, timeout=MOST_LOOK_S)
-        return self._voices
+            await asyncio.wait({asyncio.wrap_future(looking)}, timeout=MOST_LOOK_S)
+            if not looking.done():
+                self._files.miss()
+        return self._files.current
 
-    def _end_look(self, looking: asyncio.Future[dict[str, FolderVoice]]) -> None:
+    def _end_look(self, looking: Future[None]) -> None:
         self._is_looking = False
-        if not looking.cancelled():
-            self._voices = looking.result()
 
 
 def _by_name(path: Path) -> dict[str, FolderVoice]:

@@ -8,12 +8,13 @@ import re
 import time
 from dataclasses import dataclass
 
-from csm_client import AsyncClient, TlsOptions
-from csm_client.channel import Option, is_encrypted, open_async_channel, service_config
+from csm_client import AsyncClient, TlsFileError, TlsOptions
+from csm_client.channel import Option, is_encrypted, open_async_channel, read_credentials, service_config
 from csm_client.credentials import CallMetadata
 from csm_client.targets import is_loopback
 from starlette.datastructures import Headers
 
+from services.common.followed_files import FollowedFiles
 from services.common.rpc.calls import REQUEST_ID_KEY
 from services.common.telemetry import logs
 from services.http.api.channels import ChannelPool
@@ -54,8 +55,11 @@ class Upstream:
             "tls_key": settings.gateway_tls_key,
         }
         self._settings = settings
+        paths = [settings.gateway_tls_ca, settings.gateway_tls_certificate, settings.gateway_tls_key]
+        # A call may open a channel, in the event loop; the files may lie in a file system that does not answer.
+        files = FollowedFiles([path for path in paths if path is not None], lambda: read_credentials(tls), TlsFileError)
         self.channels = ChannelPool(
-            lambda: open_async_channel(settings.gateway_target, tls, _channel_options()),
+            lambda: open_async_channel(settings.gateway_target, files.get(), _channel_options()),
             settings.gateway_streams_per_connection,
         )
         if not is_encrypted(tls) and not is_loopback(settings.gateway_target):

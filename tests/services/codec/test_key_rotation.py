@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,17 @@ from csm.codec.v1 import codec_pb2
 
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage
-from tests.support.codec_stage import config_message, decode, frames_message, random_codes, refusal, stream_of
+from services.common import followed_files
+from tests.support.codec_stage import (
+    config_message,
+    decode,
+    frames_message,
+    random_codes,
+    refusal,
+    running_codec,
+    stream_of,
+)
+from tests.support.network.hanging_file import hanging
 from tests.support.waits import read_event
 
 OLD, NEW, NEWER = "0102030405", "fe01fe01fe", "1122334455"
@@ -102,3 +113,28 @@ async def test_a_wrong_or_missing_file_leaves_the_keys_as_they_were(
     write_keys(path, "newer", newer=NEWER)
     assert await active_of(stub) == "newer"
     assert reloads(stage, "used") == 1
+
+
+async def test_a_keyring_that_does_not_answer_stops_no_stream(
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream begins in the thread that decodes all of them."""
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
+    async with running_codec(settings) as (stage, stub):
+        running = stub.StreamDecode()
+        await running.write(config_message())
+        assert (await read_event(running)).WhichOneof("event") == "started"
+        with hanging(settings.watermark_keyring):
+            assert (await key_of(stub))[0] == "new"
+            assert await active_of(stub) == "new"
+            await running.write(frames_message(random_codes(3)))
+            await running.done_writing()
+            answers = []
+            while answer := await read_event(running):
+                answers.append(answer.WhichOneof("event"))
+            assert answers[-1] == "complete"
+            assert reloads(stage, "refused") == 1
+        write_keys(settings.watermark_keyring, "newer", newer=NEWER)
+        async with asyncio.timeout(60):
+            while await active_of(stub) != "newer":
+                await asyncio.sleep(0.01)

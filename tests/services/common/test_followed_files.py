@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from services.common import followed_files
 from services.common.followed_files import AGAIN_S, ATTEMPTS, FollowedFiles
 from tests.support.clock import Clock
+from tests.support.waits import eventually
 
 
 def pair_of(folder: Path) -> list[Path]:
@@ -147,3 +150,82 @@ def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_no
     refuses = False
     assert followed.get() == "newer"
     assert counted == [False, True] and caplog.text.count("stays in use") == 1
+
+
+@pytest.mark.parametrize("in_the_call", ["stat", "read"])
+async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_other(
+    in_the_call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those in a file system of the network. What was read before stays in use until they answer."""
+    write(tmp_path, "old")
+    counted, hung, answers = list[bool](), list[str](), threading.Event()
+    answers.set()
+
+    def hang(call: str) -> None:
+        if call == in_the_call and not answers.is_set():
+            hung.append(call)
+            assert answers.wait(30), "nobody went on without the answer"
+
+    def paths() -> list[Path]:
+        hang("stat")
+        return pair_of(tmp_path)
+
+    def load() -> str:
+        hang("read")
+        return (tmp_path / "a").read_text()
+
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
+    followed = FollowedFiles(paths, load, on_reload=counted.append)
+    answers.clear()
+    write(tmp_path, "newer")
+    assert followed.get() == "old" and counted == [False]
+    assert f"stays in use: {tmp_path / 'a'}, {tmp_path / 'b'}: no answer within 0.1 s" in caplog.text
+    followed._most_look_s = threading.TIMEOUT_MAX  # whoever waits once more waits without end
+    assert [followed.get() for _ in range(3)] == 3 * ["old"] and len(hung) == 1
+    answers.set()
+    await eventually(lambda: followed.current == "newer")
+    assert followed.get() == "newer" and await eventually(lambda: counted == [False, True])
+
+
+async def test_files_that_answer_again_as_they_were_are_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "old")
+    counted, answers = list[bool](), threading.Event()
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
+    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text, on_reload=counted.append)
+    first, stamps = followed.current, followed._stamps
+
+    def hanging_stamps() -> object:
+        assert answers.wait(30)
+        return stamps()
+
+    monkeypatch.setattr(followed, "_stamps", hanging_stamps)
+    assert followed.get() is first and counted == [False]
+    followed._most_look_s = threading.TIMEOUT_MAX
+    answers.set()
+    await eventually(lambda: counted == [False, True])
+    assert followed.get() is first
+
+
+async def test_files_that_answer_again_and_are_wrong_stay_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "1")
+    counted, answers = list[bool](), threading.Event()
+
+    def load() -> int:
+        text = (tmp_path / "a").read_text()
+        if text == "bad":
+            assert answers.wait(30)
+            raise OSError("no number")
+        return int(text)
+
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
+    followed = FollowedFiles(pair_of(tmp_path), load, on_reload=counted.append)
+    write(tmp_path, "bad")
+    assert followed.get() == 1
+    followed._most_look_s = threading.TIMEOUT_MAX
+    answers.set()
+    await eventually(lambda: followed._again is None)
+    assert followed.get() == 1 and counted == [False, False] and "answer again" not in caplog.text

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,13 @@ DRAINING = f"""{STAGE}
         await asyncio.Event().wait()
 run_stage(start)
 """
+# A stage that logs.
+LOGGING = f"""{STAGE}
+        print("draining", flush=True)
+from services.common.telemetry.logs import configure_logging
+configure_logging("text", "info")
+run_stage(start)
+"""
 # A worker that does not come back from its step, as from one of a broken device.
 LEFT_BEHIND = f"""{STAGE}
         worker.stop()
@@ -110,11 +117,10 @@ class Running:
 
 
 @contextmanager
-def running(program: str, prefix: Sequence[str]) -> Iterator[Running]:
+def running(program: str, prefix: Sequence[str], stderr: int = subprocess.PIPE) -> Iterator[Running]:
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT}/gen/python:{ROOT}/clients/python", "PATH": os.environ["PATH"]}
     command = [*prefix, sys.executable, "-c", program]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
         try:
             yield Running(process, bool(prefix))
         finally:
@@ -176,3 +182,23 @@ def test_a_program_ends_with_zero_around_a_thread_that_hangs(prefix: Sequence[st
         program.send(signal.SIGTERM)
         assert program.process.wait(20) == 0
         assert program.process.stdout is not None and program.process.stdout.read() == ""
+
+
+def test_a_program_drains_and_ends_although_nobody_reads_its_log(prefix: Sequence[str]) -> None:
+    """As when the container's runtime hangs, or standard error is a file in a file system that does."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        for size in (2**16, 1):
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(writer, bytes(size))
+        os.set_blocking(writer, True)
+        with running(LOGGING, prefix, writer) as program:
+            program.says("serving")
+            program.send(signal.SIGTERM)
+            program.says("draining")
+            assert program.process.wait(60) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)

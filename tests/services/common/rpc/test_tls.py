@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
+from services.common import followed_files
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.tls import TlsFileError, stage_credentials
 from services.common.settings import StageSettings, load_settings
 from tests.support.authority import Authority, end_s, write_pair
+from tests.support.network.hanging_file import hanging
+from tests.support.waits import eventually
 
 NAME = "csm.codec.v1.CodecService"
 
@@ -114,6 +118,29 @@ async def test_end_of_the_certificate_in_use_is_shown_also_before_the_next_hands
         assert shown_end_s() == end_s(new[1])
     async with serving() as server:
         assert shown_end_s() is None
+
+
+async def test_a_certificate_that_does_not_answer_holds_up_neither_handshakes_nor_scrapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new connection came about, and metrics were not answered."""
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
+    ours = Authority()
+    files = ours.write(tmp_path)
+    async with serving(**files, metrics_port=0) as server:
+
+        async def scraped() -> str:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+                return (await client.get(f"http://127.0.0.1:{server.metrics_port}/metrics")).text
+
+        credentials = grpc.ssl_channel_credentials(ours.pem)
+        with hanging(files["tls_certificate"]):
+            assert [await ask(server, credentials) for _ in range(2)] == ["fine", "fine"]
+            assert 'stage_file_refused{setting="tls_certificate"} 1.0' in await scraped()
+        ours.write(tmp_path)
+        assert await ask(server, credentials) == "fine"
+        seen = server.metrics.registry.get_sample_value
+        await eventually(lambda: seen("stage_file_refused", {"setting": "tls_certificate"}) == 0)
 
 
 async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
 import sys
+import threading
 
-from services.common.telemetry import logs
+import pytest
+
+from services.common.telemetry import log_lines, logs
+from services.common.telemetry.log_lines import LineWriter
 
 
 def record() -> logging.LogRecord:
@@ -52,3 +57,29 @@ import services.gateway.voices.migrate
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == ""
+
+
+def test_whoever_logs_does_not_wait_for_the_reader_and_hears_how_many_lines_were_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = threading.Event()
+
+    class Pipe(io.StringIO):
+        def write(self, text: str) -> int:
+            assert reads.wait(30), "nobody waited for the reader"
+            return super().write(text)
+
+    monkeypatch.setattr(log_lines, "MOST_LINES", 3)
+    monkeypatch.setattr(log_lines, "FLUSH_S", 0.01)
+    pipe = Pipe()
+    writer = LineWriter(pipe)
+    for number in range(10):
+        writer.handle(logging.LogRecord("csm", logging.INFO, "f.py", 1, "line %d", (number,), None))
+    writer.flush()
+    assert pipe.getvalue() == ""
+    monkeypatch.setattr(log_lines, "FLUSH_S", 60.0)
+    reads.set()
+    writer.flush()
+    *lines, last = pipe.getvalue().splitlines()
+    assert lines == [f"line {number}" for number in range(len(lines))] and len(lines) in (3, 4)
+    assert last == f"{10 - len(lines)} log lines are lost: standard error did not take them"

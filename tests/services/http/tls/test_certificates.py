@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from services.common import followed_files
 from services.http.settings import HttpSettings
 from services.http.stage import start_http
 from tests.support.authority import Authority, end_s, write_pair
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.network.hanging_file import hanging
+from tests.support.waits import eventually
 
 SPEECH = "/v1/audio/speech"
 ENDS = "stage_certificate_not_after_timestamp_seconds"
@@ -64,6 +68,40 @@ async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Pat
         for outcome in ("used", "refused"):
             labels = {"setting": "tls_certificate", "outcome": outcome}
             assert door.stage.door.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
+
+
+async def test_a_certificate_that_does_not_answer_stops_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handshakes run in the event loop."""
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
+    ours = Authority()
+    files = ours.write(tmp_path)
+    async with fake_door(**files) as door:
+        url = door.url.replace("http", "https", 1) + "/healthz"
+        context = ssl.create_default_context(cadata=ours.pem.decode())
+        with hanging(files["tls_certificate"]):
+            for _ in range(2):
+                async with httpx.AsyncClient(verify=context, trust_env=False, timeout=60) as client:
+                    assert (await client.get(url)).status_code == 200
+
+
+async def test_another_connection_to_the_gateway_needs_no_answer_of_the_authority_s_file(
+    tmp_path: Path, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call opens it, in the event loop."""
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
+    ours = Authority()
+    ca = ours.write_ca(tmp_path)
+    async with fake_door(ours.write(tmp_path), gateway_tls_ca=ca, gateway_streams_per_connection=1) as door:
+        script = door.behind.engine.script
+        script.pause_at = 3
+        with hanging(ca):
+            asked = [asyncio.create_task(door.client.post(SPEECH, json=body)) for _ in range(3)]
+            await eventually(lambda: len(door.behind.engine.calls) == 3)
+            script.resume.set()
+            assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
+        assert len(door.stage.door.upstream.channels.num_calls) == 3
 
 
 async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.common.rpc.status import StatusError
+from services.gateway.voices import database
 from services.gateway.voices.store import MOST_STEPS, TIMEOUT_S, VoiceStore
 from tests.support.clock import Clock
 from tests.support.waits import eventually, settle
@@ -53,3 +54,33 @@ async def test_neither_a_call_nor_the_stop_waits_for_a_file_system_that_does_not
     finally:
         until.set()
     await asyncio.wait(store._running)
+
+
+async def test_other_calls_go_on_while_it_is_asked_whether_the_file_was_replaced(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked in the event loop, before each use of a connection."""
+    store, identity = VoiceStore(str(tmp_path / "voices.sqlite")), database._identity
+    assert await store.count() == 0
+    asked, answers, late = list[Path](), threading.Event(), threading.Event()
+
+    def hang(path: Path) -> tuple[int, int] | None:
+        asked.append(path)
+        if not answers.wait(30):
+            late.set()
+        return identity(path)
+
+    monkeypatch.setattr(database, "_identity", hang)
+    for _ in range(2):
+        reading = asyncio.create_task(store.get("ada"))
+        await eventually(lambda: asked)
+        await settle()
+        assert not late.is_set(), "the event loop waited"
+        clock.put_forward(TIMEOUT_S)
+        with pytest.raises(StatusError) as failed:
+            await reading
+        assert failed.value.reason == "VOICES_UNREACHABLE"
+    assert len(asked) == 1, "no thread and no queue grows with the calls"
+    answers.set()
+    assert await store.get("ada") is None and await store.count() == 0
+    await store.close()
