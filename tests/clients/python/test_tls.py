@@ -40,7 +40,9 @@ async def test_speech_comes_over_tls_from_listed_servers(tmp_path: Path) -> None
         async with AsyncClient(target, tls_ca=ca, timeout_s=20) as client:
             while not (first.engine.calls and second.engine.calls):  # calls go to them in turn
                 await client.stream_synthesize("Hello.").read_all()
-        async with AsyncClient(f"ipv4:127.0.0.2:{ports[0]},127.0.0.1:{ports[1]}", tls_ca=ca, timeout_s=20) as client:
+    async with fake_deployment(**write_pair(tmp_path / "third", *ours.issue("elsewhere"))) as third:
+        address = f"127.0.0.1:{third.gateway.server.port}"
+        async with AsyncClient(f"ipv4:{address},{address}", tls_ca=ca, timeout_s=20) as client:
             with pytest.raises(UnavailableError, match="certificate is for another name"):
                 await client.server_info()
 
