@@ -29,7 +29,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from csm_bundle.codec_identity import CodecIdentity
-from csm_bundle.errors import BundleError
+from csm_bundle.errors import BundleError, GatedRepositoryError
 from csm_bundle.hub import Hub, HubReference
 from csm_bundle.manifest import PARTS, Voice, read_manifest
 from csm_bundle.sampling import RecommendedSampling
@@ -152,11 +152,19 @@ def open_bundle(
         return _open_folder(folder.resolve(), hub)
     if not reference.startswith("hf:") and (folder.is_absolute() or reference.startswith((".", "~"))):
         raise BundleError(f"There is no folder {folder}.")
-    return _open_repository(_with_revision(reference, revision), hub)
+    try:
+        pinned = hub.pin(_with_revision(reference, revision))
+    except GatedRepositoryError:
+        raise
+    except BundleError as error:
+        if reference.startswith("hf:"):
+            raise
+        raise type(error)(f"There is no folder {reference}. {error}") from error.__cause__
+    return _open_repository(pinned, hub)
 
 
 def _with_revision(reference: str, revision: str | None) -> HubReference:
-    parsed = HubReference.parse(reference, "The bundle, which is no local folder,")
+    parsed = HubReference.parse(reference, "The bundle")
     if revision is None:
         return parsed
     if parsed.revision not in (None, revision):
@@ -174,8 +182,7 @@ def _open_folder(folder: Path, hub: Hub) -> Bundle:
     return Bundle(folder.name, "unversioned", "", _PLAIN_VOICES, None, parts, hub)
 
 
-def _open_repository(reference: HubReference, hub: Hub) -> Bundle:
-    pinned = hub.pin(reference)
+def _open_repository(pinned: HubReference, hub: Hub) -> Bundle:
     names = hub.names(pinned)
     manifest = pinned.below(MANIFEST)
     if manifest.path in names:
@@ -187,7 +194,7 @@ def _open_repository(reference: HubReference, hub: Hub) -> Bundle:
         lambda name: pinned.below(name).path in names,
         lambda path: pinned.below(path) if path else pinned,
     )
-    return Bundle(reference.repository, str(pinned.revision), "", _PLAIN_VOICES, None, parts, hub)
+    return Bundle(pinned.repository, str(pinned.revision), "", _PLAIN_VOICES, None, parts, hub)
 
 
 def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub: Hub) -> Bundle:

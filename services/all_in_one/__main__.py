@@ -30,8 +30,10 @@ def main() -> NoReturn:
 
     async def start() -> AllInOneStage:
         stage = await start_all_in_one(settings, log.info)
+        ports = (stage.server.port, stage.server.health_port)
         url = stage.http.url if stage.http is not None else ""
-        show(usage(settings.host, stage.server.port, stage.server.health_port, url))
+        has_page = stage.http is not None and stage.http.settings.page
+        show(usage(settings.host, *ports, url, has_page=has_page, has_tls=settings.tls_certificate is not None))
         return stage
 
     run_stage(start)

@@ -63,6 +63,21 @@ def test_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
         open_bundle(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("bundles/bultin", "There is no folder bundles/bultin. hf:bundles/bultin is not in the local cache and "),
+        ("bultin", 'There is no folder bultin. The bundle is "bultin"; allowed is hf:OWNER/REPO[@REVISION][:PATH].'),
+        ("hf:bundles/bultin", "hf:bundles/bultin is not in the local cache and "),
+    ],
+)
+def test_misspelt_folder_is_named_as_one(tmp_path: Path, reference: str, message: str) -> None:
+    """A relative path looks like a repository."""
+    with pytest.raises(BundleError) as failed:
+        open_bundle(reference, offline=True, cache_dir=tmp_path)
+    assert str(failed.value).startswith(message)
+
+
 def test_revision_of_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match='revision is "v1"'):
         open_bundle(str(write_bundle(tmp_path, valid_manifest())), revision="v1")

@@ -21,7 +21,7 @@ from typing import Never, TypedDict
 import grpc
 
 from csm_client.errors import ClientClosedError, TlsFileError
-from csm_client.targets import is_loopback
+from csm_client.targets import first_address, is_loopback, lists_several
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer, to notice a dead server
 CONNECT_MS = 6_000  # for a connection, TLS included; as long as it takes to notice a dead server
@@ -69,6 +69,8 @@ def _options(target: str, watched: bool) -> list[Option]:
         ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         # By default a name is not asked for again for 30 s, in which a rollout may have moved every replica.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+        # gRPC would look for the whole list in a server's certificate. In Node it looks for the first address.
+        *([("grpc.default_authority", first_address(target))] if lists_several(target) else []),
     ]
 
 

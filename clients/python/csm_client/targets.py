@@ -24,6 +24,11 @@ def lists_several(target: str) -> bool:
     return scheme in ("ipv4", "ipv6") and "," in addresses
 
 
+def first_address(target: str) -> str:
+    """host:port of the first server in a list of several addresses, as `ipv4:` and `ipv6:` have them."""
+    return unquote(target.partition(":")[2].partition(",")[0])
+
+
 def _host_of(address: str) -> str:
     """host, host:port, [v6]:port or a bare v6"""
     if address.startswith("["):

@@ -226,8 +226,8 @@ def wrong_field(field: str, description: str, reason: str = "") -> StatusError:
 
 
 def message_of(violations: Sequence[FieldViolation]) -> str:
-    """The message of a status that has them."""
-    return "; ".join(f"{v.field}: {v.description}" for v in violations)
+    """The message of a status that has them: a sentence for each."""
+    return " ".join(f"{v.field}: {v.description.removesuffix('.')}." for v in violations)
 
 
 def internal() -> StatusError:

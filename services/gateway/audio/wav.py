@@ -72,7 +72,10 @@ def read_wav_header(file: ReadableFile) -> WavHeader:
     """Reads up to the first sample. Raises WavError with a sentence that says what is allowed."""
     start = read_whole(file, 12)
     if len(start) < 12 or start[:4] != b"RIFF" or start[8:] != b"WAVE":
-        raise WavError("is not a WAV file: it does not start with RIFF and WAVE.")
+        raise WavError(
+            "is not a WAV file: it does not start with RIFF and WAVE. A file may be WAV, Ogg Opus, MP3, AAC (ADTS, not"
+            " .m4a) or FLAC."
+        )
     layout: tuple[int, int, int, int] | None = None  # format tag, channels, rate, bits
     for _ in range(MAX_CHUNKS):
         head = read_whole(file, 8)

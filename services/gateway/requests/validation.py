@@ -29,6 +29,7 @@ MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
 MAX_LANGUAGE_LENGTH = 35  # the buffer size that RFC 5646 recommends
+UUID_LENGTH = 36
 UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
@@ -169,7 +170,8 @@ class _Checks:
 
     def request_id(self, given: str) -> None:
         if given and not is_uuid(given):
-            self.wrong("request_id", "must be a UUID of 36 characters, or empty.")
+            shown = given if len(given) <= UUID_LENGTH else f"{given[:UUID_LENGTH]}..."
+            self.wrong("request_id", f"is '{shown}'; it must be a UUID of {UUID_LENGTH} characters, or empty.")
 
     def audio_format(self, config: tts_pb2.AudioConfig) -> int:
         """The sample rate of the audio in Hz; 0 when the encoding or its rate is refused."""

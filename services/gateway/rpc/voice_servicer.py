@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 READ_LATE = ("CreateVoice",)  # see add_to_server
 AT_ONCE, MAX_WAITING = 2, 16  # voices being created, and waiting calls
 LONGEST = {"description": 1000, "consent.id": 200, "consent.text": 4000, "prompt.text": sys.maxsize}  # characters
-LONGEST_NAME = 64  # characters of a valid name; longer ones are cut in the log
+LONGEST_NAME = 64  # characters of a valid name; longer ones are cut in the log and in errors
 MAX_CALLERS, MAX_LANGUAGES = 100, 16
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 
@@ -189,11 +189,24 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
     violations = Violations()
     wrong = violations.wrong
     if VOICE_NAME.fullmatch(request.name) is None:
-        wrong("name", "must be 1 to 64 letters, digits or . _ -, a letter or digit first.", "VOICE_NAME_INVALID")
+        allowed = f"1 to {LONGEST_NAME} letters, digits or . _ -, a letter or digit first"
+        wrong("name", f"is {_shown(request.name)}; it must be {allowed}.", "VOICE_NAME_INVALID")
     if not 0 <= request.speaker <= settings.max_speaker:
         wrong("speaker", f"is {request.speaker}; it must be 0 to {settings.max_speaker}.")
-    if len(request.language_codes) > MAX_LANGUAGES or not all(map(_LANGUAGE.fullmatch, request.language_codes)):
-        wrong("language_codes", f"must be at most {MAX_LANGUAGES} BCP-47 tags.")
+    for field, values, most, is_valid, what in (
+        (
+            "language_codes",
+            request.language_codes,
+            MAX_LANGUAGES,
+            _LANGUAGE.fullmatch,
+            "BCP-47 tags, such as en-GB",
+        ),
+        ("callers", request.callers, MAX_CALLERS, is_name, "names of tokens"),
+    ):
+        if len(values) > most:
+            wrong(field, f"has {len(values)} entries; at most {most} are allowed.")
+        elif unfit := [value for value in values if not is_valid(value)]:
+            wrong(field, f"has {_shown(unfit[0])}; all entries must be {what}.")
     texts = (request.description, request.consent.id, request.consent.text, request.prompt.text)
     for (field, most), text in zip(LONGEST.items(), texts, strict=True):
         if len(text) > most:
@@ -211,14 +224,17 @@ def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) ->
         if request.prompt.audio.WhichOneof("source") is None:
             wrong("prompt.audio", "is empty; it must hold a recording or codes.")
     elif not request.HasField("seed"):
-        wrong("prompt", "is missing, and so is `seed`; a voice needs a prompt, a seed, or both.", "VOICE_EMPTY")
+        wrong("prompt", "is missing; a voice needs a prompt, a seed, or both.", "VOICE_EMPTY")
     if request.audience not in _AUDIENCES:
         wrong("audience", f"is {request.audience}; it must be 0 to {max(_AUDIENCES)}.")
     elif (_AUDIENCES[request.audience] is Audience.CALLERS) != bool(request.callers):
         wrong("callers", "must be set with VOICE_AUDIENCE_CALLERS, and only with it.")
-    if len(request.callers) > MAX_CALLERS or not all(map(is_name, request.callers)):
-        wrong("callers", f"must be at most {MAX_CALLERS} names of tokens.")
     violations.raise_if_any()
+
+
+def _shown(value: str) -> str:
+    """In quotes; a value that is longer than every valid name is cut."""
+    return f"'{value}'" if len(value) <= LONGEST_NAME else f"'{value[:LONGEST_NAME]}...' ({len(value)} characters)"
 
 
 def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.KeptVoice:

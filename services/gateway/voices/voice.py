@@ -98,7 +98,7 @@ def not_found(name: str) -> StatusError:
 
 def not_kept(name: str) -> StatusError:
     """NOT_FOUND for a deletion: also for voices of the model and of the operator's folder."""
-    why = f"No voice '{name}' is kept that this caller may use; in the list of voices, kept ones have an owner."
+    why = f"There is no stored voice '{name}' that this caller may use; only stored voices can be deleted."
     return _not_found(name, why)
 
 

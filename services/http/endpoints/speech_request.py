@@ -102,6 +102,11 @@ class SpeechConfig(Body):
         default=None, ge=-MOST_S, le=MOST_S, description="Maximum length of the audio."
     )
     context: list[ContextTurn] = Field(default_factory=list, description="The conversation so far, oldest turn first.")
+    conversation_id: Text = Field(
+        default="",
+        description="The same for all turns of a conversation, so that they go to the engine that has the earlier ones"
+        " in its cache: at most 128 characters.",
+    )
     return_codes: bool = Field(
         default=False,
         description="Return the codes of the audio, for the context of later turns. Needs stream_format sse.",
@@ -146,6 +151,7 @@ def client_options(config: SpeechConfig, names: Names, request_id: str) -> Strea
         "return_codes": config.return_codes,
         "request_id": request_id,
         "context": [_turn(index, turn) for index, turn in enumerate(config.context)],
+        "conversation_id": config.conversation_id,
         "speed": config.speed,
     }
     given = {

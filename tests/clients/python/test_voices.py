@@ -75,6 +75,21 @@ def test_command_adds_shows_lists_and_deletes(
     assert "VOICE_NOT_FOUND" in capsys.readouterr().err
 
 
+def test_the_command_says_a_text_with_a_prompt_under_any_speaker(
+    server: BackgroundServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the voice of the second speaker of a conversation, before that speaker has a turn."""
+    with csm_client.Client(server.target, timeout_s=20) as client:
+        client.create_voice("carol", audio=wav(), text="Words.", consent=CONSENT)
+        client.create_voice("dave", seed=7)
+    say = ["say", "Hello.", "--out", str(tmp_path / "a.wav"), "--target", server.target, "--speaker", "5"]
+    assert main([*say, "--voice", "carol"]) == 0
+    assert [segment.speaker_id for segment in server.deployment.engine.calls[0].request.segments] == [5, 5]
+    capsys.readouterr()
+    assert main([*say, "--voice", "dave"]) == 1
+    assert capsys.readouterr().err == "error: The voice dave has no speaker 5; it has 0 (dave).\n"
+
+
 def test_the_command_prints_no_length_of_the_operator_s_prompt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,20 @@ def test_usage_names_a_target_that_can_be_called(host: str, target: str) -> None
     assert f"Ready on {target}." in usage(host, 1, 2)
 
 
+def test_usage_names_the_page_where_it_is_on() -> None:
+    shown = usage("127.0.0.1", 1, 2, "http://127.0.0.1:3", has_page=True)
+    assert "page        http://127.0.0.1:3/ in a browser\n" in shown
+    assert "page" not in usage("127.0.0.1", 1, 2, "http://127.0.0.1:3")
+
+
+def test_usage_calls_over_tls_where_the_server_asks_for_it() -> None:
+    shown = usage("127.0.0.1", 1, 2, "https://127.0.0.1:3", has_tls=True)
+    assert "--target 127.0.0.1:1 --tls-ca ca.crt\n" in shown and 'Client("127.0.0.1:1", tls_ca=Path("ca.crt"))' in shown
+    assert "from pathlib import Path\n              from csm_client import Client\n" in shown
+    assert "curl --cacert ca.crt https://127.0.0.1:3/" in shown and "-cacert ca.crt 127.0.0.1:1 list" in shown
+    assert [line.split()[0] for line in shown.splitlines() if "-plaintext" in line] == ["health"]
+
+
 def test_usage_names_the_path_of_csm_in_a_virtual_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert "activate" not in usage("127.0.0.1", 1, 2)

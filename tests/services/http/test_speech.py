@@ -16,6 +16,7 @@ from csm_client import AsyncClient
 from csm_client.tables.encodings import ENCODINGS
 
 from services.gateway.audio.wav import wav_header
+from services.gateway.stages.conversations import conversation_key
 from services.http.api.formats import CONTENT_TYPES
 from tests.services.http.test_websocket import talking
 from tests.support.clock import Clock
@@ -124,6 +125,22 @@ async def test_every_option_reaches_the_engine(shared_door: FakeDoor, body: dict
     assert request.sampling_params.temperature == 0.5
     assert request.segments[-1].speaker_id == 4
     assert answer.headers["x-seed"] == "7" and answer.headers["x-sample-rate"] == "24000"
+
+
+async def test_the_conversation_s_id_reaches_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
+    """So all turns go to one engine, whatever their context."""
+    answer = await door.client.post(SPEECH, json=body | {"conversation_id": "call 17"})
+    assert answer.status_code == 200
+    async with talking(door, {"conversation_id": "call 17"}) as talk:
+        await talk.say(type="input.text", text="Hello.")
+        await talk.say(type="input.done")
+        await talk.until("session.done")
+    keys = [call.metadata["csm-conversation"] for call in door.behind.engine.calls]
+    assert keys == [conversation_key("", "call 17", [])] * 2
+    answer = await door.client.post(SPEECH, json=body | {"conversation_id": 129 * "x"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "conversation_id")
+    assert error["message"] == "conversation_id: has 129 characters; at most 128 are allowed."
 
 
 @SHARED

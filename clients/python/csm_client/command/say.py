@@ -42,13 +42,17 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
 
 
 async def _check_speaker(client: AsyncClient, options: StreamOptions) -> None:
-    """Raises SpeakerError for a speaker of no voice and no turn. A model without voices accepts every speaker."""
+    """Raises SpeakerError for a speaker of no voice and no turn.
+
+    A model without voices accepts every speaker, and so does a named voice with a prompt, which is then that speaker's.
+    """
     if (speaker := options.get("speaker")) is None:
         return
     name = options.get("voice", "")
     voices = [voice for voice in await client.list_voices() if name in ("", voice.name)]
     known = {voice.speaker for voice in voices} | {turn.speaker for turn in options.get("context", ())}
-    if voices and speaker not in known:
+    is_prompted = name != "" and any(voice.has_prompt for voice in voices)
+    if voices and speaker not in known and not is_prompted:
         there = ", ".join(f"{voice.speaker} ({voice.name})" for voice in voices)
         whose = f"The voice {name}" if name else "The model"
         raise SpeakerError(f"{whose} has no speaker {speaker}; it has {there}.")

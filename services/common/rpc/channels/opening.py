@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -57,10 +58,18 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
         ("grpc.max_receive_message_length", MOST_RECEIVED_BYTES),
+        *_authority(target),
     ]
     if credentials is None:
         return grpc.aio.insecure_channel(target, options)
     return grpc.aio.secure_channel(target, credentials, options)
+
+
+def _authority(target: str) -> list[tuple[str, Any]]:
+    """For a list of addresses the first one, which all certificates must have; gRPC would look for the whole list."""
+    scheme, _, addresses = target.partition(":")
+    is_list = scheme in ("ipv4", "ipv6") and "," in addresses
+    return [("grpc.default_authority", unquote(addresses.partition(",")[0]))] if is_list else []
 
 
 def call_metadata() -> spans.TextMetadata:

@@ -73,6 +73,7 @@ def test_half_a_sample_at_the_end_is_left_out() -> None:
     [
         (b"", "not a WAV file"),
         (b"RIFF\0\0\0\0AVI ", "not a WAV file"),
+        (b"\0\0\0 ftypM4A ", r"A file may be WAV, Ogg Opus, MP3, AAC \(ADTS, not .m4a\) or FLAC\.$"),
         (wav(fmt(channels=3), b"abcdef"), "3 channels; it must be mono or stereo"),
         (wav(fmt(bits=12), b"abcdef"), "12-bit samples of format 1"),
         (wav(fmt(tag=17, bits=4), b"abcd"), "4-bit samples of format 17"),

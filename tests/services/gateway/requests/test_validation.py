@@ -97,6 +97,21 @@ async def test_all_violations_come_at_once(shared_tts: Any, stream_request: tts_
 
 
 @SHARED
+async def test_the_message_has_a_sentence_for_each_wrong_field(
+    shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    for change in (speaker(-1), request_id(40 * "x")):
+        change(stream_request)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await shared_tts.StreamSynthesize(stream_request).read()
+    sentences = (
+        f"request_id: is '{36 * 'x'}...'; it must be a UUID of 36 characters, or empty.",
+        "input.speaker: is -1; it must be 0 to 99.",
+    )
+    assert failed.value.details() == " ".join(sentences)
+
+
+@SHARED
 async def test_wrong_turns_of_a_whole_conversation_are_named(
     shared_tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:

@@ -30,9 +30,12 @@ ENDS = "stage_certificate_not_after_timestamp_seconds"
 
 @asynccontextmanager
 async def deployment(
-    stage_files: dict[str, Any], engine: FakeEngine | None = None, **gateway_files: Any
+    stage_files: dict[str, Any],
+    engine: FakeEngine | None = None,
+    target: str = "localhost:{port}",
+    **gateway_files: Any,
 ) -> AsyncIterator[GatewayStage]:
-    """A gateway in front of a fake engine and a fake codec that use TLS."""
+    """A gateway in front of a fake engine and a fake codec that use TLS. target: of either, for the gateway"""
     async with AsyncExitStack() as running:
         targets: dict[str, Any] = {}
         for name, add, servicer in (
@@ -44,7 +47,7 @@ async def deployment(
             await server.start()
             running.push_async_callback(server.drain, 0)
             server.set_serving()
-            targets |= {f"{name}_target": f"localhost:{server.port}"}
+            targets |= {f"{name}_target": target.format(port=server.port)}
             targets |= {f"{name}_health_target": f"127.0.0.1:{server.health_port}"}
         ports: dict[str, Any] = {"port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
         gateway = await start_gateway(GatewaySettings(host="127.0.0.1", **ports, **targets, **gateway_files))
@@ -62,6 +65,14 @@ async def samples_of(gateway: GatewayStage, request: Any) -> int:
 async def test_gateway_speaks_over_tls_to_engine_and_codec(tmp_path: Path, stream_request: Any) -> None:
     ours = Authority()
     async with deployment(ours.write(tmp_path), stage_tls_ca=ours.write_ca(tmp_path)) as gateway:
+        await asyncio.wait_for(gateway.wait_ready(), READY_S)
+        assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
+
+
+async def test_gateway_speaks_over_tls_to_listed_stages(tmp_path: Path, stream_request: Any) -> None:
+    """Their certificates must have the first address of the list; gRPC itself would look for the list as a name."""
+    ours, listed = Authority(), "ipv4:127.0.0.1:{port},127.0.0.2:1"
+    async with deployment(ours.write(tmp_path), target=listed, stage_tls_ca=ours.write_ca(tmp_path)) as gateway:
         await asyncio.wait_for(gateway.wait_ready(), READY_S)
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
 

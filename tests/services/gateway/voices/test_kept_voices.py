@@ -106,7 +106,7 @@ async def test_voice_without_a_prompt_is_shown_without_a_consent(callers: list[C
 async def test_a_voice_of_the_model_is_not_kept(callers: list[Caller]) -> None:
     """Such a voice is listed and can be used, so the error must not say that it does not exist."""
     assert "ada" in await callers[0].listed()
-    assert (await refusal(callers[0].delete("ada"))).message.startswith("No voice 'ada' is kept")
+    assert (await refusal(callers[0].delete("ada"))).message.startswith("There is no stored voice 'ada'")
 
 
 async def test_a_voice_is_usable_by_the_callers_that_its_owner_names(callers: list[Caller]) -> None:

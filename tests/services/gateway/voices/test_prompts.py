@@ -123,6 +123,29 @@ async def test_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], fie
         assert not running.codec.encoded
 
 
+@pytest.mark.parametrize(
+    ("changes", "description"),
+    [
+        ({"name": "a b"}, "is 'a b'; it must be 1 to 64 letters, digits or . _ -, a letter or digit first."),
+        ({"name": 70 * "x"}, f"is '{64 * 'x'}...' (70 characters); it must be 1 to 64 letters, "),
+        ({"language_codes": ["en", "not a tag"]}, "has 'not a tag'; all entries must be BCP-47 tags, such as en-GB."),
+        ({"language_codes": 17 * ["en"]}, "has 17 entries; at most 16 are allowed."),
+        ({"callers": ["radio", "a b"]}, "has 'a b'; all entries must be names of tokens."),
+        ({"callers": 101 * ["radio"]}, "has 101 entries; at most 100 are allowed."),
+        ({"prompt": None}, "is missing; a voice needs a prompt, a seed, or both."),
+    ],
+)
+async def test_error_has_what_was_given_and_what_is_allowed(
+    tmp_path: Path, changes: dict[str, Any], description: str
+) -> None:
+    if "callers" in changes:
+        changes = changes | {"audience": voices_pb2.VOICE_AUDIENCE_CALLERS}
+    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
+        error = await refusal(shop.create(changes.pop("name", "carol"), **changes))
+        (violation,) = error.field_violations
+        assert violation.description.startswith(description)
+
+
 class OldCodec(FakeCodec):
     """A codec of a version that takes recordings only in one message, and may not measure them."""
 
