@@ -60,6 +60,10 @@ class InputTextError(CsmClientError):
     """A text cannot be read from standard input, or is not UTF-8."""
 
 
+class RecordingFileError(CsmClientError):
+    """A recording's file and the sample rate given for it do not fit; the message says why."""
+
+
 class PlayerError(CsmClientError):
     """Sound cannot be played; the message says what to install, or what has failed."""
 

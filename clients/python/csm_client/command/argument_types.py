@@ -11,6 +11,8 @@ from csm_client.files import is_unicode
 from csm_client.requests import LONGEST_S
 from csm_client.tables.sampling import LARGEST_FLOAT
 
+MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192_000
+
 
 def deadline(text: str) -> float:
     """Type of an argument: seconds that the library can wait."""
@@ -55,6 +57,14 @@ def out(text: str) -> Path:
     """Type of an argument: "-" and no other spelling is standard output."""
     path = Path(text)
     return path.absolute() if path == STANDARD_OUTPUT and text != "-" else path
+
+
+def rate(text: str) -> int:
+    """Type of an argument: a sample rate that the server takes of a recording."""
+    value = int(text)
+    if not MIN_RATE_HZ <= value <= MAX_RATE_HZ:
+        raise ArgumentTypeError(f"must be from {MIN_RATE_HZ} to {MAX_RATE_HZ}, not {text}")
+    return value
 
 
 def int32(text: str) -> int:

@@ -20,7 +20,7 @@ from csm.v1 import tts_pb2
 
 from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
-from csm_client.command.argument_types import NUMBERS, deadline, int32, out, seconds, target, utf8
+from csm_client.command.argument_types import NUMBERS, deadline, int32, out, rate, seconds, target, utf8
 from csm_client.command.detect import detect
 from csm_client.command.say import say
 from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
@@ -82,7 +82,8 @@ async def _run(arguments: Namespace, ended_by: list[signal.Signals]) -> int:
             case "voices":
                 return await voices(client, arguments)
             case "detect":
-                return await detect(client, arguments.file, arguments.key_id, as_json=arguments.json)
+                file, rate_hz = arguments.file, arguments.rate
+                return await detect(client, file, arguments.key_id, sample_rate_hz=rate_hz, as_json=arguments.json)
             case _:
                 return await _serve_info(client)
 
@@ -210,7 +211,13 @@ def command_line() -> ArgumentParser:
         parents=[common],
         help="find the parts of an audio file, of up to an hour, that carry the server's watermark",
     )
-    detect_parser.add_argument("file", type=Path, help="WAV, Ogg Opus, MP3, AAC (ADTS) or FLAC file")
+    detect_parser.add_argument("file", type=Path, help="WAV, Ogg Opus, MP3, AAC (ADTS) or FLAC file, or samples alone")
+    detect_parser.add_argument(
+        "--rate",
+        type=rate,
+        metavar="HZ",
+        help="sample rate of a mono file of samples alone: .raw and .pcm (16 bits, little-endian), .ulaw, .alaw",
+    )
     detect_parser.add_argument(
         "--key-id",
         type=utf8,

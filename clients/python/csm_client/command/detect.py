@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from csm.v1 import watermark_pb2
 from google.protobuf import duration_pb2
 
 from csm_client.async_client import AsyncClient
+from csm_client.audio_files import WavFile
+from csm_client.errors import RecordingFileError
+from csm_client.tables.encodings import encoding_of_suffix
 
 NOT_FOUND = 3  # exit code
 
 
-async def detect(client: AsyncClient, path: Path, key_ids: Sequence[str], *, as_json: bool) -> int:
-    """Prints what is found; returns the exit code. Raises OSError for a file that cannot be read."""
+async def detect(
+    client: AsyncClient, path: Path, key_ids: Sequence[str], *, sample_rate_hz: int | None, as_json: bool
+) -> int:
+    """Prints what is found; returns the exit code. sample_rate_hz: of a file that holds samples alone, in mono.
+
+    Raises OSError for a file that cannot be read, and RecordingFileError.
+    """
+    start = _wav_header(path, sample_rate_hz)
     with path.open("rb") as file:
-        found = await client.find_watermarks(file, key_ids)
+        found = await client.find_watermarks(cast(BinaryIO, _Joined(start, file)), key_ids)
     print(json.dumps(_values(found)) if as_json else "\n".join(_lines(found)))
     return 0 if found.detected or found.stretches else NOT_FOUND
+
+
+def _wav_header(path: Path, sample_rate_hz: int | None) -> bytes:
+    """What makes a WAV file of one that holds samples alone, by its suffix; nothing for other files."""
+    encoding = encoding_of_suffix(path.suffix)
+    if encoding not in ("pcm", "mulaw", "alaw"):
+        if sample_rate_hz is not None:
+            raise RecordingFileError(f"{path} says its sample rate itself; --rate is for .raw, .pcm, .ulaw and .alaw.")
+        return b""
+    if sample_rate_hz is None:
+        raise RecordingFileError(f"{path} holds samples alone; give their sample rate with --rate.")
+    header = io.BytesIO()
+    WavFile(path, sample_rate_hz, encoding, straight=header)  # writes nothing else, and lengths that are unknown
+    return header.getvalue()
+
+
+class _Joined:
+    """A file with bytes before it, to be read once."""
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self._start, self._file = start, file
+
+    def read(self, size: int) -> bytes:
+        start, self._start = self._start[:size], self._start[size:]
+        return start or self._file.read(size)
 
 
 def _lines(found: watermark_pb2.StreamDetectWatermarkResponse) -> list[str]:

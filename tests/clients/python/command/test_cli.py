@@ -143,6 +143,31 @@ def test_detect_names_the_key_or_exits_with_three(
     assert "no watermark found (confidence 0.10)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("suffix", "size"), [("raw", 2), ("pcm", 2), ("ulaw", 1), ("alaw", 1)])
+def test_detect_takes_samples_alone_with_their_rate(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, size: int
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(bytes(range(1, 201)) * 400)
+    assert main(["detect", str(path), "--rate", "8000", "--target", server.target]) == 0
+    ((searched),) = server.deployment.codec.detected
+    assert searched.sample_rate_hertz == 8000 and len(searched.samples) // 2 == 200 * 400 // size
+    assert main(["detect", str(path), "--target", server.target]) == 1
+    assert f"a.{suffix} holds samples alone; give their sample rate with --rate." in capsys.readouterr().err
+
+
+def test_detect_refuses_a_rate_for_files_that_say_it(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_of(bytes(96_000)))
+    assert main(["detect", str(path), "--rate", "24000", "--target", server.target]) == 1
+    assert "a.wav says its sample rate itself" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["detect", str(path), "--rate", "7999", "--target", server.target])
+    assert "must be from 8000 to 192000, not 7999" in capsys.readouterr().err
+
+
 def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
