@@ -45,6 +45,7 @@ SHELL: list[tuple[str, dict[str, int | None]]] = [
     ("", {"turn0.wav": WAV, "turn1.wav": WAV}),
     ("model                fake/1", {}),
     ('"detected": true', {"marked.wav": WAV}),
+    ("watermark of key key-1 found", {"marked.ulaw": SPEECH // 6}),
     ("", {"hello.wav": WAV}),
 ]
 
