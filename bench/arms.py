@@ -73,6 +73,24 @@ class Ours:
         return torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, codes)], dim=1)
 
 
+class OursNarrow(Ours):
+    """Without AVX-512 in the compiled kernels of a CPU. Torch and its libraries use it as ever."""
+
+    def __init__(self, weights: PackedWeights, batch: int) -> None:
+        from csm_bundle.runtime.wide_vectors import narrow_vectors  # needs numba, which other arms do not
+
+        super().__init__(weights, batch)
+        self._narrow = narrow_vectors
+
+    def frame(self) -> Tensor:
+        with self._narrow():
+            return super().frame()
+
+    def prefill(self, prompt: Tensor, start: int) -> None:
+        with self._narrow():
+            super().prefill(prompt, start)
+
+
 class Reference:
     """The published step."""
 

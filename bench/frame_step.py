@@ -7,7 +7,8 @@ First a gate (gate.py): every arm's greedy codes must equal the first arm's, or 
 what was gated and how many codes agreed. An arm that runs alone is not gated. Then the arms take turns, ABBA, for some
 rounds over the same weights, prompts and frame counts. Prefill is not counted.
 
-On a CPU, `ours-torch` is our step without compiled kernels, which only small models in float32 have.
+On a CPU, `ours-torch` is our step without compiled kernels, which only small models in float32 have, and `ours-narrow`
+has the kernels, but no vectors of AVX-512.
 `ours-bfloat16` is our step with its weights in bfloat16 for any --dtype. `ours-int8` has the layers' matrices in int8,
 `ours-float8` has them in float8, and `ours-float8-kv` has the conversations' keys and values in float8. The run also
 measures how far their logits are from those of `ours`. On a GPU, `ours-fused` uses our own kernels for matrix products,
@@ -27,7 +28,7 @@ from functools import partial
 import torch
 
 from bench import gate
-from bench.arms import Arm, Ours, Reference, Transformers
+from bench.arms import Arm, Ours, OursNarrow, Reference, Transformers
 from bench.command import integers, parser_of, words
 from bench.lease.forms import FORMS
 from bench.machine import commit, cpu_name
@@ -83,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
         "--arms",
         type=words,
         default=["reference", "transformers", "ours"],
-        help="who runs: reference, transformers, ours, ours-torch, ours-bfloat16, ours-int8, ours-float8,"
+        help="who runs: reference, transformers, ours, ours-torch, ours-narrow, ours-bfloat16, ours-int8, ours-float8,"
         " ours-float8-kv, ours-fused, ours-auto, ours-depth-kernel",
     )
     arguments = parser.parse_args()
@@ -115,6 +116,7 @@ def make_arms(
         "transformers": lambda: Transformers(values, model(), batch),
         "ours": lambda: ours("plain"),
         "ours-torch": lambda: ours("torch"),
+        "ours-narrow": lambda: OursNarrow(FORMS["plain"].packed(model(), batch), batch),
         "ours-bfloat16": lambda: ours("plain", torch.bfloat16),
         "ours-int8": lambda: ours("int8", torch.bfloat16),
         **{f"ours-{form}": partial(ours, form) for form in ("float8", "float8-kv", "fused", "auto", "depth-kernel")},

@@ -3,7 +3,8 @@
     OMP_WAIT_POLICY=PASSIVE python -m bench.prefill --rows 8,64,256 --threads 2
 
 Each arm's keys and values must be close to the first arm's, or there are no figures. Then the arms take turns, ABBA.
-`ours` is the engine's prefill, `ours-torch` that of a model without compiled kernels. The last line is one JSON object.
+`ours` is the engine's prefill, `ours-narrow` the same without vectors of AVX-512, `ours-torch` that of a model without
+compiled kernels. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.report import write_result
 from bench.shapes import SHAPES
 from bench.timing import in_turns
 
-_ARMS = ["ours-torch", "ours"]
+_ARMS = ["ours-torch", "ours-narrow", "ours"]
 _ROUNDS, _PASSES = 6, 5
 
 

@@ -38,7 +38,8 @@ _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it ha
 _LONGEST_COMPILE_S = 60.0  # of one kernel, which takes a second or two
 # By LLVM: loops are as fast as with numba's own inline="always", and Mimi's kernels compile in two thirds of the time.
 INLINE = {"forceinline": True, "fastmath": {"contract"}}
-CALLED = {"error_model": "numpy", "fastmath": {"contract"}}  # not inlined, so its loops have one order in all kernels
+# Not inlined (numba would pass that option on from a caller that is), so its loops have one order in all kernels.
+CALLED = {"forceinline": False, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 def _choose_processor() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import pytest
 import torch
+from numba import float32, int64
 
+from csm_bundle.runtime import panel_product
 from csm_bundle.runtime.panel_product import panel_linear
 from csm_bundle.runtime.panels import LANES, in_panels
-from tests.support.kernels.vector_sums import dots, total, two_rows
+from csm_bundle.runtime.wide_vectors import narrow_vectors, processor_has_wide_vectors
+from tests.support.kernels.vector_sums import dots, dots_of_two, largest, total, two_rows
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -22,7 +28,7 @@ def multiplied(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None
     return panel_linear(torch.from_numpy(x), panels, len(weight), added).numpy()
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 8, 15])
 @pytest.mark.parametrize("inputs", [1, 7, 384])
 @pytest.mark.parametrize("outputs", [1, 31, 32, 33, 640])
 def test_product_equals_a_plain_one(rows: int, inputs: int, outputs: int) -> None:
@@ -42,12 +48,23 @@ def test_inputs_and_bias_may_lie_apart_in_memory() -> None:
     np.testing.assert_array_equal(apart, multiplied(x, weight, bias))
 
 
-def test_bits_of_a_row_do_not_depend_on_the_others() -> None:
-    x, weight = numbers(9, 53), numbers(70, 53, seed=1)
+@pytest.mark.parametrize("vectors", [nullcontext, narrow_vectors])
+def test_bits_of_a_row_depend_neither_on_the_others_nor_on_wide_vectors(
+    vectors: Callable[[], AbstractContextManager[None]],
+) -> None:
+    x, weight = numbers(17, 53), numbers(70, 53, seed=1)
     alone = np.concatenate([multiplied(row[None], weight) for row in x])
-    for begin in range(9):
-        for end in range(begin + 1, 10):
-            np.testing.assert_array_equal(multiplied(x[begin:end], weight), alone[begin:end])
+    with vectors():
+        for begin in range(len(x)):
+            for end in range(begin + 1, len(x) + 1):
+                np.testing.assert_array_equal(multiplied(x[begin:end], weight), alone[begin:end])
+
+
+@pytest.mark.skipif(not processor_has_wide_vectors(), reason="the processor has no wide vectors")
+def test_wide_vectors_are_used_where_the_processor_has_them() -> None:
+    part = panel_product._begin_panel
+    part.compile((float32[:, ::1], float32[:, :, ::1], float32[:, ::1], int64))
+    assert all("zmm" in assembly for assembly in part.inspect_asm().values())
 
 
 def test_bits_of_an_output_do_not_depend_on_its_place() -> None:
@@ -83,6 +100,29 @@ def test_dots_equal_plain_ones_wherever_their_row_is(count: int) -> None:
     np.testing.assert_allclose(y, x.astype(np.float64) @ weight.T.astype(np.float64), rtol=1e-5, atol=1e-5)
     dots(x, np.roll(weight, 3, axis=0), turned)
     np.testing.assert_array_equal(turned, np.roll(y, 3, axis=1))
+
+
+@pytest.mark.parametrize("count", [8, 64, 128])
+def test_dots_of_two_rows_have_the_bits_of_each_alone(count: int) -> None:
+    x, weight = numbers(3, count), numbers(LANES, count, seed=1)
+    alone, together = np.zeros((3, LANES), np.float32), np.zeros((3, LANES), np.float32)
+    dots(x, weight, alone)
+    dots_of_two(x, weight, together)
+    np.testing.assert_array_equal(together[::2], alone[::2])
+    assert not together[1].any()
+
+
+@pytest.mark.parametrize("vectors", [1, 7, 200])
+def test_the_largest_is_found_in_any_place_beside_what_is_not_a_number(vectors: int) -> None:
+    x, found = numbers(LANES * vectors), np.empty(1, np.float32)
+    x[::3] = np.nan
+    for place in range(0, len(x), 5):
+        y = x.copy()
+        y[place] = 9
+        largest(y, found)
+        assert found == 9
+    largest(np.full(LANES, -np.inf, np.float32), found)
+    assert found == -np.inf
 
 
 @pytest.mark.parametrize("vectors", [0, 1, 7, 200])

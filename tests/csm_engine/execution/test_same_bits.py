@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from csm_bundle.runtime.wide_vectors import narrow_vectors
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
@@ -78,10 +79,13 @@ def made(step: PackedFrameStep | GraphRunner, slots: Sequence[int], count: int) 
 
 @torch.inference_mode()
 def alone(weights: PackedWeights, slot: int) -> tuple[np.ndarray, list[torch.Tensor]]:
-    """The frames of a slot that is alone, prefilled in one pass, on one thread: (F, K); and what they leave."""
+    """The frames of a slot that is alone, prefilled in one pass, on one thread and without wide vectors: (F, K); and
+    what they leave.
+    """
     step = PackedFrameStep(weights, SLOTS)
-    step.prefill(passes_of(slot, prompt_rows(slot), 0, []))
-    return made(step, [slot], FRAMES)[:, 0], state_of(step, slot)
+    with narrow_vectors():
+        step.prefill(passes_of(slot, prompt_rows(slot), 0, []))
+        return made(step, [slot], FRAMES)[:, 0], state_of(step, slot)
 
 
 def assert_same(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:

@@ -12,13 +12,15 @@ from numba import njit
 
 from csm_bundle.runtime.compiled import CALLED, INLINE, exp
 from csm_bundle.runtime.panels import LANES
-from csm_bundle.runtime.vector_tiles import eight_dots, vector_sum, weighted_sums
+from csm_bundle.runtime.vector_tiles import eight_dots, vector_max, vector_sum, weighted_sums
+from csm_bundle.runtime.wide_vectors import WIDE, has_wide_vectors, in_wide_vectors
 
 _f = np.float32
 _WIDE = 32  # numbers of a head
 _CHUNK = 64  # positions, whose values stay in the nearest cache
-_of_two, _of_one = weighted_sums(2, _WIDE // LANES, adds=True), weighted_sums(1, _WIDE // LANES, adds=True)
-_narrow = weighted_sums(1, 1, adds=True)
+_one_head, _two_heads = weighted_sums(1, _WIDE // LANES, adds=True), weighted_sums(2, _WIDE // LANES, adds=True)
+_four_wide, _narrow = weighted_sums(4, _WIDE // WIDE, lanes=WIDE, adds=True), weighted_sums(1, 1, adds=True)
+_dots, _dots_of_two = eight_dots(1), eight_dots(2)
 
 
 @njit(**INLINE)
@@ -48,8 +50,9 @@ def write(joint, row, queries, keys, values, position, rope):
 @njit(**CALLED)
 def _softmax(scores, scale):
     """Scores become weights."""
-    largest, whole = scores[0], len(scores) // LANES * LANES
-    for p in range(len(scores)):
+    whole = len(scores) // LANES * LANES
+    largest = vector_max(scores, 0, whole)
+    for p in range(whole, len(scores)):
         largest = max(largest, scores[p])
     for p in range(len(scores)):
         scores[p] = exp((scores[p] - largest) * scale)
@@ -60,52 +63,93 @@ def _softmax(scores, scale):
         scores[p] /= total
 
 
-@njit(**INLINE)
-def _add_values(scores, of, values, at, step, count, attended, into, group, size):
-    """Adds `count` weighted values of a key head to what its group's heads attended to.
+@njit(**CALLED)
+def _score_two(heads, first, keys, at, step, scores, into, length):
+    """As `_score`, for as many heads as two divides."""
+    in_wide_vectors()
+    size = heads.shape[1]
+    for head in range(first, len(heads) - 1, 2):
+        _dots_of_two(heads, head * size, size, keys, at, step, size, scores, into + head * length, length)
 
-    scores: (rows, H / G, P), weights now; of, at, into: where those of the first head, the values and the result begin
-    in their whole arrays; step: from a position's values to the next.
+
+@njit(**INLINE)
+def _score(heads, first, keys, at, step, scores, into, length):
+    """Scores of eight positions for the heads from `first` on. heads: (Q, E); at: where the keys begin; into: where the
+    scores of the first head begin; step, length: to those of the next position and head.
     """
-    length = scores.shape[2]
-    for column in range(0, size // _WIDE * _WIDE, _WIDE):
-        for head in range(0, group - 1, 2):
-            to = into + head * size + column
-            _of_two(scores, of + head * length, length, values, at + column, step, count, attended, to, size)
-        if group % 2:
-            to = into + (group - 1) * size + column
-            _of_one(scores, of + (group - 1) * length, 0, values, at + column, step, count, attended, to, 0)
-    for column in range(size // _WIDE * _WIDE, size, LANES):
-        for head in range(group):
-            to = into + head * size + column
-            _narrow(scores, of + head * length, 0, values, at + column, step, count, attended, to, 0)
+    size, done = heads.shape[1], first
+    if has_wide_vectors():
+        _score_two(heads, first, keys, at, step, scores, into, length)
+        done += (len(heads) - first) // 2 * 2
+    for head in range(done, len(heads)):
+        _dots(heads, head * size, size, keys, at, step, size, scores, into + head * length, length)
 
 
 @njit(**CALLED)
-def attend(joint, row, num_rows, keys, values, position, scores, attended):
+def _add_values_to_four(scores, of, length, values, at, step, count, sums, first, last):
+    in_wide_vectors()
+    size = sums.shape[1]
+    for column in range(0, size // _WIDE * _WIDE, _WIDE):
+        for head in range(first, last - 3, 4):
+            weights, into = of + head * length, head * size + column
+            _four_wide(scores, weights, length, values, at + column, step, count, sums, into, size)
+
+
+@njit(**INLINE)
+def _add_values(scores, of, length, values, at, step, count, sums, first, last):
+    """Adds `count` weighted values to what heads attended to. scores: weights now; of, at: where those of the first
+    head, and the values, begin; sums: (Q, E); first, last: the heads.
+    """
+    size = sums.shape[1]
+    begin = first
+    if has_wide_vectors() and last - first >= 4:
+        _add_values_to_four(scores, of, length, values, at, step, count, sums, first, last)
+        begin += (last - first) // 4 * 4
+    for column in range(0, size // _WIDE * _WIDE, _WIDE):
+        for head in range(begin, last - 1, 2):
+            weights, into = of + head * length, head * size + column
+            _two_heads(scores, weights, length, values, at + column, step, count, sums, into, size)
+        if (last - begin) % 2:
+            weights, into = of + (last - 1) * length, (last - 1) * size + column
+            _one_head(scores, weights, length, values, at + column, step, count, sums, into, size)
+    for column in range(size // _WIDE * _WIDE, size, LANES):
+        for head in range(first, last):
+            weights, into = of + head * length, head * size + column
+            _narrow(scores, weights, length, values, at + column, step, count, sums, into, size)
+
+
+@njit(**CALLED)
+def attend(joint, row, num_rows, keys, values, position, scores, heads, attended):
     """Rows from `row` on attend up to their positions, of which the first is given and the others follow. All of them
     are written, in one slot. Together, rows read its keys and values once, from caches near the processor.
 
-    joint: as `write` left it; keys, values: (P, G, E), of the slot; scores: (num_rows or more, H / G, P); attended:
-    (B, H E).
+    joint: as `write` left it; keys, values: (P, G, E), of the slot; overwritten are scores: (num_rows or more, H / G,
+    P) and heads: (num_rows or more, H / G, E); attended: (B, H E).
     """
     length, num_keys, size = keys.shape
-    group, step, wide, width = scores.shape[1], num_keys * size, joint.shape[1], attended.shape[1]
+    group, step, heads = scores.shape[1], num_keys * size, heads[:num_rows].reshape(-1, keys.shape[2])
     for key in range(num_keys):
         first = key * group * size  # of the group's heads, in queries and in `attended`
+        for head in range(len(heads)):
+            begin = first + head % group * size
+            for n in range(size):
+                heads[head, n] = joint[row + head // group, begin + n]
         for block in range(0, position + num_rows, LANES):
             p = min(block, length - LANES)  # scores past a row's position are not read
-            for r in range(max(0, block - position), num_rows):
-                for head in range(group):
-                    query, into = (row + r) * wide + first + head * size, (r * group + head) * length + p
-                    eight_dots(joint, query, keys, p * step + key * size, step, size, scores, into)
-        for r in range(num_rows):
-            for head in range(group):
-                _softmax(scores[r, head, : position + r + 1], _f(1 / math.sqrt(size)))
-            for n in range(first, first + group * size):
-                attended[row + r, n] = _f(0)
-        for begin in range(0, position + num_rows, _CHUNK):
-            for r in range(max(0, begin - position), num_rows):
-                count = min(_CHUNK, position + r + 1 - begin)
-                of, into = r * group * length + begin, (row + r) * width + first
-                _add_values(scores, of, values, begin * step + key * size, step, count, attended, into, group, size)
+            of = max(0, block - position) * group
+            _score(heads, of, keys, p * step + key * size, step, scores, p, length)
+        for head in range(len(heads)):
+            r = head // group
+            _softmax(scores[r, head % group, : position + r + 1], _f(1 / math.sqrt(size)))
+        heads[:] = _f(0)
+        for begin in range(0, position + 1, _CHUNK):
+            count, at = min(_CHUNK, position + 1 - begin), begin * step + key * size
+            _add_values(scores, begin, length, values, at, step, count, heads, 0, len(heads))
+        begin = position + 1
+        for r in range(1, num_rows):
+            at = begin * step + key * size
+            _add_values(scores, begin, length, values, at, step, r, heads, r * group, (r + 1) * group)
+        for head in range(len(heads)):
+            begin = first + head % group * size
+            for n in range(size):
+                attended[row + head // group, begin + n] = heads[head, n]

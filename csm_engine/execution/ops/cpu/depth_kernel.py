@@ -48,7 +48,9 @@ def depth_frame(
     keys = np.empty((num_layers, num_rows, positions, num_keys, size), _f)
     values = np.empty((num_layers, num_rows, positions, num_keys, size), _f)
     logits = np.empty((num_rows, -(-num_codes // PANEL) * PANEL), _f)
-    scores, heap = np.empty((1, queries // size // num_keys, positions), _f), np.empty(num_codes, _f)
+    group = queries // size // num_keys
+    scores, at_heads = np.empty((1, group, positions), _f), np.empty((1, group, size), _f)
+    heap = np.empty(num_codes, _f)
     for position in range(num_codebooks):
         if position < 2:
             copy(first if position == 0 else second, x)
@@ -60,7 +62,7 @@ def depth_frame(
             if position == 0 and layer == num_layers - 1:
                 break  # later positions need only its keys and values
             for row in range(num_rows):
-                attend(joint, row, 1, keys[layer, row], values[layer, row], position, scores, attended)
+                attend(joint, row, 1, keys[layer, row], values[layer, row], position, scores, at_heads, attended)
             finish(x, attended, out[layer], mlp_norms[layer], gate_up[layer], down[layer], eps, y, gates, inner)
         if position == 0:
             continue
