@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from services.common.process.grpc_lines import leave_out_grpc_news
 from services.common.process.openmp import let_waiting_threads_sleep
+from services.common.process.stop import end_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,4 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if sys.stdout is not None:
+        sys.stdout.flush()  # audio, however slowly it is read
+    end_at_once(code)  # waits for no thread that hangs in a file system
