@@ -122,10 +122,11 @@ class FollowedFiles(Generic[T]):
         """again: the same files have been refused before"""
         try:
             self.current = self._load_whole()
-        except (OSError, self._errors) as error:
+        except Exception as error:
             self._refused_at_s = time.monotonic()
             if not again:
-                log.error("what was read before stays in use: %s", error)
+                is_unforeseen = not isinstance(error, (OSError, self._errors))
+                log.error("what was read before stays in use: %s", error, exc_info=is_unforeseen)
                 self._on_reload(False)
         else:
             self._refused_at_s = None

@@ -155,6 +155,18 @@ def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_no
     assert counted == [False, True] and caplog.text.count("stays in use") == 1
 
 
+def test_a_change_that_its_reader_cannot_take_is_refused_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of the reader failed one call, and was then forgotten: no metric and no line told of the old content."""
+    write(tmp_path, "1")
+    counted = list[bool]()
+    followed = FollowedFiles(
+        pair_of(tmp_path), lambda: 1 // int((tmp_path / "a").read_text()), on_reload=counted.append
+    )
+    write(tmp_path, "00")
+    assert [followed.get() for _ in range(2)] == [1, 1] and counted == [False]
+    assert "stays in use: integer division or modulo by zero" in caplog.text and "Traceback" in caplog.text
+
+
 @pytest.mark.parametrize("in_the_call", ["stat", "read"])
 async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_other(
     in_the_call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
