@@ -13,7 +13,7 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import CodecBusyError, InvalidRequestError, WatermarkError
+from csm_bundle.errors import CodecBusyError, CodecError, InvalidRequestError, WatermarkError
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete, DecodeOptions
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
@@ -93,6 +93,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             await context.write(codec_pb2.StreamDecodeResponse(started=started))
             await self._write_audio(config, handle, context)
             self._report_load(context)
+        except CodecError as error:
+            if type(error) is CodecError:  # its kinds are no faults
+                context.set_trailing_metadata(load_report.of_faulty())
+            raise
         finally:
             reader.cancel()
             handle.close()
