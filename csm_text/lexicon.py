@@ -17,7 +17,6 @@ bundle and knows no voices.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
@@ -142,7 +141,7 @@ def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[E
 
 
 def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entry:
-    cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]
+    cells = [cell.strip() for cell in line.split("\t")]
     cells = [cell for cell in cells if cell]  # several tabs in a row align columns
     if len(cells) not in (2, 3):
         raise LexiconError(

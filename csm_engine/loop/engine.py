@@ -34,7 +34,7 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 log = logging.getLogger("csm.engine")
 
-MOST_INVALID = 8  # sequences in a row that end with an invalid frame, until the whole engine fails
+MOST_INVALID = 8  # requests in a row that end with an invalid frame, until the whole engine fails
 
 
 class Output(NamedTuple):
@@ -92,7 +92,7 @@ class Engine:
             ),
             frame_budget=RealTimeBudget(config.real_time_share),
         )
-        self._num_invalid = 0  # sequences in a row that ended with an invalid frame
+        self._invalid: set[str] = set()  # requests that ended with an invalid frame, since the last valid one
         self._prefill_timer: StageTimer[PrefillBatch] = StageTimer(self._device)
         self._pipeline_depth = config.pipeline_depth_on(self._device.type)
         self._steps = InFlightSteps(
@@ -280,17 +280,17 @@ class Engine:
         return Output(sequence, frame, reason)
 
     def _check_health(self, sequence: Sequence, reason: FinishReason | None) -> None:
-        """Raises EngineFaultError when only invalid frames come. One request alone may cause invalid frames of its
-        own, so it takes several sequences, and none that makes a valid frame between them.
+        """Raises EngineFaultError when only invalid frames come. One request may cause invalid frames of its own, and
+        comes back in each failover. So it takes several requests, and none that makes a valid frame between them.
         """
         if reason is not FinishReason.INVALID_FRAME:
-            self._num_invalid = 0
+            self._invalid.clear()
             return
-        self._num_invalid += 1
         name, number = sequence.request.request_id, sequence.num_frames
         log.error("frame %d of request %s is invalid: the model computed what is no number", number, name)
-        if self._num_invalid == MOST_INVALID:
-            raise EngineFaultError(f"{MOST_INVALID} sequences in a row ended with an invalid frame")
+        self._invalid.add(name)
+        if len(self._invalid) == MOST_INVALID:
+            raise EngineFaultError(f"{MOST_INVALID} requests in a row ended with an invalid frame")
 
 
 def _prompt_rows(chunk: PrefillChunk) -> PromptRows:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import NoReturn
 
+from services.common.process.grpc_lines import leave_out_grpc_news
 from services.common.process.openmp import let_waiting_threads_sleep
 from services.common.process.stop import end_at_signals
 
@@ -14,7 +14,7 @@ log = logging.getLogger("csm.all_in_one")
 
 def main() -> NoReturn:
     end_at_signals()  # before the imports: they take seconds
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
+    leave_out_grpc_news()
     let_waiting_threads_sleep()
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
+from services.common.process.grpc_lines import leave_out_grpc_news
 from services.common.process.openmp import let_waiting_threads_sleep
+from services.common.process.stop import end_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
+    leave_out_grpc_news()
     let_waiting_threads_sleep()
     try:
         from services.all_in_one.one_utterance import run
@@ -24,4 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if sys.stdout is not None:
+        sys.stdout.flush()  # audio, however slowly it is read
+    end_at_once(code)  # waits for no thread that hangs in a file system

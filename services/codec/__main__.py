@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from services.common.process.grpc_lines import leave_out_grpc_news
 from services.common.process.openmp import let_waiting_threads_sleep
 from services.common.process.stop import end_at_signals
 
 
 def main() -> NoReturn:
     end_at_signals()  # before the imports: they take seconds
+    leave_out_grpc_news()
     let_waiting_threads_sleep()
     from services.codec.settings import CodecSettings
     from services.common.process.run import run_stage

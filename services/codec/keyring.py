@@ -21,8 +21,13 @@ class FollowedKeyring:
         """Raises KeyringError as `open_keyring` does. on_reload: see FollowedFiles"""
         self._all_keys: dict[str, WatermarkKey] = {}  # every key since the start
         self._allow_public_key = allow_public_key
-        open_keyring(path, allow_public_key=allow_public_key)  # creates a missing file
-        self._file = FollowedFiles([path], lambda: self._read(path), KeyringError, on_reload)
+        self._file = FollowedFiles(
+            [path],
+            lambda: self._read(path),
+            KeyringError,
+            on_reload,
+            prepare=lambda: open_keyring(path, allow_public_key=allow_public_key),  # creates a missing file
+        )
 
     def current(self) -> Keyring:
         """The keys of the file as last loaded successfully."""

@@ -13,7 +13,7 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import CodecBusyError, InvalidRequestError, WatermarkError
+from csm_bundle.errors import CodecBusyError, CodecError, InvalidRequestError, WatermarkError
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete, DecodeOptions
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
@@ -93,6 +93,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             await context.write(codec_pb2.StreamDecodeResponse(started=started))
             await self._write_audio(config, handle, context)
             self._report_load(context)
+        except CodecError as error:
+            if type(error) is CodecError:  # its kinds are no faults
+                context.set_trailing_metadata(load_report.of_faulty())
+            raise
         finally:
             reader.cancel()
             handle.close()
@@ -223,9 +227,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             new = np.concatenate((*(output.pcm for output in heard), np.zeros(0, np.float32)))
             pcm: Pcm = resampler.push(new, last=complete is not None)
             if len(pcm):
-                audio = codec_pb2.AudioSamples(
-                    samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
-                )
+                samples = convert.from_pcm(pcm, config.sample_format)
+                audio = codec_pb2.AudioSamples(samples=samples, sample_offset=sent, sample_count=len(pcm))
                 checkpoint: Checkpoint | None = None  # the newest at which another call can go on after this message
                 while checkpoints and checkpoints[0].start.first_sample <= sent + len(pcm):
                     checkpoint = checkpoints.popleft()
@@ -243,9 +246,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
         """Fails the call if a full watermark is required and missing. Audio already sent must then not be used."""
-        if not self._require_full_watermark or config.clip_continues:
-            return
-        if complete.coverage is not Coverage.FULL:
+        is_required = self._require_full_watermark and not config.clip_continues
+        if is_required and complete.coverage is not Coverage.FULL:
             raise WatermarkError(
                 "The audio is too short or too quiet to carry one whole watermark message, which this server requires."
             )
@@ -277,8 +279,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         convert.check_recording(pcm, request.sample_rate_hertz)
         duration_s = len(pcm) / request.sample_rate_hertz
         if duration_s > self._max_recording_seconds:
-            allowed = f"{self._max_recording_seconds:g} s"
-            raise convert.too_long(f"last {duration_s:.1f} s; at most {allowed} are allowed.")
+            raise convert.too_long(f"last {duration_s:.1f} s; at most {self._max_recording_seconds:g} s are allowed.")
         return pcm
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:

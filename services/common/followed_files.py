@@ -22,6 +22,7 @@ log = logging.getLogger("csm.files")
 T = TypeVar("T")
 
 ATTEMPTS = 3
+START_S = 30.0  # longest wait for the first content; a start has nothing to go on with
 AGAIN_S = 30.0  # until files that could not be loaded are tried again, although they have not changed
 MOST_LOOK_S = 0.5  # longest wait of a caller for a look; it may stop all calls of a stage meanwhile
 
@@ -38,13 +39,15 @@ class FollowedFiles(Generic[T]):
         errors: type[Exception] = OSError,
         on_reload: Callable[[bool], None] = lambda usable: None,
         most_look_s: float | None = None,
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
         """paths: the files, or a function that lists them. load: loads them all, or raises one of `errors`, whose
         message names the file. on_reload: called once for each change, with whether it could be loaded; also with False
         when the files do not answer, and with True when they do again. most_look_s: how long a look at the files may
-        take, MOST_LOOK_S by default
+        take, MOST_LOOK_S by default. prepare: called once, before the first load
 
-        Raises what `load` raises, and OSError when the files do not stop changing.
+        Raises what `load` and `prepare` raise, and OSError when the files do not stop changing, or do not answer within
+        START_S.
         """
         self._paths = paths if callable(paths) else lambda: paths
         self._load, self._errors, self._on_reload = load, errors, on_reload
@@ -54,7 +57,7 @@ class FollowedFiles(Generic[T]):
         self._again: Future[None] | None = None  # the looks after one that took too long, until one does not
         self._seen: list[_Stamp] | None = None
         self._refused_at_s: float | None = None  # when the files were tried last; None while they are in use
-        self.current = self._load_whole()  # as last loaded successfully
+        self.current = self._load_first(prepare)  # as last loaded successfully
 
     def get(self) -> T:
         """The content, reloaded if the files have changed; otherwise the same object as before.
@@ -83,6 +86,16 @@ class FollowedFiles(Generic[T]):
             self._on_reload(False)
             self._again = self._thread.submit(self._look_again, self.current)
 
+    def _load_first(self, prepare: Callable[[], object]) -> T:
+        def load() -> T:
+            prepare()
+            return self._load_whole()
+
+        loading = self._thread.submit(load)
+        if not wait([loading], START_S).done:
+            raise TimeoutError(f"{self._names() or 'files'}: no answer within {START_S:g} s")
+        return loading.result()
+
     def _look(self) -> None:
         if self._stamps() != self._seen:
             self._reload()
@@ -109,10 +122,11 @@ class FollowedFiles(Generic[T]):
         """again: the same files have been refused before"""
         try:
             self.current = self._load_whole()
-        except (OSError, self._errors) as error:
+        except Exception as error:
             self._refused_at_s = time.monotonic()
             if not again:
-                log.error("what was read before stays in use: %s", error)
+                is_unforeseen = not isinstance(error, (OSError, self._errors))
+                log.error("what was read before stays in use: %s", error, exc_info=is_unforeseen)
                 self._on_reload(False)
         else:
             self._refused_at_s = None

@@ -116,6 +116,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             elif not batch:
                 await context.write(_PROGRESS)
         if batch[-1].finish_reason is FinishReason.INVALID_FRAME:
+            context.set_trailing_metadata(load_report.of_faulty())
             raise EngineFaultError("The engine computed an invalid frame.")
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
         context.set_trailing_metadata(self._load_report())

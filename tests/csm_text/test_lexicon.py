@@ -131,6 +131,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
         ("first\tagain", 'line 2: "first" has an entry already'),
         ("x" * 201 + "\tsaid", "line 2: the word has 201 characters; 200 are allowed"),
         ("x\t" + "y" * 201, "line 2: how it is said has 201 characters; 200 are allowed"),
+        ("x" * 200_000 + "\tsaid", "line 2: the word has 200000 characters; 200 are allowed"),
     ],
 )
 def test_a_mistake_is_named_by_its_line(tmp_path: Path, line: str, message: str) -> None:

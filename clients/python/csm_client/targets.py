@@ -12,7 +12,7 @@ def is_loopback(target: str) -> bool:
     if scheme in ("unix", "unix-abstract"):
         return bool(colon)
     if scheme in ("ipv4", "ipv6") and colon:
-        return all(_is_loopback_host(_host_of(unquote(address))) for address in rest.split(","))
+        return all(_is_loopback_host(_host_of(unquote(address))) for address in rest.lstrip("/").split(","))
     if scheme == "dns" and colon:
         target = rest.rsplit("/", 1)[-1]
     return _is_loopback_host(_host_of(target))
@@ -26,7 +26,7 @@ def lists_several(target: str) -> bool:
 
 def first_address(target: str) -> str:
     """host:port of the first server in a list of several addresses, as `ipv4:` and `ipv6:` have them."""
-    return unquote(target.partition(":")[2].partition(",")[0])
+    return unquote(target.partition(":")[2].lstrip("/").partition(",")[0])
 
 
 def _host_of(address: str) -> str:

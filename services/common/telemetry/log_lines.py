@@ -43,7 +43,7 @@ class LineWriter(logging.Handler):
             try:
                 stream.write(line + "\n")
                 stream.flush()
-            except (OSError, ValueError):  # it is closed, and there is nobody to tell
+            except Exception:  # it is closed, or there is none, and there is nobody to tell
                 pass
             self._lines.task_done()
             if self._num_lost:

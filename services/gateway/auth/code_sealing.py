@@ -56,8 +56,13 @@ class CodeSeal:
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """Raises KeyringError, OSError. on_reload: see FollowedFiles"""
         path = expanded(path)
-        make_key_file(path, kind=KIND, num_bytes=KEY_BYTES)
-        self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
+        self._file = FollowedFiles(
+            [path],
+            lambda: _read(path),
+            KeyringError,
+            on_reload,
+            prepare=lambda: make_key_file(path, kind=KIND, num_bytes=KEY_BYTES),
+        )
 
     def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
         return self._sealed(MAGIC, _tag(codec), codes.SerializeToString())

@@ -2,7 +2,8 @@
 
 * Loss: the replica is gone. The next call begins as soon as another replica is found. Each loss costs one of the `most`
   failovers; the other failures cost none.
-* Fault: the replica could not compute a frame. As a loss, but the next call begins at once, at the next replica.
+* Fault: the replica could not compute a frame. As a loss, but the next call begins at once, at the next replica. When
+  streams fail together, that may be the same one: it then costs none while another replica is known.
 * Misfit: the replica is of another bundle. The next call begins after `AFTER_MISFIT_S`.
 * Full: the replica's queue is full. A codec call goes to the next codec at once, `most_full` times in a row. Later ones
   begin after a growing delay.
@@ -23,6 +24,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +41,7 @@ Report = Callable[[StageName, Outcome], None]
 
 AFTER_MISFIT_S = 0.25  # delay after a replica of another bundle has answered
 NO_REPLICA = "no replica took it up in time"
+MAX_FAULTS = 8  # of one replica in an utterance, of which only the first costs a failover
 FIRST_DELAY_S, MOST_DELAY_S = 0.05, 0.5  # backoff between calls to a full stage, each to one replica
 
 
@@ -87,6 +90,7 @@ class Failovers:
         self.has_listener = has_listener  # becomes true with the first audio
         self._clock, self._chance = clock, chance
         self._count = 0  # failovers so far
+        self._faults: Counter[str] = Counter()  # of each replica, by its id
         self._outages: dict[StageName, _Outage] = {}
 
     def is_full(self, stage: StageName) -> bool:
@@ -161,12 +165,22 @@ class Failovers:
         outage.is_lost = True
         if outage.until_s <= self._clock():
             raise self._give_up(outage, "failed", NO_REPLICA)
+        if self._is_repeated_fault(error):
+            log.warning("the same %s has failed again", error.stage.lower())
+            return
         if self._count >= self._limits.most:
             raise self._give_up(outage, "exhausted", f"{self._count} failovers are all that a stream gets")
         self._count += 1
         stage = error.stage.lower()
         spans.event("stage lost", stage=stage, failover=self._count, repair=self._count)
         log.warning("the %s is lost; failover %d of %d", stage, self._count, self._limits.most)
+
+    def _is_repeated_fault(self, error: StageError) -> bool:
+        """Whether the next call may find a replica that has not failed, as this one has before."""
+        if not is_fault(error) or not error.replica:  # replicas of older versions have no id
+            return False
+        self._faults[error.replica] += 1
+        return 1 < self._faults[error.replica] <= MAX_FAULTS and not error.known_replicas <= self._faults.keys()
 
     def _outage(self, error: StageError) -> _Outage:
         """The stage's outage, with `error` noted. Another failure than "full" begins a new one after a full stage."""

@@ -29,14 +29,15 @@ async def test_speech_comes_over_tls(tmp_path: Path) -> None:
     assert len(speech.samples) == 2 * 10 * FRAME_SAMPLES
 
 
-async def test_speech_comes_over_tls_from_listed_servers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["ipv4:", "ipv4:///"])
+async def test_speech_comes_over_tls_from_listed_servers(scheme: str, tmp_path: Path) -> None:
     """Their certificates must have the first address of the list; gRPC itself would look for the list as a name."""
     ours = Authority()
     ca = ours.write_ca(tmp_path)
     files = [ours.write(tmp_path / "first"), ours.write(tmp_path / "second")]
     async with fake_deployment(**files[0]) as first, fake_deployment(**files[1]) as second:
         ports = [running.gateway.server.port for running in (first, second)]
-        target = f"ipv4:127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}"
+        target = f"{scheme}127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}"
         async with AsyncClient(target, tls_ca=ca, timeout_s=20) as client:
             while not (first.engine.calls and second.engine.calls):  # calls go to them in turn
                 await client.stream_synthesize("Hello.").read_all()

@@ -112,6 +112,23 @@ def test_say_serves_and_speaks_in_one_command(bundle: Path, keyring: Path, tmp_p
         assert re.search(f"^{name} ", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_say_ends_around_a_file_that_does_not_answer(bundle: Path, tmp_path: Path) -> None:
+    """It said why it could not start, and waited for the thread that looked at the file."""
+    os.mkfifo(lexicon := tmp_path / "lexicon.txt")
+    program = f"""
+import runpy, sys
+from services.common import followed_files
+followed_files.START_S = 0.1
+sys.argv = ["say", "--text", "Hello.", "--out", "{tmp_path / "hello.wav"}", "--bundle", "{bundle}"]
+runpy.run_module("services.all_in_one.say", run_name="__main__")
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=environment(CSM_ENGINE_LEXICON=str(lexicon)), capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 1 and "lexicon.txt: no answer within 0.1 s" in done.stderr
+
+
 def test_say_without_a_bundle_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(["--text", "Hello."])

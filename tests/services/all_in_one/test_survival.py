@@ -172,6 +172,35 @@ async def test_audio_is_bit_equal_when_an_engine_and_a_codec_compute_no_numbers(
         assert not value("tts_failovers_total", {"stage": stage, "outcome": "exhausted"})
 
 
+async def test_an_engine_that_computes_no_numbers_gets_few_calls(deployment: Deployment) -> None:
+    """It ends its calls early, and so would seem to have most room. Before it was left, each stream began there."""
+    asked, broken = request(), deployment.engines[0]
+    asked.max_audio_duration.FromMilliseconds(240)
+    undisturbed = await collect(deployment.stub.StreamSynthesize(asked), {})
+    engine: Any = broken.async_engine.thread._engine
+    step = engine.step
+
+    def step_without_numbers() -> list[Output]:
+        for sequence in engine._scheduler.running:
+            if sequence.frames:  # so the engine as a whole does not fail
+                engine._frame_step.state.next_embedding[sequence.slot] = torch.nan
+        return step()  # type: ignore[no-any-return]
+
+    def faults() -> float:
+        labels = {"reason": "invalid_frame"}
+        return broken.server.metrics.registry.get_sample_value("engine_sequences_finished_total", labels) or 0
+
+    engine.step = step_without_numbers
+    async with asyncio.timeout(100):
+        while True:  # the reports take half a second to work
+            before = faults()
+            for _ in range(12):
+                assert await collect(deployment.stub.StreamSynthesize(asked), {}) == undisturbed
+            if faults() - before <= 2:
+                break
+    assert faults() > 0
+
+
 async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(bundle: Path, keyring: Path) -> None:
     """The other codec decodes that sentence from its start, and no earlier one. A sentence has ten frames."""
     asked = request()

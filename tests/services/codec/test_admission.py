@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -17,6 +18,7 @@ from services.codec.admission import Admission
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage
 from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.load_report import FAULTY
 from tests.support.codec_stage import (
     config_message,
     decode,
@@ -263,6 +265,18 @@ def waits_at_end(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 async def test_a_stream_ends_with_the_load_of_the_codec(stub: Any, loads: list[tuple[int, int]]) -> None:
     await decode(stub, stream_of(random_codes(2), [2]))
     assert loads == [(1, 2)]
+
+
+async def test_a_stream_that_the_codec_fails_leads_others_elsewhere(
+    settings: CodecSettings, loads: list[tuple[int, int]]
+) -> None:
+    async with running_codec(settings) as (stage, stub):
+        decoder: Any = stage.async_codec.threads[0]._codec._decoder
+        frame_step = decoder.frame_step
+        decoder.frame_step = lambda *arguments: frame_step(*arguments) * math.nan
+        status = await refusal(decode(stub, stream_of(random_codes(2), [2])))
+    assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "CODEC_FAULT")
+    assert loads == [(FAULTY - 1, 1)]
 
 
 @pytest.mark.parametrize("awaits", [True, False])

@@ -11,7 +11,10 @@ import pytest
 
 from services.common import followed_files
 from services.common.followed_files import AGAIN_S, ATTEMPTS, FollowedFiles
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import start_gateway
 from tests.support.clock import Clock
+from tests.support.network.hanging_file import hanging
 from tests.support.waits import eventually
 
 
@@ -152,6 +155,18 @@ def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_no
     assert counted == [False, True] and caplog.text.count("stays in use") == 1
 
 
+def test_a_change_that_its_reader_cannot_take_is_refused_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of the reader failed one call, and was then forgotten: no metric and no line told of the old content."""
+    write(tmp_path, "1")
+    counted = list[bool]()
+    followed = FollowedFiles(
+        pair_of(tmp_path), lambda: 1 // int((tmp_path / "a").read_text()), on_reload=counted.append
+    )
+    write(tmp_path, "00")
+    assert [followed.get() for _ in range(2)] == [1, 1] and counted == [False]
+    assert "stays in use: integer division or modulo by zero" in caplog.text and "Traceback" in caplog.text
+
+
 @pytest.mark.parametrize("in_the_call", ["stat", "read"])
 async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_other(
     in_the_call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -229,3 +244,35 @@ async def test_files_that_answer_again_and_are_wrong_stay_refused(
     answers.set()
     await eventually(lambda: followed._again is None)
     assert followed.get() == 1 and counted == [False, False] and "answer again" not in caplog.text
+
+
+@pytest.mark.parametrize("in_the_call", ["prepare", "stat", "read"])
+def test_a_start_ends_when_its_files_do_not_answer(
+    in_the_call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited without end in the event loop, where SIGTERM did not end it."""
+    write(tmp_path, "old")
+    answers = threading.Event()
+
+    def hang(call: str) -> None:
+        if call == in_the_call:
+            assert answers.wait(30), "nobody went on without the answer"
+
+    def paths() -> list[Path]:
+        hang("stat")
+        return pair_of(tmp_path)
+
+    monkeypatch.setattr(followed_files, "START_S", 0.1)
+    named = f"{tmp_path / 'a'}, {tmp_path / 'b'}" if in_the_call == "read" else "files"
+    with pytest.raises(TimeoutError, match=f"^{named}: no answer within 0.1 s"):
+        FollowedFiles(paths, lambda: hang("read"), prepare=lambda: hang("prepare"))
+    answers.set()
+
+
+async def test_a_gateway_whose_tokens_do_not_answer_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tokens := tmp_path / "tokens.json").write_text("[]")
+    monkeypatch.setattr(followed_files, "START_S", 0.1)
+    with hanging(tokens), pytest.raises(OSError, match="tokens.json: no answer within 0.1 s"):
+        await start_gateway(GatewaySettings(auth_tokens_file=tokens, engine_target="e:1", codec_target="c:1"))

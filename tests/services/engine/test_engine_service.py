@@ -17,6 +17,7 @@ from csm.rvq.v1 import rvq_pb2
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence
 from services.common.rpc import status
+from services.common.rpc.load_report import FAULTY
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from tests.support.engine_stage import (
@@ -66,8 +67,10 @@ async def test_resume_frames_continue_the_stream(stub: Stub) -> None:
     assert responses[-1].complete.frame_count == 12
 
 
-async def test_an_invalid_frame_ends_its_call_alone(stage: EngineStage, stub: Stub) -> None:
-    """After the frames before it. UNAVAILABLE: the gateway may go on at another engine."""
+async def test_an_invalid_frame_ends_its_call_alone(
+    stage: EngineStage, stub: Stub, loads: list[tuple[int, int]]
+) -> None:
+    """After the frames before it. UNAVAILABLE: the gateway may go on at another engine, and prefers the others."""
     engine = stage.async_engine.engine
     advance, codes = stub.Generate(long_request()), []
     started, sound = await read_event(advance), asyncio.create_task(collect(stub, generate_request(40, live=True)))
@@ -84,6 +87,7 @@ async def test_an_invalid_frame_ends_its_call_alone(stage: EngineStage, stub: St
             codes.append(await read_event(advance))
     error = status.from_rpc_error(raised.value)
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_FAULT")
+    assert loads == [(FAULTY - 1, 1)]
     assert codes_of(codes).max() < 32
     assert len(codes_of(await sound)) == 40
     await wait_until_idle(stage)

@@ -69,7 +69,7 @@ def _authority(target: str) -> list[tuple[str, Any]]:
     """For a list of addresses the first one, which all certificates must have; gRPC would look for the whole list."""
     scheme, _, addresses = target.partition(":")
     is_list = scheme in ("ipv4", "ipv6") and "," in addresses
-    return [("grpc.default_authority", unquote(addresses.partition(",")[0]))] if is_list else []
+    return [("grpc.default_authority", unquote(addresses.lstrip("/").partition(",")[0]))] if is_list else []
 
 
 def call_metadata() -> spans.TextMetadata:

@@ -83,3 +83,20 @@ def test_whoever_logs_does_not_wait_for_the_reader_and_hears_how_many_lines_were
     *lines, last = pipe.getvalue().splitlines()
     assert lines == [f"line {number}" for number in range(len(lines))] and len(lines) in (3, 4)
     assert last == f"{10 - len(lines)} log lines are lost: standard error did not take them"
+
+
+def test_lines_are_written_after_one_that_could_not_be() -> None:
+    """Whatever the reason: the thread that writes them goes on."""
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            if "first" in text:
+                raise RuntimeError("not now")
+            return super().write(text)
+
+    stream = Stream()
+    writer = LineWriter(stream)
+    for text in ("first", "second"):
+        writer.handle(logging.LogRecord("csm", logging.INFO, "f.py", 1, text, (), None))
+    writer.flush()
+    assert stream.getvalue() == "second\n"

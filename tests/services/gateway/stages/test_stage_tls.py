@@ -69,9 +69,10 @@ async def test_gateway_speaks_over_tls_to_engine_and_codec(tmp_path: Path, strea
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
 
 
-async def test_gateway_speaks_over_tls_to_listed_stages(tmp_path: Path, stream_request: Any) -> None:
+@pytest.mark.parametrize("scheme", ["ipv4:", "ipv4:///"])
+async def test_gateway_speaks_over_tls_to_listed_stages(scheme: str, tmp_path: Path, stream_request: Any) -> None:
     """Their certificates must have the first address of the list; gRPC itself would look for the list as a name."""
-    ours, listed = Authority(), "ipv4:127.0.0.1:{port},127.0.0.2:1"
+    ours, listed = Authority(), f"{scheme}127.0.0.1:{{port}},127.0.0.2:1"
     async with deployment(ours.write(tmp_path), target=listed, stage_tls_ca=ours.write_ca(tmp_path)) as gateway:
         await asyncio.wait_for(gateway.wait_ready(), READY_S)
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES

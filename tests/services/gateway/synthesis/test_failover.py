@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.stages.errors import StageError, StageName, is_loss, lost_after, unreachable
 from services.gateway.stages.full_replicas import FullOutcome
-from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome
+from services.gateway.synthesis.failover import MAX_FAULTS, FailoverLimits, Failovers, Outcome
 
 Code = grpc.StatusCode
 
@@ -297,3 +297,16 @@ async def test_a_failover_continues_when_a_full_replica_gets_room() -> None:
     bench.failovers.answered("ENGINE")
     assert bench.outcomes == [("ENGINE", "resumed")]
     assert bench.waits == [5.0], "a replica is looked for after the loss only: the full one has answered"
+
+
+@pytest.mark.parametrize(("known", "num_free"), [("ab", MAX_FAULTS - 1), ("a", 0), ("", 0)])
+async def test_a_replica_that_fails_again_costs_nothing_while_there_is_another(known: str, num_free: int) -> None:
+    """Streams of a batch fail together, and round robin leads half of them to the same one of two engines again."""
+    bench, num_calls = Bench(), 0
+    fault = answer(Code.UNAVAILABLE, "ENGINE_FAULT")
+    fault.replica, fault.known_replicas = known[:1], frozenset(known)
+    with pytest.raises(StageError):
+        while num_calls < 100:
+            await bench.retry_after(fault)
+            num_calls += 1
+    assert num_calls == 3 + num_free and bench.outcomes == [("ENGINE", "exhausted")]
