@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import torch
 
-from csm_bundle.errors import EngineFaultError
 from csm_engine.config import EngineConfig
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex, Page
 from csm_engine.kv.slot_pool import Lease, SlotPool
+from csm_engine.loop.health import EngineHealth
 from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.loop.step import FrameStep
 from csm_engine.model.prompt import PromptBuilder, Read, as_written
@@ -33,8 +33,6 @@ from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 log = logging.getLogger("csm.engine")
-
-MOST_INVALID = 8  # requests in a row that end with an invalid frame, until the whole engine fails
 
 
 class Output(NamedTuple):
@@ -92,7 +90,7 @@ class Engine:
             ),
             frame_budget=RealTimeBudget(config.real_time_share),
         )
-        self._invalid: set[str] = set()  # requests that ended with an invalid frame, since the last valid one
+        self._health = EngineHealth()
         self._prefill_timer: StageTimer[PrefillBatch] = StageTimer(self._device)
         self._pipeline_depth = config.pipeline_depth_on(self._device.type)
         self._steps = InFlightSteps(
@@ -268,7 +266,7 @@ class Engine:
         """Records one row of a step in its sequence. codes: (K,) int16; outcome: an Outcome."""
         frame = None if outcome in (Outcome.END_OF_SPEECH, Outcome.INVALID_FRAME) else codes
         reason = FINISH_REASONS[outcome]
-        self._check_health(sequence, reason)
+        self._health.check(sequence, reason)
         if frame is not None:
             if sequence.first_frame_at is None:
                 sequence.first_frame_at = self._clock()
@@ -278,19 +276,6 @@ class Engine:
             sequence.finish(reason)
             self._scheduler.end(sequence, self._clock())
         return Output(sequence, frame, reason)
-
-    def _check_health(self, sequence: Sequence, reason: FinishReason | None) -> None:
-        """Raises EngineFaultError when only invalid frames come. One request may cause invalid frames of its own, and
-        comes back in each failover. So it takes several requests, and none that makes a valid frame between them.
-        """
-        if reason is not FinishReason.INVALID_FRAME:
-            self._invalid.clear()
-            return
-        name, number = sequence.request.request_id, sequence.num_frames
-        log.error("frame %d of request %s is invalid: the model computed what is no number", number, name)
-        self._invalid.add(name)
-        if len(self._invalid) == MOST_INVALID:
-            raise EngineFaultError(f"{MOST_INVALID} requests in a row ended with an invalid frame")
 
 
 def _prompt_rows(chunk: PrefillChunk) -> PromptRows:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from csm_bundle.errors import EngineBusyError, EngineFaultError, InvalidRequestError, PromptTooLongError
-from csm_engine.loop.engine import MOST_INVALID, Engine
+from csm_engine.loop.engine import Engine
+from csm_engine.loop.health import MOST_INVALID
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
