@@ -6,17 +6,20 @@ All of them are real servers that speak the real protos on free ports.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 
+from services.common.rpc import health
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError, from_rpc_error
 from services.common.settings import StageSettings
@@ -87,8 +90,9 @@ async def fake_deployment(
     replica_count: of the engine and of the codec. used_bytes: the gateway's view of its own memory, or why it has none.
     """
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
-    # No other test's server gets the port of a stage that ends while the gateway still looks for it.
-    with free_ports(4 * replica_count) as ports:
+    # No other test's server gets the port of a stage that ends while the gateway still looks for it. And a clock that
+    # is put forward ends no call of a health check whose request is still under way.
+    with free_ports(4 * replica_count) as ports, patch.object(health, "RECEIVE_S", math.inf):
         free = iter(ports)
         engines = [FakeEngine() for _ in range(replica_count)]
         codecs = [codec() for _ in range(replica_count)]
