@@ -109,6 +109,29 @@ async def test_a_queued_request_is_not_counted_twice(
     await wait_until_idle(stage)
 
 
+async def test_a_call_that_is_cancelled_as_it_is_queued_frees_its_slot(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, added, aborted = stage.async_engine.thread, list[Sequence](), list[Sequence]()
+    add, abort = thread.add, thread.abort
+
+    def add_and_never_report(*arguments: Any) -> Future[Sequence]:
+        added.append(add(*arguments).result(60))
+        return Future()
+
+    def recorded_abort(sequence: Sequence) -> None:
+        aborted.append(sequence)
+        abort(sequence)
+
+    monkeypatch.setattr(thread, "add", add_and_never_report)
+    monkeypatch.setattr(thread, "abort", recorded_abort)
+    call = stub.Generate(long_request())
+    await eventually(lambda: bool(added))
+    call.cancel()
+    await eventually(lambda: aborted == added)
+    await wait_until_idle(stage)
+
+
 async def test_a_full_engine_reads_no_text(
     stage: EngineStage, stub: Stub, blocked: BlockedTokenizer, loads: list[tuple[int, int]]
 ) -> None:
@@ -123,7 +146,8 @@ async def test_a_full_engine_reads_no_text(
     for call in calls:
         call.cancel()
     await wait_until_idle(stage)
-    assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
+    for _ in range(4):  # one more than the engine has room for
+        assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_texts_that_are_being_read_have_places_of_the_queue(
@@ -242,6 +266,7 @@ async def test_calls_whose_texts_wait_end_when_the_engine_fails(
         blocked.may_go_on.set()  # a thread cannot be cancelled
         assert (await being_read.pop()).code is grpc.StatusCode.UNAVAILABLE
     await stage.stop()
+    await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("watchdog")])
 
 
 def _lose_the_device() -> None:
