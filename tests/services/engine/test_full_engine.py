@@ -17,6 +17,8 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.rpc import status
+from services.common.watchdog import Watchdog
+from services.engine import servicer
 from services.engine.reading_order import ReadingOrder
 from services.engine.servicer import _PROGRESS_S
 from services.engine.settings import EngineSettings
@@ -243,6 +245,20 @@ async def test_calls_report_progress_while_their_texts_wait_to_be_read(
             while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 responses.append(response)
             assert len(codes_of(responses)) == 6
+
+
+async def test_calls_report_no_progress_while_the_engines_thread_hangs(
+    settings: EngineSettings, blocked: BlockedTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the gateway would not go to another engine."""
+    is_alive = iter([False, False])
+    async with _serving_blocked(settings, blocked) as stub:
+        monkeypatch.setattr(servicer, "_PROGRESS_S", 0.01)
+        monkeypatch.setattr(Watchdog, "worker_is_alive", property(lambda watchdog: next(is_alive, True)))
+        call = stub.Generate(generate_request())
+        assert (await call.read()).HasField("progress") and not list(is_alive)
+        call.cancel()
+        blocked.may_go_on.set()
 
 
 async def test_calls_whose_texts_wait_end_when_the_engine_fails(

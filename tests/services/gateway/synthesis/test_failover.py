@@ -297,3 +297,12 @@ async def test_a_failover_continues_when_a_full_replica_gets_room() -> None:
     bench.failovers.answered("ENGINE")
     assert bench.outcomes == [("ENGINE", "resumed")]
     assert bench.waits == [5.0], "a replica is looked for after the loss only: the full one has answered"
+
+
+async def test_a_loss_after_a_full_stage_has_a_wait_of_its_own(no_pause: None) -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, full_wait_s=30.0), nobody=unreachable("ENGINE"))
+    bench.failovers.has_listener = True
+    await bench.retry_after(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    loss = unreachable("ENGINE")
+    assert await bench.refused(loss) is loss
+    assert bench.waits[0] == 5.0
