@@ -78,8 +78,7 @@ class OffloadIndex:
         restored: what `take` returned for the same slot. That entry is not dropped for the new one: it is copied to the
         slot after the slot's old content was saved.
         """
-        in_use = None if restored is None else restored.ticket
-        room = self.max_pages - (0 if in_use is None else self._pages_of(in_use))
+        room = self.max_pages - (0 if restored is None else self._pages_of(restored.ticket))
         if not 0 < self._page.pages(len(prefix)) <= room:
             return None
         longer, _ = self._prefixes.best_match(prefix, longer_than=len(prefix) - 1)
@@ -91,7 +90,7 @@ class OffloadIndex:
             self._drop(ticket)
         dropped = list(shorter)
         while self._num_pages + self._page.pages(len(prefix)) > self.max_pages:
-            oldest = next(entry for entry in self._entries if entry != in_use)
+            oldest = next(iter(self._entries))  # not the one in use: `take` has made it the most recently used
             self._drop(oldest)
             dropped.append(oldest)
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1

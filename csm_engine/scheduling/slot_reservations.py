@@ -33,5 +33,5 @@ class SlotReservations:
             self._expiries.popleft()
 
     def next_expiry(self, now: float) -> float | None:
-        """Seconds until the oldest reservation expires; None without one."""
-        return max(0.0, self._expiries[0] - now) if self._expiries else None
+        """Seconds until the oldest reservation expires; None without one. To be called after `drop_expired`."""
+        return self._expiries[0] - now if self._expiries else None

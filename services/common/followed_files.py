@@ -75,7 +75,7 @@ class FollowedFiles(Generic[T]):
 
     def look(self) -> Future[None]:
         """Begins to look whether the files have changed. When it is done, `current` is up to date."""
-        return self._again or self._thread.submit(self._look)
+        return self._thread.submit(self._look)
 
     def miss(self) -> None:
         """Reports that a look takes too long."""

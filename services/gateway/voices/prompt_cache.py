@@ -117,8 +117,7 @@ class PromptCache:
             return await asyncio.shield(making.task)
         finally:
             making.num_waiting -= 1
-            left = [each for each in self._running if not each.num_waiting]
-            if making in left and len(left) > MAX_LEFT:
+            if sum(not each.num_waiting for each in self._running) > MAX_LEFT:
                 self._forget(making)
                 making.task.cancel()  # the others have come further
 

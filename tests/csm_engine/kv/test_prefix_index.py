@@ -64,6 +64,15 @@ def test_a_match_is_that_of_the_scan(known: list[list[int]], wanted: list[int], 
     assert index.best_match(prefix(*wanted), longer_than) == best_match(prefix(*wanted), prefixes.items(), longer_than)
 
 
+def test_a_dropped_prefix_makes_room_for_another() -> None:
+    index = PrefixIndex(2)
+    for key in range(99):
+        index.put(key, prefix(key), key)
+        if key:
+            index.drop(key - 1)
+    assert index.best_match(prefix(98)) == (98, 1) and index._fingerprints.shape == (64, 2)
+
+
 def test_prompts_with_one_row_in_common_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of the same voice often have one word at the same position, and each would be read as far as that."""
     index, compared, rows_in_common = PrefixIndex(64), [], Prefix.rows_in_common

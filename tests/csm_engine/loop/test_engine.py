@@ -198,7 +198,10 @@ def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | Non
     sequence = engine.add_request(item)
     while engine.has_work:
         engine.step()
-    return sequence.finish_reason
+    reason = sequence.finish_reason
+    engine.abort(sequence)
+    assert sequence.finish_reason is reason, "a late cancellation changes nothing"
+    return reason
 
 
 def test_frame_limit_and_full_window_are_distinct_outcomes(engine: Engine, tiny_config: ModelConfig) -> None:

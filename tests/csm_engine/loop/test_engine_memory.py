@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +41,27 @@ def reused_by(engine: Engine, item: GenerationRequest) -> tuple[int, Codes]:
     while engine.has_work:
         frames += [output.frame for output in engine.step() if output.frame is not None]
     return sequence.reused, np.stack(frames)
+
+
+def test_cache_usage_is_the_share_of_positions_that_are_filled(engine: Engine) -> None:
+    """Those of a resumed request are in its prompt, and count once."""
+    whole = run_all(engine, [request()])["a"]
+    for made in (0, 7):
+        sequence = engine.add_request(replace(request(), resume=whole[:made]) if made else request())
+        while sequence.num_frames < 8:
+            engine.step()
+        assert engine.cache_usage == (VOICE_ROWS + len("[0]Hello.") + 2 - 1 + 8) / (4 * 128)
+        engine.abort(sequence)
+        assert engine.cache_usage == 0
+
+
+def test_times_of_a_warm_up_can_be_forgotten(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=2, real_time_share=1)
+    run_all(engine, [request()])
+    budgets = engine._scheduler.frame_budget, engine._scheduler.prefill_budget
+    assert budgets[0].max_rows < math.inf and not budgets[1].allows(1, 0.0)
+    engine.reset_timings()
+    assert budgets[0].max_rows == math.inf and budgets[1].allows(1, 0.0)
 
 
 def test_the_next_turn_reuses_the_rows_of_the_last_one(engine: Engine, make_engine: MakeEngine) -> None:

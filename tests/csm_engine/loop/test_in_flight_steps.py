@@ -145,17 +145,15 @@ def test_a_dead_step_of_an_ended_row_changes_nothing(kind: str, why: Outcome, mo
         assert torch.equal(tensor[0], was)
 
 
-def test_dead_steps_do_not_count_as_slow_steps(model: CSM, tokenizer: TextTokenizer, clock: Clock) -> None:
-    """The last step is not read until the next request comes. It must not delay that request's admission."""
+def test_dead_steps_do_not_count_for_admission(model: CSM, tokenizer: TextTokenizer) -> None:
+    """The last step of the first request is read when the next request comes. Nothing in it was computed for a row."""
     running = engine(model, tokenizer, 1, slots=2)
     observed = []
-    running._scheduler.frame_budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
-    staggered(running, [request(5, 4)], {})
-    began = len(observed)
-    assert len(running._steps) == 1
-    clock.put_forward(1000.0)
-    staggered(running, [request(6, 4)], {})
-    assert len(observed) > began and max(observed) < 100
+    running._scheduler.frame_budget.observe = lambda rows, seconds: observed.append(rows)  # type: ignore[method-assign]
+    for seed in (5, 6):
+        frames, reason, _ = staggered(running, [request(seed, 4)], {})[str(seed)]
+        assert len(frames) == 4 and reason is FinishReason.MAX_FRAMES and len(running._steps) == 1
+    assert observed == 8 * [1]
 
 
 def test_a_step_lasts_as_long_as_itself_however_late_it_is_read(clock: Clock) -> None:

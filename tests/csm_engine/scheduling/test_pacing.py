@@ -133,8 +133,8 @@ def test_live_sequences_pause_at_their_limit_and_offline_ones_never() -> None:
 
 
 def test_a_stream_of_long_chunks_is_never_paused() -> None:
-    policy = pacing(max_playout_lead_s=2.0)
-    short, long = ahead(2.0, parts_of=12), ahead(2.0, parts_of=13)  # half the limit is 12.5 frames
+    policy = pacing(max_playout_lead_s=1.6)
+    short, long = ahead(1.7, parts_of=10), ahead(1.7, parts_of=11)  # half the limit is 10 frames
     assert policy.choose([short], NOW) == []
     assert policy.choose([short, long], NOW) == [long]
 

@@ -61,6 +61,7 @@ def test_requests_with_a_listener_go_first_in_order_of_arrival() -> None:
     policy = scheduler(num_slots=4, max_waiting=4)
     without = [sequence() for _ in range(2)]
     having = [sequence(has_listener=True) for _ in range(2)]
+    having[1].arrived_at = having[0].arrived_at
     for item in (without[0], having[0], without[1], having[1]):
         policy.add(item)
     assert admitted(policy) == having + without
@@ -135,6 +136,15 @@ def test_the_budget_queues_and_then_refuses_streams_despite_free_slots() -> None
     for _ in range(50):
         budget.observe(1, 0.001)
     assert len(admitted(policy)) == 1
+
+
+def test_the_budget_counts_sequences_in_prefill() -> None:
+    budget = RealTimeBudget(0.5)
+    policy = Scheduler(SlotPool(8), max_waiting=3, prefill_chunk=64, pacing=no_limits(), frame_budget=budget)
+    budget.observe(1, 0.015)  # two such rows take 30 of 40 ms
+    for _ in range(3):
+        policy.add(sequence())
+    assert [policy.admit() is not None for _ in range(3)] == [True, True, False]
 
 
 def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> None:

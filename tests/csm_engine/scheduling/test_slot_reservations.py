@@ -52,6 +52,16 @@ def test_an_unclaimed_reservation_expires() -> None:
     assert admitted(policy) == [newcomer]
 
 
+def test_a_reservation_expires_also_for_a_loop_that_never_asks_when_to_wake_up() -> None:
+    policy = scheduler(num_slots=1)
+    policy.add(text := followed())
+    assert admitted(policy) == [text]
+    policy.end(text, NOW)
+    policy.add(newcomer := sequence())
+    assert policy.next_work(NOW + 0.75 * RESERVATION_SECONDS) is None and admitted(policy) == []
+    assert policy.next_work(NOW + RESERVATION_SECONDS) is None and admitted(policy) == [newcomer]
+
+
 def test_a_cancelled_text_keeps_no_slot() -> None:
     policy = scheduler(num_slots=1)
     text, newcomer = followed(), sequence()

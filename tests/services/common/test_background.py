@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.common.background import FIRST_DELAY_S, MOST_DELAY_S, Background
 from services.common.rpc.memory_guard import MemoryGuard
+from tests.support.clock import Clock
 
 
 def counter(registry: CollectorRegistry) -> Counter:
@@ -50,6 +51,21 @@ async def test_the_delay_has_a_limit() -> None:
     bodies = Bodies(*[OSError()] * 20, None)
     await bodies.task
     assert bodies.delays_s[-1] == MOST_DELAY_S
+
+
+async def test_the_delay_begins_anew_after_the_task_has_run_well_for_a_while(clock: Clock) -> None:
+    delays_s, lasts_s = list[float](), [0.0, 0.0, 2 * MOST_DELAY_S, 0.0]
+
+    async def sleep(delay_s: float) -> None:
+        delays_s.append(delay_s)
+
+    async def body() -> None:
+        if lasts_s:
+            clock.put_forward(lasts_s.pop(0))
+            raise OSError
+
+    await Background(sleep=sleep).start("work", body)
+    assert delays_s == 2 * [FIRST_DELAY_S, 2 * FIRST_DELAY_S]
 
 
 async def test_an_unrequested_cancellation_is_a_failure() -> None:

@@ -54,14 +54,17 @@ def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
     assert FollowedFiles(pair_of(tmp_path), load).get() == "newer"
 
 
-@pytest.mark.parametrize("text", ["other", "of another size"])
-def test_file_with_the_time_of_the_one_that_it_replaces_is_read(tmp_path: Path, text: str) -> None:
-    """As files from an archive, a checkout or a mounted Secret may be."""
-    file, new = tmp_path / "a", tmp_path / "new"
+@pytest.mark.parametrize(
+    ("text", "name", "later_ns"), [("other", "new", 0), ("of another size", "a", 0), ("other", "a", 1)]
+)
+def test_file_that_differs_in_one_respect_is_read(tmp_path: Path, text: str, name: str, later_ns: int) -> None:
+    """Those from an archive, a checkout or a mounted Secret may have the time of the one that they replace."""
+    file, new = tmp_path / "a", tmp_path / name
     file.write_text("first")
     followed = FollowedFiles([file], file.read_text)
+    time_ns = file.stat().st_mtime_ns + later_ns
     new.write_text(text)
-    os.utime(new, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    os.utime(new, ns=(time_ns, time_ns))
     new.replace(file)
     assert followed.get() == text
 
@@ -74,8 +77,23 @@ def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
         write(tmp_path, "x" * len(sizes))
 
     with pytest.raises(OSError, match="written while being read"):
-        FollowedFiles(pair_of(tmp_path), load).get()
+        FollowedFiles(pair_of(tmp_path), load)
     assert len(sizes) == ATTEMPTS
+
+
+def test_files_that_do_not_stop_changing_later_on_stay_as_they_were_read(tmp_path: Path) -> None:
+    write(tmp_path, "x")
+    counted, sizes = list[bool](), list[int]()
+
+    def load() -> int:
+        if len((tmp_path / "a").read_text()) > 1:
+            sizes.append(1)
+            write(tmp_path, "xx" + "x" * len(sizes))
+        return len(sizes)
+
+    followed = FollowedFiles(pair_of(tmp_path), load, KeyError, counted.append)
+    write(tmp_path, "xx")
+    assert followed.get() == 0 and counted == [False] and len(sizes) == ATTEMPTS
 
 
 def test_the_last_valid_content_stays_and_each_change_counts_once(
@@ -195,6 +213,8 @@ async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_o
     write(tmp_path, "newer")
     assert followed.get() == "old" and counted == [False]
     assert f"stays in use: {tmp_path / 'a'}, {tmp_path / 'b'}: no answer within 0.1 s" in caplog.text
+    followed.miss()  # as another caller does that has waited meanwhile
+    assert counted == [False]
     followed._most_look_s = threading.TIMEOUT_MAX  # whoever waits once more waits without end
     assert [followed.get() for _ in range(3)] == 3 * ["old"] and len(hung) == 1
     answers.set()
@@ -202,25 +222,50 @@ async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_o
     assert followed.get() == "newer" and await eventually(lambda: counted == [False, True])
 
 
-async def test_files_that_answer_again_as_they_were_are_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_files_that_answer_in_time_again_as_they_were_are_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     write(tmp_path, "old")
-    counted, answers = list[bool](), threading.Event()
+    counted, answers, took_s = list[bool](), threading.Event(), iter([6.0, 6.0, 6.0])
     monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
     followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text, on_reload=counted.append)
     first, stamps = followed.current, followed._stamps
 
     def hanging_stamps() -> object:
         assert answers.wait(30)
+        clock.put_forward(next(took_s, 0.0))
         return stamps()
 
     monkeypatch.setattr(followed, "_stamps", hanging_stamps)
     assert followed.get() is first and counted == [False]
-    followed._most_look_s = threading.TIMEOUT_MAX
+    followed._most_look_s = 5.0
     answers.set()
     await eventually(lambda: counted == [False, True])
+    assert list(took_s) == []
+    followed._most_look_s = threading.TIMEOUT_MAX
     assert followed.get() is first
+
+
+async def test_an_unexpected_failure_after_a_late_answer_ends_no_later_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "old")
+    answers = threading.Event()
+
+    def fail_late() -> None:
+        assert answers.wait(30)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
+    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text)
+    with monkeypatch.context() as patch:
+        patch.setattr(followed, "_look", fail_late)
+        assert followed.get() == "old"
+        followed._most_look_s = threading.TIMEOUT_MAX
+        answers.set()
+        await eventually(lambda: followed._again is None)
+    write(tmp_path, "newer")
+    assert followed.get() == "newer"
 
 
 async def test_files_that_answer_again_and_are_wrong_stay_refused(

@@ -28,6 +28,7 @@ class Worker:
 class Watched:
     def __init__(self, worker: Worker) -> None:
         self.beats = asyncio.Event()
+        self.missed = 0  # beats, at the last report
         self.stalls: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self.watchdog = Watchdog(
             worker,
@@ -39,6 +40,7 @@ class Watched:
         )
 
     def _stall(self, thread: str, stalled: bool) -> None:
+        self.missed = self.watchdog.missed
         self.stalls.put_nowait((thread, stalled))
 
 
@@ -62,10 +64,12 @@ async def test_a_hanging_and_a_recovered_worker_are_each_reported_once() -> None
     worker.hangs = True
     async with running(Watched(worker)) as watched:
         assert await watched.stalls.get() == ("worker", True)
-        assert watched.watchdog.missed >= 3 and not watched.beats.is_set()
+        assert watched.missed == 3 and not watched.beats.is_set()
         worker.hangs = False
         assert await watched.stalls.get() == ("worker", False)
         await watched.beats.wait()
+        worker.hangs = True
+        assert await watched.stalls.get() == ("worker", True), "it hangs again"
         assert watched.stalls.empty()
 
 

@@ -17,6 +17,8 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.rpc import status
+from services.common.watchdog import Watchdog
+from services.engine import servicer
 from services.engine.reading_order import ReadingOrder
 from services.engine.servicer import _PROGRESS_S
 from services.engine.settings import EngineSettings
@@ -109,6 +111,29 @@ async def test_a_queued_request_is_not_counted_twice(
     await wait_until_idle(stage)
 
 
+async def test_a_call_that_is_cancelled_as_it_is_queued_frees_its_slot(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, added, aborted = stage.async_engine.thread, list[Sequence](), list[Sequence]()
+    add, abort = thread.add, thread.abort
+
+    def add_and_never_report(*arguments: Any) -> Future[Sequence]:
+        added.append(add(*arguments).result(60))
+        return Future()
+
+    def recorded_abort(sequence: Sequence) -> None:
+        aborted.append(sequence)
+        abort(sequence)
+
+    monkeypatch.setattr(thread, "add", add_and_never_report)
+    monkeypatch.setattr(thread, "abort", recorded_abort)
+    call = stub.Generate(long_request())
+    await eventually(lambda: bool(added))
+    call.cancel()
+    await eventually(lambda: aborted == added)
+    await wait_until_idle(stage)
+
+
 async def test_a_full_engine_reads_no_text(
     stage: EngineStage, stub: Stub, blocked: BlockedTokenizer, loads: list[tuple[int, int]]
 ) -> None:
@@ -123,7 +148,8 @@ async def test_a_full_engine_reads_no_text(
     for call in calls:
         call.cancel()
     await wait_until_idle(stage)
-    assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
+    for _ in range(4):  # one more than the engine has room for
+        assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_texts_that_are_being_read_have_places_of_the_queue(
@@ -221,6 +247,20 @@ async def test_calls_report_progress_while_their_texts_wait_to_be_read(
             assert len(codes_of(responses)) == 6
 
 
+async def test_calls_report_no_progress_while_the_engines_thread_hangs(
+    settings: EngineSettings, blocked: BlockedTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the gateway would not go to another engine."""
+    is_alive = iter([False, False])
+    async with _serving_blocked(settings, blocked) as stub:
+        monkeypatch.setattr(servicer, "_PROGRESS_S", 0.01)
+        monkeypatch.setattr(Watchdog, "worker_is_alive", property(lambda watchdog: next(is_alive, True)))
+        call = stub.Generate(generate_request())
+        assert (await call.read()).HasField("progress") and not list(is_alive)
+        call.cancel()
+        blocked.may_go_on.set()
+
+
 async def test_calls_whose_texts_wait_end_when_the_engine_fails(
     settings: EngineSettings, blocked: BlockedTokenizer
 ) -> None:
@@ -242,6 +282,7 @@ async def test_calls_whose_texts_wait_end_when_the_engine_fails(
         blocked.may_go_on.set()  # a thread cannot be cancelled
         assert (await being_read.pop()).code is grpc.StatusCode.UNAVAILABLE
     await stage.stop()
+    await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("watchdog")])
 
 
 def _lose_the_device() -> None:

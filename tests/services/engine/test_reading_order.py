@@ -79,9 +79,9 @@ async def test_a_listeners_text_is_read_first(order: ReadingOrder, wait_for_turn
 async def test_a_long_text_is_overtaken_only_until_its_time_limit(
     order: ReadingOrder, wait_for_turn: Wait, now: list[float]
 ) -> None:
-    """900 characters are a minute of speech."""
+    """900 characters are a minute of speech, and this is longer."""
     await order.acquire(request(1))
-    long = await wait_for_turn("long", request(900))
+    long = await wait_for_turn("long", request(9000))
     now[0] = 50.0
     before = await wait_for_turn("before it is due", request(15))
     now[0] = 60.0
@@ -101,3 +101,21 @@ async def test_a_cancelled_request_passes_its_turn_to_the_next(order: ReadingOrd
     assert first.cancelled() and second.cancelled()
     order.release()
     await asyncio.wait_for(order.acquire(request(1)), 60)
+
+
+async def test_requests_that_are_cancelled_as_a_pause_begins_end_no_turn(
+    order: ReadingOrder, wait_for_turn: Wait
+) -> None:
+    await order.acquire(request(1))
+    first, second = [await wait_for_turn(str(index), request(20)) for index in range(2)]
+    first.cancel()
+    await eventually(first.done)
+    order.pause("a hang")
+    second.cancel()
+    await eventually(second.done)
+    assert first.cancelled() and second.cancelled()
+    order.go_on()
+    third = await wait_for_turn("third", request(20))
+    assert not third.done(), "the turn from before the pause has not ended"
+    order.release()
+    await asyncio.wait_for(third, 60)

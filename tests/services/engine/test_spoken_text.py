@@ -181,6 +181,13 @@ def test_the_operators_words_go_before_those_of_the_bundle(make_bundle: MakeBund
     assert SpokenText(bundle, lexicon).read(1, "csm tts data") == "see ess em speech dah ta"
 
 
+def test_each_voice_has_its_own_words(make_bundle: MakeBundle, lexicon: Path) -> None:
+    write(lexicon, "csm\tsee ess em\tanna\ncsm\tsesame\tbob\n")
+    voices = [{"name": "anna", "speaker": 1}, {"name": "bob", "speaker": 0}]
+    spoken = SpokenText(open_bundle(str(make_bundle(voices=voices))), lexicon)
+    assert [spoken.read(speaker, "csm") for speaker in (1, 0, 2)] == ["see ess em", "sesame", "csm"]
+
+
 def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeBundle) -> None:
     spoken = SpokenText(open_bundle(str(make_bundle(lexicon="csm\tsesame\n"))), None)
     assert spoken.of_a_request()(Segment(1, "csm")) == "sesame"

@@ -28,6 +28,7 @@ from services.engine import load
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
+from tests.support.clock import Clock
 from tests.support.engine_stage import Stub, collect, generate_request, long_request, wait_until_idle
 from tests.support.tiny.csm import save_original
 from tests.support.waits import read_event
@@ -117,7 +118,7 @@ def test_an_engine_that_computes_no_numbers_does_not_start(
         load_engine(settings)
 
 
-async def test_info_and_load_are_right(stage: EngineStage, stub: Stub) -> None:
+async def test_info_and_load_are_right(clock: Clock, stage: EngineStage, stub: Stub) -> None:
     info = await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())
     assert (info.model_version, info.notice, info.context_window_size) == ("tiny/1", "untrained", 512)
     assert [(voice.name, voice.speaker_id) for voice in info.voices] == [("anna", 1)]
@@ -131,6 +132,8 @@ async def test_info_and_load_are_right(stage: EngineStage, stub: Stub) -> None:
     assert busy.running_sequence_count == 1 and busy.frame_rate > 0 and 0 < busy.cache_usage_ratio < 1
     call.cancel()
     await wait_until_idle(stage)
+    clock.put_forward(6.0)
+    assert (await stub.GetLoad(engine_pb2.GetLoadRequest())).frame_rate == 0
 
 
 async def health_of(stage: EngineStage, service: str) -> Any:

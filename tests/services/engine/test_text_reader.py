@@ -90,6 +90,14 @@ async def test_only_the_request_whose_texts_hang_fails_for_good(
         assert len(codes_of(await collect(stub, generate_request(segments=segments)))) == 6
 
 
+async def test_a_hang_is_reported_although_its_caller_has_left(stage: EngineStage, stub: Stub) -> None:
+    call = stub.Generate(generate_request(segments=HANGS))
+    await eventually(lambda: bool(stage.async_engine._pending[False]))
+    call.cancel()
+    for service in (LIVENESS, SERVICE):
+        await wait_until(stage, service, NOT_SERVING)
+
+
 async def test_many_slow_texts_one_after_another_are_no_hang(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,14 +44,19 @@ async def test_sigterm_drains_and_exits_with_zero() -> None:
 async def test_sigterm_while_loading_exits_with_zero() -> None:
     stage = EmptyStage()
 
+    order: list[object] = []
+
     async def load_forever() -> EmptyStage:
         stage.on_started()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            order.append("cleaned up")
         return stage
 
-    codes: list[int] = []
-    assert await serve_until_stopped(load_forever, codes.append) == 0
-    assert codes == [0]
+    assert await serve_until_stopped(load_forever, order.append) == 0
+    assert order == ["cleaned up", 0]
 
 
 async def test_fatal_failure_exits_with_one() -> None:
@@ -61,11 +66,12 @@ async def test_fatal_failure_exits_with_one() -> None:
     assert stage.stopped
 
 
-async def test_failing_start_exits_with_one() -> None:
+async def test_failing_start_exits_with_one(caplog: pytest.LogCaptureFixture) -> None:
     async def cannot() -> EmptyStage:
         raise BundleError("There is no bundle at /nowhere.")
 
     assert await serve_until_stopped(cannot) == 1
+    assert [record.exc_info for record in caplog.records] == [None], "it is no fault of the program"
 
 
 @pytest.mark.parametrize(("fails", "code"), [(False, 0), (True, 1)])

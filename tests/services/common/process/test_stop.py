@@ -5,18 +5,23 @@ In processes of their own, also as process 1 of a PID namespace as in a containe
 
 from __future__ import annotations
 
+import _thread
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
-from services.common.process.stop import SIGNALS
+from services.common.process import stop
+from services.common.process.stop import SIGNALS, end_at_once
 
 ROOT = Path(__file__).parents[4]
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
@@ -182,6 +187,49 @@ def test_a_program_ends_with_zero_around_a_thread_that_hangs(prefix: Sequence[st
         program.send(signal.SIGTERM)
         assert program.process.wait(20) == 0
         assert program.process.stdout is not None and program.process.stdout.read() == ""
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What happens at the end of the process, which is not ended: what is written, and the exit code."""
+    order, has_ended = list[object](), threading.Event()
+
+    def end(code: int) -> NoReturn:
+        order.append(code)
+        has_ended.set()
+        raise SystemExit
+
+    def write_log() -> None:
+        if not has_ended.wait(0.1):
+            order.append("log")
+
+    def fail() -> None:
+        raise ValueError("I/O operation on closed file")
+
+    handlers = [SimpleNamespace(flush=fail), SimpleNamespace(flush=write_log)]
+    output = SimpleNamespace(flush=lambda: order.append("output"))
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(stop, "logging", SimpleNamespace(getLogger=lambda: SimpleNamespace(handlers=handlers)))
+    monkeypatch.setattr(stop, "sys", SimpleNamespace(stdout=output, stderr=None))  # as without a console
+    monkeypatch.setattr(stop, "FLUSH_S", threading.TIMEOUT_MAX)
+    return order
+
+
+def test_all_that_is_left_is_written_before_the_end_also_while_a_thread_begins(order: list[object]) -> None:
+    """The signal's handler may have interrupted `threading` while it held its lock."""
+    with threading._active_limbo_lock, pytest.raises(SystemExit):  # type: ignore[attr-defined]
+        end_at_once(3)
+    assert order == ["log", "output", 3]
+
+
+def test_a_process_that_cannot_begin_a_thread_ends(order: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", fail)
+    with pytest.raises(SystemExit):
+        end_at_once(3)
+    assert order == [3]
 
 
 def test_a_program_drains_and_ends_although_nobody_reads_its_log(prefix: Sequence[str]) -> None:

@@ -62,41 +62,47 @@ import services.gateway.voices.migrate
 def test_whoever_logs_does_not_wait_for_the_reader_and_hears_how_many_lines_were_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reads = threading.Event()
+    begins, reads, had_lock = threading.Event(), threading.Event(), list[bool]()
 
     class Pipe(io.StringIO):
         def write(self, text: str) -> int:
+            begins.set()
             assert reads.wait(30), "nobody waited for the reader"
             return super().write(text)
+
+    class Writer(LineWriter):
+        def emit(self, record: logging.LogRecord) -> None:
+            had_lock.append(self.lock._is_owned())  # type: ignore[union-attr]
+            super().emit(record)
 
     monkeypatch.setattr(log_lines, "MOST_LINES", 3)
     monkeypatch.setattr(log_lines, "FLUSH_S", 0.01)
     pipe = Pipe()
-    writer = LineWriter(pipe)
+    writer = Writer(pipe)
     for number in range(10):
         writer.handle(logging.LogRecord("csm", logging.INFO, "f.py", 1, "line %d", (number,), None))
+        assert begins.wait(30)  # it has taken the first line; three more have room
     writer.flush()
     assert pipe.getvalue() == ""
     monkeypatch.setattr(log_lines, "FLUSH_S", 60.0)
     reads.set()
     writer.flush()
-    *lines, last = pipe.getvalue().splitlines()
-    assert lines == [f"line {number}" for number in range(len(lines))] and len(lines) in (3, 4)
-    assert last == f"{10 - len(lines)} log lines are lost: standard error did not take them"
+    lost = "6 log lines are lost: standard error did not take them"
+    assert pipe.getvalue().splitlines() == [*(f"line {number}" for number in range(4)), lost]
+    assert had_lock == 11 * [True]
 
 
-def test_lines_are_written_after_one_that_could_not_be() -> None:
-    """Whatever the reason: the thread that writes them goes on."""
-
-    class Stream(io.StringIO):
+def test_lines_go_on_after_one_that_cannot_be_made_or_written(capsys: pytest.CaptureFixture[str]) -> None:
+    class Stream(io.TextIOWrapper):
         def write(self, text: str) -> int:
-            if "first" in text:
-                raise RuntimeError("not now")
+            if text == "unwritable\n":
+                raise RuntimeError("of any kind")
             return super().write(text)
 
-    stream = Stream()
-    writer = LineWriter(stream)
-    for text in ("first", "second"):
-        writer.handle(logging.LogRecord("csm", logging.INFO, "f.py", 1, text, (), None))
+    written = io.BytesIO()
+    writer = LineWriter(Stream(written))
+    for text, args in (("%d", ("no number",)), ("unwritable", ()), ("a line", ())):
+        writer.handle(logging.LogRecord("csm", logging.INFO, "f.py", 1, text, args, None))
     writer.flush()
-    assert stream.getvalue() == "second\n"
+    assert written.getvalue() == b"a line\n"
+    assert "no number" in capsys.readouterr().err

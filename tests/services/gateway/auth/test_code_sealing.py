@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,21 @@ def test_every_changed_byte_and_every_cut_is_refused(seal: CodeSeal) -> None:
             seal.open(sealed[:index], CODEC)
 
 
+def other_codecs() -> Iterator[rvq_pb2.CodecIdentity]:
+    """Each differs from CODEC in another field."""
+    for field in CODEC.DESCRIPTOR.fields:
+        other = rvq_pb2.CodecIdentity()
+        other.CopyFrom(CODEC)
+        value = getattr(CODEC, field.name)
+        setattr(other, field.name, "other" if isinstance(value, str) else value + 1)
+        yield other
+
+
 def test_refusals_have_a_reason(seal: CodeSeal, tmp_path: Path) -> None:
     sealed = seal.seal(CODES, CODEC)
-    other_codec = rvq_pb2.CodecIdentity()
-    other_codec.CopyFrom(CODEC)
-    other_codec.weights_digest = "other"
     for opened_by, content, codec, reason in (
         (CodeSeal(tmp_path / "other.json"), sealed, CODEC, "SEALED_CODES_UNKNOWN_KEY"),
-        (seal, sealed, other_codec, "SEALED_CODES_OTHER_CODEC"),
+        *((seal, sealed, other_codec, "SEALED_CODES_OTHER_CODEC") for other_codec in other_codecs()),
         (seal, sealed[:-1] + bytes([sealed[-1] ^ 1]), CODEC, "SEALED_CODES_CHANGED"),
         (seal, CODES.SerializeToString(), CODEC, "SEALED_CODES_MALFORMED"),
         (seal, b"", CODEC, "SEALED_CODES_MALFORMED"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
 from services.common.rpc.status import StatusError
-from services.gateway.budgets.admission_queue import AdmissionQueue
+from services.gateway.budgets import admission_queue
+from services.gateway.budgets.admission_queue import MOST_RETRY_S, PACE_S, RETRY_S, AdmissionQueue
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.waits import settle
 
@@ -41,7 +43,7 @@ async def test_sizes_add_up_and_calls_come_in_order() -> None:
     assert done == ["a", "b"] and (queue.taken, queue.num_waiting) == (10, 2)
     release["b"].set()
     await settle()
-    assert done == ["a", "b"], "a small one does not overtake"
+    assert done == ["a", "b"] and not queue.has_room, "a small one does not overtake"
     release["a"].set()
     await settle()
     assert done == ["a", "b", "c", "d"] and queue.taken == 6
@@ -126,3 +128,13 @@ async def test_many_calls_that_give_up_are_not_compared_with_each_other(monkeypa
             call.cancel()
         await asyncio.gather(*(call for _, call in waiting), return_exceptions=True)
     assert queue.num_waiting == 0 and compared <= 300
+
+
+def test_refused_calls_are_to_come_again_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(admission_queue, "time", SimpleNamespace(monotonic=lambda: now_s))
+    queue = AdmissionQueue(1, 0, *REFUSAL)
+    assert [queue.busy("x").retry_delay_s for _ in range(3)] == [RETRY_S, RETRY_S + PACE_S, RETRY_S + 2 * PACE_S]
+    assert [queue.busy("x").retry_delay_s for _ in range(200)][-2:] == 2 * [MOST_RETRY_S]
+    now_s += 2 * MOST_RETRY_S
+    assert queue.busy("x").retry_delay_s == RETRY_S

@@ -112,20 +112,22 @@ async def test_a_replica_that_does_not_serve_yet_is_followed_until_it_does() -> 
     assert calls.num_made == 1
 
 
+@pytest.mark.usefixtures("soon_lost")
 async def test_a_change_that_could_not_be_reported_is_reported_again() -> None:
     told: list[bool] = []
-    ends = [ValueError("once")]
+    fails_once = [True, False]
 
     def on_change() -> None:
-        if ends:
-            raise ends.pop()
+        if watch.serving in fails_once:
+            fails_once.remove(watch.serving)
+            raise ValueError("once")
         told.append(watch.serving)
 
-    calls = Calls([SERVING], [SERVING])
+    calls = Calls([SERVING], [SERVING, NOT_SERVING], *[[UNREACHABLE]] * 1000)
     watch = StageWatch("engine", channel_to(calls), on_change)
     following = Background().start("watch", watch.run)
     try:
-        await eventually(lambda: told == [True])
+        await eventually(lambda: told == [True, False])
     finally:
         following.cancel()
 

@@ -310,3 +310,12 @@ async def test_a_replica_that_fails_again_costs_nothing_while_there_is_another(k
             await bench.retry_after(fault)
             num_calls += 1
     assert num_calls == 3 + num_free and bench.outcomes == [("ENGINE", "exhausted")]
+
+
+async def test_a_loss_after_a_full_stage_has_a_wait_of_its_own(no_pause: None) -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, full_wait_s=30.0), nobody=unreachable("ENGINE"))
+    bench.failovers.has_listener = True
+    await bench.retry_after(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    loss = unreachable("ENGINE")
+    assert await bench.refused(loss) is loss
+    assert bench.waits[0] == 5.0

@@ -119,6 +119,26 @@ async def test_a_prompt_that_is_late_is_begun_again_by_the_next_call_and_all_get
     assert (late.made, callers.maker.made) == ((1, 0) if first_is_faster else (0, 1))
 
 
+async def test_a_late_prompt_that_fails_leaves_the_one_that_was_begun_after_it(clock: Clock, callers: Callers) -> None:
+    fails = asyncio.Event()
+
+    async def fail() -> Prompt:
+        await fails.wait()
+        raise RuntimeError("of the first")
+
+    first = asyncio.create_task(callers.cache.get("digest", CATALOG, fail))
+    await settle()
+    clock.put_forward(LATE_S)
+    second = await callers.come()
+    fails.set()
+    with pytest.raises(RuntimeError):
+        await first
+    third = await callers.come()
+    assert callers.maker.making == 1
+    callers.maker.may.set()
+    assert await second is await third
+
+
 async def test_late_prompts_are_few_too_and_end_with_the_cache(clock: Clock, callers: Callers) -> None:
     for _ in range(MAX_LEFT + 2):
         (await callers.come()).cancel()
@@ -183,3 +203,20 @@ async def test_the_cache_holds_the_most_recently_used_prompts_within_its_limit(m
     for digest in ("a", "b", "a", "c", "a", "b"):
         await use(digest)
     assert made == ["a", "b", "c", "b"]
+
+
+async def test_the_cache_remembers_few_broken_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_cache, "MAX_HELD", 2)
+    cache, read = PromptCache(), []
+
+    async def use(digest: str) -> None:
+        async def make() -> Prompt:
+            read.append(digest)
+            raise BrokenPromptError("it is noise.")
+
+        with pytest.raises(BrokenPromptError):
+            await cache.get(digest, CATALOG, make)
+
+    for digest in ("a", "b", "c", "c", "b", "a"):
+        await use(digest)
+    assert read == ["a", "b", "c", "a"]

@@ -106,3 +106,13 @@ async def test_an_utterance_releases_its_unread_text() -> None:
     utterance.end()
     utterance.drop()
     assert bodies.held == 0
+
+
+def test_pieces_that_wait_no_more_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_text, "MOST_PIECES", 2)
+    monkeypatch.setattr(waiting_text, "MOST_CHARACTERS", 10)
+    waiting = WaitingText(Bodies(10**6))
+    for _ in range(5):
+        waiting.check("five.")
+        waiting.add(("five.", False))
+        waiting.remove(("five.", False))

@@ -1,9 +1,11 @@
-"""Short calls to a stage: they are retried when the replica is lost or silent, and only then."""
+"""Calls to a stage: short ones are retried when the replica is lost or silent, and only then; streams time out."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,8 +16,10 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.backends import GrpcEngine
-from services.gateway.stages.calls import MOST_LOSSES
-from services.gateway.stages.errors import StageError
+from services.gateway.stages.calls import MOST_LOSSES, messages
+from services.gateway.stages.errors import StageError, is_loss
+from services.gateway.stages.known_replicas import KnownReplicas
+from services.gateway.stages.silence import TICKS, SilenceWatch
 
 ANSWER = engine_pb2.GetModelInfoResponse(model_version="fake/1")
 PROMPT = engine_pb2.GetVoicePromptResponse(text="Hello.")
@@ -54,6 +58,7 @@ class Channel:
     def __init__(self, ends: Sequence[Any]) -> None:
         self._ends = ends
         self.num_calls = self.num_renewals = 0
+        self.timeouts_s = list[float]()
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Channel]:
@@ -65,6 +70,7 @@ class Channel:
     def GetModelInfo(self, request: Any, **options: Any) -> Call:
         end = self._ends[min(self.num_calls, len(self._ends) - 1)]
         self.num_calls += 1
+        self.timeouts_s.append(options["timeout"])
         return Call(end)
 
     GetVoicePrompt = GetModelInfo
@@ -90,6 +96,14 @@ async def test_a_call_to_a_silent_replica_is_retried_over_new_connections() -> N
     channel = Channel([SILENT, ANSWER])
     assert await engine_behind(channel).model_info(20.0) == ANSWER
     assert (channel.num_calls, channel.num_renewals) == (2, 1)
+    assert channel.timeouts_s == [3.0, 3.0], "the longest silence, and not the call's own time"
+
+
+async def test_a_call_whose_time_is_over_is_not_retried() -> None:
+    channel = Channel([SILENT, ANSWER])
+    with pytest.raises(StageError, match="Deadline Exceeded"):
+        await engine_behind(channel).model_info(2.0)
+    assert (channel.num_calls, channel.num_renewals) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +116,63 @@ async def test_retries_of_a_call_are_bounded(end: AioRpcError, reason: str, num_
     with pytest.raises(StageError) as raised:
         await engine_behind(channel).model_info(20.0)
     assert (raised.value.reason, channel.num_calls) == (reason, num_calls)
+
+
+class StreamCall:
+    """A call whose messages come when the test says so."""
+
+    def __init__(self) -> None:
+        self.messages = asyncio.Queue[Any]()
+        self.reading: asyncio.Task[Any] | None = None
+        self.is_cancelled = False
+
+    async def initial_metadata(self) -> Metadata:
+        return Metadata()
+
+    async def read(self) -> Any:
+        self.reading = asyncio.create_task(self.messages.get())
+        return await self.reading
+
+    def cancel(self) -> None:
+        assert self.reading is not None
+        self.reading.cancel()
+        self.is_cancelled = True
+
+
+async def test_each_wait_may_be_as_long_as_the_limit_and_time_between_waits_does_not_count() -> None:
+    call = StreamCall()
+    watch = SilenceWatch(call, 0)
+    for ticks in (TICKS, TICKS, TICKS + 1):
+        reading = asyncio.create_task(anext(watch))
+        await asyncio.sleep(0)
+        for _ in range(ticks):
+            watch._tick()
+        if ticks > TICKS:
+            break
+        call.messages.put_nowait("a message")
+        assert await reading == "a message"
+        for _ in range(2 * TICKS):
+            watch._tick()
+        assert not watch.silent
+    assert watch.silent
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_later_calls_avoid_a_silent_replica_whose_watch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed, closed = list[str](), list[bool]()
+    monkeypatch.setattr(SilenceWatch, "close", lambda watch: closed.append(watch.silent))
+    channel: Any = SimpleNamespace(call=lambda: nullcontext("stub"), renew=renewed.append)
+    with pytest.raises(StageError) as raised:
+        await anext(messages("ENGINE", channel, KnownReplicas(), lambda stub: StreamCall(), 0.02))
+    assert is_loss(raised.value) and renewed == ["stub"] and closed == [True]
+
+
+async def test_a_stream_that_is_left_ends_its_call() -> None:
+    call, started = StreamCall(), engine_pb2.GenerateResponse(started=engine_pb2.GenerateStarted())
+    call.messages.put_nowait(started)
+    channel: Any = SimpleNamespace(call=lambda: nullcontext("stub"))
+    stream = messages("ENGINE", channel, KnownReplicas(), lambda stub: call, 0)
+    assert await anext(stream) is started and not call.is_cancelled
+    await stream.aclose()
+    assert call.is_cancelled
