@@ -121,35 +121,39 @@ def _add_values(scores, of, length, values, at, step, count, sums, first, last):
 @njit(**CALLED)
 def attend(joint, row, num_rows, keys, values, position, scores, heads, attended):
     """Rows from `row` on attend up to their positions, of which the first is given and the others follow. All of them
-    are written, in one slot. Together, rows read its keys and values once, from caches near the processor.
+    are written, in one slot. Together, rows and heads read its keys and values once, in the order of memory.
 
-    joint: as `write` left it; keys, values: (P, G, E), of the slot; overwritten are scores: (num_rows or more, H / G,
-    P) and heads: (num_rows or more, H / G, E); attended: (B, H E).
+    joint: as `write` left it; keys, values: (P, G, E), of the slot; overwritten are scores: (G, Q, P) and heads:
+    (G, Q, E), for Q = num_rows H / G or more; attended: (B, H E).
     """
     length, num_keys, size = keys.shape
-    group, step, heads = scores.shape[1], num_keys * size, heads[:num_rows].reshape(-1, keys.shape[2])
+    group, step = attended.shape[1] // size // num_keys, num_keys * size
+    num_heads, of_key = num_rows * group, scores.shape[1] * length  # scores of a key head
     for key in range(num_keys):
-        first = key * group * size  # of the group's heads, in queries and in `attended`
-        for head in range(len(heads)):
-            begin = first + head % group * size
+        for head in range(num_heads):
             for n in range(size):
-                heads[head, n] = joint[row + head // group, begin + n]
-        for block in range(0, position + num_rows, LANES):
-            p = min(block, length - LANES)  # scores past a row's position are not read
-            of = max(0, block - position) * group
-            _score(heads, of, keys, p * step + key * size, step, scores, p, length)
-        for head in range(len(heads)):
-            r = head // group
-            _softmax(scores[r, head % group, : position + r + 1], _f(1 / math.sqrt(size)))
-        heads[:] = _f(0)
-        for begin in range(0, position + 1, _CHUNK):
-            count, at = min(_CHUNK, position + 1 - begin), begin * step + key * size
-            _add_values(scores, begin, length, values, at, step, count, heads, 0, len(heads))
-        begin = position + 1
-        for r in range(1, num_rows):
-            at = begin * step + key * size
-            _add_values(scores, begin, length, values, at, step, r, heads, r * group, (r + 1) * group)
-        for head in range(len(heads)):
-            begin = first + head % group * size
+                heads[key, head, n] = joint[row + head // group, (key * group + head % group) * size + n]
+    for block in range(0, position + num_rows, LANES):
+        p = min(block, length - LANES)  # scores past a row's position are not read
+        first = max(0, block - position) * group
+        for key in range(num_keys):
+            at, into = p * step + key * size, key * of_key + p
+            _score(heads[key, :num_heads], first, keys, at, step, scores, into, length)
+    for key in range(num_keys):
+        for head in range(num_heads):
+            _softmax(scores[key, head, : position + head // group + 1], _f(1 / math.sqrt(size)))
+    heads[:] = _f(0)
+    for begin in range(0, position + 1, _CHUNK):
+        count = min(_CHUNK, position + 1 - begin)
+        for key in range(num_keys):
+            at, of = begin * step + key * size, key * of_key + begin
+            _add_values(scores, of, length, values, at, step, count, heads[key], 0, num_heads)
+    begin = position + 1
+    for r in range(1, num_rows):
+        for key in range(num_keys):
+            at, of = begin * step + key * size, key * of_key + begin
+            _add_values(scores, of, length, values, at, step, r, heads[key], r * group, (r + 1) * group)
+    for key in range(num_keys):
+        for head in range(num_heads):
             for n in range(size):
-                attended[row + head // group, begin + n] = heads[head, n]
+                attended[row + head // group, (key * group + head % group) * size + n] = heads[key, head, n]

@@ -67,8 +67,8 @@ def _finish_some(x, joint, out, gate_up, down, mlp_norm, keys, values, slots, po
     y, attended = np.empty((num_rows, down.shape[0] * PANEL), _f), np.empty((num_rows, out.shape[1]), _f)
     gates, inner = np.empty((num_rows, gate_up.shape[0] * PANEL), _f), np.empty((num_rows, down.shape[1]), _f)
     length, num_keys, size = keys.shape[1:]
-    group = out.shape[1] // size // num_keys
-    scores, heads = np.empty((_TOGETHER, group, length), _f), np.empty((_TOGETHER, group, size), _f)
+    most = _TOGETHER * out.shape[1] // size // num_keys
+    scores, heads = np.empty((num_keys, most, length), _f), np.empty((num_keys, most, size), _f)
     row = 0
     while row < num_rows:
         slot, position, count = slots[row], positions[row], 1

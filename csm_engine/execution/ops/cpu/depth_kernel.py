@@ -49,7 +49,7 @@ def depth_frame(
     values = np.empty((num_layers, num_rows, positions, num_keys, size), _f)
     logits = np.empty((num_rows, -(-num_codes // PANEL) * PANEL), _f)
     group = queries // size // num_keys
-    scores, at_heads = np.empty((1, group, positions), _f), np.empty((1, group, size), _f)
+    scores, at_heads = np.empty((num_keys, group, positions), _f), np.empty((num_keys, group, size), _f)
     heap = np.empty(num_codes, _f)
     for position in range(num_codebooks):
         if position < 2:
