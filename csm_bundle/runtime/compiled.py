@@ -1,7 +1,8 @@
 """What kernels compiled by numba share: the compiler's options and cache, bfloat16 in memory, an exponential.
 
 Kernels are compiled for a level of processors (x86-64-v3, any Arm of 64 bits), not for the one at hand. So an image can
-hold them compiled, and all replicas run the same code. On other processors numba compiles for the one at hand.
+hold them compiled, and all replicas run the same code. On other processors numba compiles for the one at hand. Parts
+that pay are in a kernel a second time, for AVX-512 (wide_vectors.py).
 """
 
 from __future__ import annotations
