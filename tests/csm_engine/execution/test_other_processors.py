@@ -15,6 +15,7 @@ _EMULATOR = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1200),  # emulation takes 5 minutes on a slow machine
     pytest.mark.skipif(
         _EMULATOR is None or platform.machine() != "x86_64", reason="needs QEMU (qemu-user-static) on x86-64"
     ),
