@@ -70,8 +70,9 @@ NAMES = "found.push(Object.keys(csm).filter((name) => name.endsWith('Error')));"
 
 async def test_the_classes_are_those_of_the_python_client(node: Any, tmp_path: Path) -> None:
     (names,) = await found(NAMES, node, tmp_path, "127.0.0.1:1")
-    files_and_players = {"ContextFileError", "OutputFileError", "InputTextError", "PlayerError", "SpeakerError"}
-    assert set(names) == {name for name in csm_client.__all__ if name.endswith("Error")} - files_and_players
+    of_files_and_players = {f"{what}Error" for what in ("ContextFile", "OutputFile", "RecordingFile", "InputText")}
+    of_files_and_players |= {"PlayerError", "SpeakerError"}
+    assert set(names) == {name for name in csm_client.__all__ if name.endswith("Error")} - of_files_and_players
 
 
 BROKEN = """
