@@ -61,7 +61,6 @@ class Cluster:
 
     replicas: dict[str, list[Replica]]
     credentials: grpc.ChannelCredentials
-    certified_name: dict[str, str]  # by stage
     door: StageProcess | None
 
     @property
@@ -78,8 +77,7 @@ class Cluster:
 
     def direct_channel(self, replica: Replica) -> grpc.aio.Channel:
         """A channel to an engine or codec that bypasses its link."""
-        options = [("grpc.ssl_target_name_override", self.certified_name[replica.stage])]
-        return grpc.aio.secure_channel(f"127.0.0.1:{replica.process.api_port}", self.credentials, options)
+        return grpc.aio.secure_channel(f"127.0.0.1:{replica.process.api_port}", self.credentials)
 
     def rss_mb(self) -> dict[str, float]:
         return {process.name: process.rss_mb() for process in self.processes}
@@ -132,16 +130,13 @@ async def running_cluster(
             stack.push_async_callback(replica.process.kill)
             return replica
 
-        certified_name = {}
         replicas = {}
         for stage in ("engine", "codec"):
             certificate = folder / stage
             options = [*stage_options(stage, bundle, folder), "--tls-certificate", str(certificate / "tls.crt")]
             options += ["--tls-key", str(certificate / "tls.key")]
             replicas[stage] = [await linked(stage, number, options) for number in range(2)]
-            # To gRPC a list of addresses is one name, which the certificate must have.
-            certified_name[stage] = target_of([replica.api for replica in replicas[stage]]).removeprefix("ipv4:")
-            write_pair(certificate, *authority.issue(certified_name[stage]))
+            write_pair(certificate, *authority.issue())
         await asyncio.gather(*(replica.start() for stage in replicas.values() for replica in stage))
         options = gateway_options(replicas, authority.write_ca(folder), folder)
         if sentence_s is not None:
@@ -153,7 +148,7 @@ async def running_cluster(
         if door:
             process = StageProcess("http", 0, options_of_callers(replicas["gateway"]), folder)
             at_door = await stack.enter_async_context(process.running())
-        cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), certified_name, at_door)
+        cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), at_door)
         await asyncio.gather(*(process.wait_ready() for process in cluster.processes))
         yield cluster
 
