@@ -23,12 +23,12 @@ _four_wide, _eight_wide = (weighted_sums(rows, PANEL // WIDE, lanes=WIDE) for ro
 def _begin_panel(x, weight, y, panel):
     """Multiplies the first rows, as many as four divides."""
     in_wide_vectors()
-    depth, wide, width = weight.shape[1], x.shape[1], y.shape[1]
+    depth, stride, width = weight.shape[1], x.shape[1], y.shape[1]
     first, column, eights = panel * depth * PANEL, panel * PANEL, len(x) // 8 * 8
     for row in range(0, eights, 8):
-        _eight_wide(x, row * wide, wide, weight, first, PANEL, depth, y, row * width + column, width)
+        _eight_wide(x, row * stride, stride, weight, first, PANEL, depth, y, row * width + column, width)
     if len(x) - eights >= 4:
-        _four_wide(x, eights * wide, wide, weight, first, PANEL, depth, y, eights * width + column, width)
+        _four_wide(x, eights * stride, stride, weight, first, PANEL, depth, y, eights * width + column, width)
 
 
 @njit(**CALLED)
@@ -36,7 +36,7 @@ def multiply(x, weight, y):
     """As many outputs as y has. x: (B, K or more); weight: (panels, K, 32), as panels.py makes it; y: (B, N), N a
     multiple of 32. For float32 in C order. It checks no bounds.
     """
-    depth, wide, width = weight.shape[1], x.shape[1], y.shape[1]
+    depth, stride, width = weight.shape[1], x.shape[1], y.shape[1]
     begin = len(x) // 4 * 4 if has_wide_vectors() else 0
     sixes, pairs = begin + (len(x) - begin) // 6 * 6, len(x) // 2 * 2
     for panel in range(width // PANEL):
@@ -45,12 +45,12 @@ def multiply(x, weight, y):
             _begin_panel(x, weight, y, panel)
         for row in range(begin, sixes, 6):
             into = row * width + column
-            _six_rows(x, row * wide, wide, weight, first, PANEL, depth, y, into, width)
-            _six_rows(x, row * wide, wide, weight, first + _HALF, PANEL, depth, y, into + _HALF, width)
+            _six_rows(x, row * stride, stride, weight, first, PANEL, depth, y, into, width)
+            _six_rows(x, row * stride, stride, weight, first + _HALF, PANEL, depth, y, into + _HALF, width)
         for row in range(sixes, pairs, 2):
-            _two_rows(x, row * wide, wide, weight, first, PANEL, depth, y, row * width + column, width)
+            _two_rows(x, row * stride, stride, weight, first, PANEL, depth, y, row * width + column, width)
         if pairs < len(x):
-            _one_row(x, pairs * wide, wide, weight, first, PANEL, depth, y, pairs * width + column, width)
+            _one_row(x, pairs * stride, stride, weight, first, PANEL, depth, y, pairs * width + column, width)
 
 
 @compiled(types.void(float32[:, ::1], float32[:, :, ::1], float32[::1], float32[:, ::1]))

@@ -24,6 +24,7 @@ _is_x86 = platform.machine() in ("x86_64", "AMD64")
 
 
 def processor_has_wide_vectors() -> bool:
+    """Whether it has those of x86-64-v4. A virtual machine may hide them."""
     has = llvmlite.binding.get_host_cpu_features() if _is_x86 else {}
     return all(has.get(feature) for feature in _FEATURES)
 

@@ -16,10 +16,10 @@ from csm_bundle.runtime.vector_tiles import eight_dots, vector_max, vector_sum, 
 from csm_bundle.runtime.wide_vectors import WIDE, has_wide_vectors, in_wide_vectors
 
 _f = np.float32
-_WIDE = 32  # numbers of a head
+_COLUMNS = 32  # numbers of a head that a tile adds to
 _CHUNK = 64  # positions, whose values stay in the nearest cache
-_one_head, _two_heads = weighted_sums(1, _WIDE // LANES, adds=True), weighted_sums(2, _WIDE // LANES, adds=True)
-_four_wide, _narrow = weighted_sums(4, _WIDE // WIDE, lanes=WIDE, adds=True), weighted_sums(1, 1, adds=True)
+_one_head, _two_heads = weighted_sums(1, _COLUMNS // LANES, adds=True), weighted_sums(2, _COLUMNS // LANES, adds=True)
+_four_wide, _narrow = weighted_sums(4, _COLUMNS // WIDE, lanes=WIDE, adds=True), weighted_sums(1, 1, adds=True)
 _dots, _dots_of_two = eight_dots(1), eight_dots(2)
 
 
@@ -89,7 +89,7 @@ def _score(heads, first, keys, at, step, scores, into, length):
 def _add_values_to_four(scores, of, length, values, at, step, count, sums, first, last):
     in_wide_vectors()
     size = sums.shape[1]
-    for column in range(0, size // _WIDE * _WIDE, _WIDE):
+    for column in range(0, size // _COLUMNS * _COLUMNS, _COLUMNS):
         for head in range(first, last - 3, 4):
             weights, into = of + head * length, head * size + column
             _four_wide(scores, weights, length, values, at + column, step, count, sums, into, size)
@@ -105,14 +105,14 @@ def _add_values(scores, of, length, values, at, step, count, sums, first, last):
     if has_wide_vectors() and last - first >= 4:
         _add_values_to_four(scores, of, length, values, at, step, count, sums, first, last)
         begin += (last - first) // 4 * 4
-    for column in range(0, size // _WIDE * _WIDE, _WIDE):
+    for column in range(0, size // _COLUMNS * _COLUMNS, _COLUMNS):
         for head in range(begin, last - 1, 2):
             weights, into = of + head * length, head * size + column
             _two_heads(scores, weights, length, values, at + column, step, count, sums, into, size)
         if (last - begin) % 2:
             weights, into = of + (last - 1) * length, (last - 1) * size + column
             _one_head(scores, weights, length, values, at + column, step, count, sums, into, size)
-    for column in range(size // _WIDE * _WIDE, size, LANES):
+    for column in range(size // _COLUMNS * _COLUMNS, size, LANES):
         for head in range(first, last):
             weights, into = of + head * length, head * size + column
             _narrow(scores, weights, length, values, at + column, step, count, sums, into, size)
