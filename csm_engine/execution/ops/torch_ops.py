@@ -33,8 +33,14 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """(B, 2 F), gate before up -> (B, F)."""
+    """(B, 2 F), gate before up -> (B, F).
+
+    In float32 without torch's silu: at the ends of what each thread computes it rounds otherwise, so that a row's last
+    bit would go with its place.
+    """
     gate, up = gate_up.chunk(2, dim=-1)
+    if gate.dtype is torch.float32:
+        return gate * up / (1 + torch.exp(-gate))
     return F.silu(gate) * up
 
 
