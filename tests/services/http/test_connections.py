@@ -142,11 +142,12 @@ async def test_a_response_that_cannot_start_releases_its_place(
 
 async def test_a_websocket_does_not_start_behind_unread_responses(door: FakeDoor) -> None:
     """Otherwise the gateway would not know to wait, and the door would buffer all speech."""
-    connection = await unread(door)
-    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + 22 * "A"
-    connection.send(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n{upgrade}==\r\n\r\n".encode())
-    await no_connection(door)
-    connection.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    [end] = await eventually(lambda: door.stage.server._server.server_state.connections)
+    end.pause_writing()  # type: ignore[union-attr]  # as its transport does
+    writer.write(UPGRADE + b"\r\n")
+    assert await asyncio.wait_for(reader.read(), 20) == b""  # sooner than by the timeout of writes
+    writer.close()
 
 
 UPGRADE = (

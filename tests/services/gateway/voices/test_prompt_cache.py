@@ -182,6 +182,16 @@ async def test_a_prompt_that_breaks_while_no_call_waits_is_reported_to_the_next_
         assert refused.value.is_new == is_new
 
 
+async def test_a_call_cancelled_as_its_prompt_is_made_ends_as_cancelled(callers: Callers) -> None:
+    call = await callers.come()
+    callers.maker.may.set()
+    while not callers.maker.made:
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+
+
 async def test_a_closed_cache_makes_no_prompt(callers: Callers) -> None:
     call = await callers.come()
     callers.cache.close()
