@@ -68,6 +68,14 @@ def test_a_second_call_begins_with_a_header_too(event: str) -> None:
         reader.accept(message)
 
 
+def test_a_second_call_has_the_same_voice_and_settings() -> None:
+    reader = SpeechReader()
+    reader.accept(HEADER)
+    reader.begin_again()
+    with pytest.raises(IncompleteAudioError, match="another model or other settings"):
+        reader.accept(tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=1)))
+
+
 def test_an_error_ends_with_what_keeps_the_stream_from_being_resumed() -> None:
     loss = ServerError(grpc.StatusCode.UNAVAILABLE, "It was lost.", ErrorDetails())
     for hindrance, why in (("", "It was lost."), ("It is long.", "It was lost. It is long.")):

@@ -140,6 +140,16 @@ async def test_a_response_that_cannot_start_releases_its_place(
         connection.close()
 
 
+async def test_a_client_that_reads_again_in_time_keeps_its_connection(door: FakeDoor) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    end: Any = next(iter(await eventually(lambda: door.stage.server._server.server_state.connections)))
+    end.pause_writing()
+    cut = end._timers["reading"]
+    end.resume_writing()
+    assert cut.cancelled() and not end.flow.write_paused
+    writer.close()
+
+
 async def test_a_websocket_does_not_start_behind_unread_responses(door: FakeDoor) -> None:
     """Otherwise the gateway would not know to wait, and the door would buffer all speech."""
     reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)

@@ -67,4 +67,5 @@ async def test_a_migration_that_meets_another_one_is_tried_again(
         migrate(connection)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store_module, "migrate", migrate_later)
-    assert await store.count() == 0 and len(begun) == 2
+    for _ in range(2):  # once it has succeeded, it is not tried again
+        assert await store.count() == 0 and len(begun) == 2
