@@ -44,7 +44,7 @@ def test_a_client_that_answers_nothing_is_lost_and_one_that_answers_in_between_i
 ) -> None:
     for between, is_lost in ((waits_for, True), (Tcp(0, 0, 7), False), (waits_for._replace(received_count=8), False)):
         transport, lost = Transport(), LostClients(LOST_S)
-        for now_s, tcp in ((0.0, waits_for), (LOST_S - 1, between), (LOST_S, between)):
+        for now_s, tcp in ((0.0, waits_for), (LOST_S - 1, between), (LOST_S, waits_for)):
             monkeypatch.setattr(cuts, "read_tcp", lambda _, tcp=tcp: tcp)
             lost.cut([connection_of(transport)], now_s)
         assert transport.is_aborted == is_lost
