@@ -117,8 +117,8 @@ class Engine:
 
     def next_wakeup(self) -> float | None:
         """Seconds until `step` has work: 0 is now; None waits for the next request."""
-        if self.has_work and len(self._steps):
-            return 0.0  # a launched step must be read
+        if len(self._steps):
+            return 0.0  # a launched step must be read, also a dead one: it refers to its sequences
         return self._scheduler.next_wakeup(self._clock())
 
     @property

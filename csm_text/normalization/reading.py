@@ -37,7 +37,7 @@ class Reading:
             if part in STRENGTH:
                 self.mark(part)
             else:
-                self.out.append(part if len(part) == 1 and part.isupper() else part.lower())
+                self.out.append(part if len(part) == 1 else part.lower())
 
     def mark(self, mark: str) -> None:
         add_mark(self.out, mark)

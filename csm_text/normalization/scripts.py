@@ -180,4 +180,5 @@ def _greek(word: str) -> str:
     if len(letters) == 1 and letters in _GREEK:
         name = unicodedata.name(letters).split(" ")[-1].lower()
         return f" {name} "
-    return "".join(_GREEK.get(c, " ") for c in letters.replace("ου", "οy").replace("μπ", "b")).replace("oy", "oo")
+    letters = letters.replace("ου", "oo").replace("μπ", "b")
+    return "".join(_GREEK.get(c, c if c.isascii() else " ") for c in letters)

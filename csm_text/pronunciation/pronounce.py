@@ -141,7 +141,7 @@ class Pronouncer:
         return (*phones, "S" if last in _VOICELESS else "Z")
 
     def _unknown(self, word: str) -> Phones:
-        letters = re.sub("[^a-z]", "", word.lower())
+        letters = re.sub("[^a-z]", "", word)
         if not letters:
             return ()
         if len(letters) <= LONGEST and re.search("[aeiouy]", letters):

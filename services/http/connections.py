@@ -85,7 +85,6 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
             self._stop_waiting("reading")
 
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            self._stop_waiting("headers")
             if self.flow.write_paused:  # the WebSocket protocol would not know, and write without limit
                 self.transport.abort()
                 return

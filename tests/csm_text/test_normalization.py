@@ -83,10 +83,32 @@ def _digest(front_end: FrontEnd, cases: list[list[str]]) -> str:
         ("12/13/2024", "december thirteenth , twenty twenty four"),
         ("yes) no", "yes , no"),
         ("13/12/2024", "december thirteenth , twenty twenty four"),
+        ("3/45/2024", "three slash forty five slash two thousand twenty four"),
+        ("10.0.0.1", "ten dot zero dot zero dot one"),
+        ("(see example.com) now", "see example dot com , now"),
+        ("GitLab's page", "git lab's page"),
+        ("THE FROBOZ IS HERE NOW", "the froboz is here now"),
     ],
 )
 def test_limits_of_the_rules_are_those_of_the_page(front_end: FrontEnd, written: str, spoken: str) -> None:
     assert front_end.normalize(written) == spoken
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("E. g. tea.", "for example , tea ."),
+        ("Look at the sun. Our rep. Then he left.", "look at the sun . our rep . then he left ."),
+        ("Ask gen. Smith", "ask gen . smith"),
+        ("He lives on Elm Dr. today.", "he lives on elm drive today ."),
+    ],
+)
+def test_an_abbreviation_depends_on_what_is_around_it(front_end: FrontEnd, written: str, spoken: str) -> None:
+    assert front_end.normalize(written) == spoken
+
+
+def test_a_slashed_abbreviation_may_have_capitals() -> None:
+    assert load("english-phonemes-1").normalize("W/O sugar.") == "without sugar ."
 
 
 @pytest.mark.parametrize(

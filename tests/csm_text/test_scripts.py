@@ -23,9 +23,11 @@ from csm_text.normalization.scripts import plain
         ("ЮНЕСКО, Юлия", "YUNYESKO, Yuleeya"),
         ("Чайковский, Горбачёв", "Chaykovskeey, Gorbachyov"),
         ("[ˈwɔːtə]", "[wota]"),
+        ("Παπαδόπουλος, μπαμπάς", "papadopoolos, babas"),
+        ("hello、world", "hello, world"),
     ],
 )
-def test_latin_and_cyrillic_letters_are_written_plainly(written: str, letters: str) -> None:
+def test_letters_of_other_alphabets_are_written_plainly(written: str, letters: str) -> None:
     assert plain(written) == letters
 
 

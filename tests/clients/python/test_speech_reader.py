@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import IncompleteAudioError
+from csm_client import IncompleteAudioError, ServerError
+from csm_client.errors import ErrorDetails
 from csm_client.resuming.reader import SpeechReader
 
 HEADER = tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(request_id="r"))
@@ -53,6 +55,36 @@ def test_whole_stream_passes_and_unknown_events_are_skipped() -> None:
 def test_stream_that_is_not_whole_raises(messages: Any, sentence: str) -> None:
     with pytest.raises(IncompleteAudioError, match=sentence):
         read(*messages)
+
+
+@pytest.mark.parametrize("event", ["audio_chunk", "sentence", "checkpoint", "speech_checkpoint", "summary"])
+def test_a_second_call_begins_with_a_header_too(event: str) -> None:
+    reader = SpeechReader()
+    reader.accept(HEADER)
+    reader.begin_again()
+    message = tts_pb2.StreamSynthesizeTextResponse()
+    getattr(message, event).SetInParent()
+    with pytest.raises(IncompleteAudioError, match=f"'{event}' out of order"):
+        reader.accept(message)
+
+
+def test_a_second_call_has_the_same_voice_and_settings() -> None:
+    reader = SpeechReader()
+    reader.accept(HEADER)
+    reader.begin_again()
+    with pytest.raises(IncompleteAudioError, match="another model or other settings"):
+        reader.accept(tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=1)))
+
+
+def test_an_error_ends_with_what_keeps_the_stream_from_being_resumed() -> None:
+    loss = ServerError(grpc.StatusCode.UNAVAILABLE, "It was lost.", ErrorDetails())
+    for hindrance, why in (("", "It was lost."), ("It is long.", "It was lost. It is long.")):
+        reader = SpeechReader()
+        for message in (HEADER, audio(0)):
+            reader.accept(message)
+        with pytest.raises(IncompleteAudioError) as failed:
+            reader.fail(loss, hindrance)
+        assert str(failed.value) == f"The audio is incomplete. {why}"
 
 
 def encoded(offset: int, count: int, content: bytes) -> tts_pb2.StreamSynthesizeResponse:

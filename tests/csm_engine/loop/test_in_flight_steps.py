@@ -5,6 +5,7 @@ The model has so few codes that the all-zero frame comes up by chance, somewhere
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +155,15 @@ def test_dead_steps_do_not_count_for_admission(model: CSM, tokenizer: TextTokeni
         frames, reason, _ = staggered(running, [request(seed, 4)], {})[str(seed)]
         assert len(frames) == 4 and reason is FinishReason.MAX_FRAMES and len(running._steps) == 1
     assert observed == 8 * [1]
+
+
+def test_an_idle_engine_keeps_no_sequence(model: CSM, tokenizer: TextTokenizer) -> None:
+    """A dead step of the last sequences is read before the engine waits for the next request."""
+    running = engine(model, tokenizer, 1, slots=2)
+    rows = weakref.ref(running.add_request(request(5, 4)).prompt.rows)
+    while running.next_wakeup() == 0.0:
+        running.step()
+    assert rows() is None and not running.has_work
 
 
 def test_a_step_lasts_as_long_as_itself_however_late_it_is_read(clock: Clock) -> None:

@@ -60,6 +60,16 @@ async def test_a_body_that_ends_after_its_response_keeps_the_connection_usable(d
     writer.close()
 
 
+async def test_late_headers_of_a_later_request_close_the_connection() -> None:
+    async with fake_door(header_timeout_seconds=0.2) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"GET /healthz HTTP/1.1\r\n")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+
+
 async def test_connections_over_the_limit_get_an_error_or_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 3)
     async with fake_door(max_connections=3) as door:
@@ -130,13 +140,24 @@ async def test_a_response_that_cannot_start_releases_its_place(
         connection.close()
 
 
+async def test_a_client_that_reads_again_in_time_keeps_its_connection(door: FakeDoor) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    end: Any = next(iter(await eventually(lambda: door.stage.server._server.server_state.connections)))
+    end.pause_writing()
+    cut = end._timers["reading"]
+    end.resume_writing()
+    assert cut.cancelled() and not end.flow.write_paused
+    writer.close()
+
+
 async def test_a_websocket_does_not_start_behind_unread_responses(door: FakeDoor) -> None:
     """Otherwise the gateway would not know to wait, and the door would buffer all speech."""
-    connection = await unread(door)
-    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + 22 * "A"
-    connection.send(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n{upgrade}==\r\n\r\n".encode())
-    await no_connection(door)
-    connection.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    [end] = await eventually(lambda: door.stage.server._server.server_state.connections)
+    end.pause_writing()  # type: ignore[union-attr]  # as its transport does
+    writer.write(UPGRADE + b"\r\n")
+    assert await asyncio.wait_for(reader.read(), 20) == b""  # sooner than by the timeout of writes
+    writer.close()
 
 
 UPGRADE = (
@@ -208,13 +229,15 @@ async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool)
 
 
 async def test_a_close_behind_a_text_that_is_no_utf_8_ends_the_connection_without_a_logged_error(
-    door: FakeDoor, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
-        close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)  # 1000
-        client.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True) + close)
-        await asyncio.wait_for(client.wait_closed(), 20)
-    await no_connection(door)
+    async with fake_door(header_timeout_seconds=300.0) as door:  # the end does not wait for the first message
+        address = f"ws://127.0.0.1:{door.stage.server.port}{STREAM}"
+        async with connect(address, close_timeout=None) as client:
+            close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)  # 1000
+            client.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True) + close)
+            await asyncio.wait_for(client.wait_closed(), 20)
+        await no_connection(door)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 

@@ -109,15 +109,15 @@ class SpeechReader:
                 self._accept_header(message.header)
             case "audio_chunk" if self._has_header and self.summary is None:
                 return self._accept_audio(message.audio_chunk)
-            case "summary" if self._has_header and self.header is not None and self.summary is None:
+            case "summary" if self._has_header and self.summary is None:
                 self.summary = message.summary
-            case "sentence" if self.header is not None and self.summary is None:
+            case "sentence" if self._has_header and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
                 self._accept_sentence(message.sentence)
-            case "checkpoint" if self.header is not None and self.summary is None:
+            case "checkpoint" if self._has_header and self.summary is None:
                 self._inside.clear()
                 self._accept_checkpoint(self._checkpoints, message.checkpoint.state)
-            case "speech_checkpoint" if self.header is not None and self.summary is None:
+            case "speech_checkpoint" if self._has_header and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
                 self._accept_checkpoint(self._inside, message.speech_checkpoint.state)
             case None:

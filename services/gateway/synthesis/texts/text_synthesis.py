@@ -103,7 +103,6 @@ class TextSynthesis:
         self._utterances: list[tuple[str, rvq_pb2.CodeFrames]] = []  # text and codes of each result
         self._making_s = 0.0  # seconds of past `is_speaking` periods
         self._making_since_s = 0.0  # begin of the current one, on the monotonic clock
-        self._is_cut = False
 
     @property
     def phase(self) -> str:
@@ -160,7 +159,6 @@ class TextSynthesis:
                 codes = result.codes
             else:
                 if num_frames == self._plan.max_frames:
-                    self._is_cut = True
                     return
                 done = asyncio.Event()
                 resume_from = None if partial is None else partial.state
@@ -281,7 +279,7 @@ class TextSynthesis:
         for result in self._results:
             if result.complete.finish_reason != engine_pb2.FINISH_REASON_END_OF_SPEECH:
                 return result.complete.finish_reason
-        return engine_pb2.FINISH_REASON_MAX_FRAMES if self._is_cut else engine_pb2.FINISH_REASON_END_OF_SPEECH
+        return engine_pb2.FINISH_REASON_END_OF_SPEECH
 
 
 def in_text_terms(error: StageError) -> StageError:

@@ -13,9 +13,11 @@ import csm_client
 import grpc
 import pytest
 from csm_client import AsyncClient, Client
+from csm_client.channel import open_async_channel
 from csm_client.resuming import connection
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, Gateways
+from tests.support.network.never_answers import never_connects
 
 NOBODY = "127.0.0.4:1"
 LOCAL = [("grpc.use_local_subchannel_pool", 1)]
@@ -132,3 +134,33 @@ async def test_a_call_that_reaches_nobody_does_not_end_with_an_error_of_the_next
             await opened.synthesize("Hello.")
     with pytest.raises(csm_client.UnavailableError):
         await asyncio.to_thread(call)
+
+
+async def test_a_new_channel_that_finds_nobody_in_time_is_closed_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEARCH_S", 0.2)
+    opened = list[Any]()
+
+    def open_next(*arguments: Any, **options: Any) -> grpc.aio.Channel:
+        opened.append(open_async_channel(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(connection, "open_async_channel", open_next)
+    with never_connects() as target:
+        async with AsyncClient(target) as client:
+            may_search(client)
+            first = client._connection.channel
+            assert not await client._connection.finds_another(first)
+            assert client._connection.channel is first and len(opened) == 2
+            assert opened[1].get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_call_over_a_replaced_channel_goes_to_the_new_one_without_a_search(
+    kind: type[Client] | type[AsyncClient], targets: list[str]
+) -> None:
+    client = kind("replicas:1")
+    may_search(client)
+    client._connection._open = lambda **_: pytest.fail("it searches")  # type: ignore[assignment]
+    found = client._connection.finds_another(object())  # type: ignore[arg-type]
+    assert found if isinstance(found, bool) else await found
+    await (client.close() or asyncio.sleep(0))

@@ -6,10 +6,10 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import ErrorDetails, ServerError
-from csm_client.requests import LARGE_BYTES
+from csm_client.requests import LARGE_BYTES, size_metadata
 from csm_client.resuming import resumes as resumes_module
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import NextCall, Resumes
+from csm_client.resuming.resumes import NextCall, Resumes, call_options
 from csm_client.text_writer import TextWriter
 
 CODES = grpc.StatusCode
@@ -191,3 +191,10 @@ def test_a_text_resumes_with_a_snapshot_of_its_checkpoints() -> None:
     reader.begin_again()
     reader.accept(tts_pb2.StreamSynthesizeTextResponse(header=tts_pb2.SynthesisHeader(seed=5)))
     assert resumes.after(LOSS, reader) is not None and not asked.stream_config.checkpoints
+
+
+def test_a_call_announces_a_large_request() -> None:
+    large = tts_pb2.StreamSynthesizeRequest(input=tts_pb2.SynthesisInput(text="x" * LARGE_BYTES))
+    own = (("authorization", "Bearer token"),)
+    assert call_options(request(), own, 2.0) == {"timeout": 2.0, "metadata": own}
+    assert size_metadata(large) and call_options(large, own, 2.0)["metadata"] == own + size_metadata(large)

@@ -9,6 +9,7 @@ import pytest
 from services.common.rpc.status import StatusError
 from services.gateway.auth import quotas
 from services.gateway.auth.quotas import StreamQuotas
+from tests.support.virtual_time import run_in_virtual_time
 from tests.support.waits import settle
 
 
@@ -111,6 +112,28 @@ async def test_a_waiting_call_gets_a_place_before_a_later_call() -> None:
     refused = await next(asyncio.as_completed([first, later]))
     ends.set()
     assert [refused, await first] == [quotas.EXCEEDED, "OK"]
+
+
+def test_a_waiting_call_takes_the_place_that_an_earlier_one_took_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looked for room while the earlier one still had its turn, and then waited for the end of another call."""
+
+    async def main() -> None:
+        limited, leaves, ends, now = StreamQuotas(lambda caller: 2, lambda: None), *(asyncio.Event() for _ in range(3))
+        now.set()
+        leaving = asyncio.create_task(leave_late(limited, leaves))
+        running = asyncio.create_task(runs_until(limited, ends))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        earlier = asyncio.create_task(runs_until(limited, now))
+        await asyncio.sleep(0.6 * quotas._NOTICE_S)
+        later = asyncio.create_task(runs_until(limited, now))
+        await asyncio.sleep(0.6 * quotas._NOTICE_S)  # the earlier one has begun its wait anew and is woken last
+        leaves.set()
+        assert [await earlier, await later] == ["OK", "OK"]
+        ends.set()
+        await asyncio.wait([leaving, running])
+
+    run_in_virtual_time(main(), monkeypatch)
 
 
 async def test_a_call_that_ends_is_not_compared_with_those_that_run() -> None:

@@ -178,3 +178,13 @@ async def test_a_slow_request_gives_its_place_to_one_that_waits(quick: None) -> 
     assert not slow.done(), "nobody wants its place"
     assert await received(arrivals, Request(LARGE), LARGE.ByteSize()) == LARGE
     assert "arrives too slowly" in (await refused(slow)).message
+
+
+async def test_a_slow_request_gives_its_place_to_others_once_one_was_refused(quick: None) -> None:
+    """Requests that are not announced do not wait for a place, so none of them would ever get it."""
+    arrivals = Arrivals(1, 8)
+    slow = asyncio.create_task(received(arrivals, Request(LARGE, comes=False), LARGE.ByteSize()))
+    await eventually(lambda: arrivals.num_large)
+    assert "no place is free" in (await refused(received(arrivals, Request(LARGE)))).message
+    assert "arrives too slowly" in (await refused(slow)).message
+    assert await received(arrivals, Request(LARGE)) == LARGE

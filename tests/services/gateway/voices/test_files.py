@@ -203,9 +203,11 @@ async def test_prompt_that_no_caller_could_send_is_refused_alone(
     assert lines[0].getMessage().startswith(f"the voice 'carol' cannot be used: {why}")
 
 
-async def test_the_folder_restricts_who_may_use_a_voice(callers: list[Caller]) -> None:
+async def test_the_folder_restricts_who_may_use_a_voice(deployment: FakeDeployment, callers: list[Caller]) -> None:
     shop, radio = callers
     assert await shop.listed() == ["ada", "bo", "carol", "coded", "foreign", "seeded"]
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    assert [value("tts_voices", {"source": source}) for source in ("model", "folder")] == [2, 5]
     assert "dave" in await radio.listed()
     await read(radio.say("dave"))
     assert (await radio.get("dave")).audience == voices_pb2.VOICE_AUDIENCE_CALLERS
@@ -213,6 +215,12 @@ async def test_the_folder_restricts_who_may_use_a_voice(callers: list[Caller]) -
     for call in (shop.say("dave"), shop.get("dave")):
         assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
     assert (await refusal(shop.create("dave"))).reason == "VOICE_EXISTS"
+    request = tts_pb2.SynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="Hello.", speaker=0),
+        voice=tts_pb2.VoiceSelection(name="dave"),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+    )
+    assert (await refusal(shop.tts.Synthesize(request, metadata=shop.metadata))).reason == "VOICE_NOT_FOUND"
 
 
 async def test_voice_of_the_folder_hides_a_kept_one_from_every_caller(tmp_path: Path) -> None:

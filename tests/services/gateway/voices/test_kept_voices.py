@@ -12,6 +12,7 @@ from csm.v1 import tts_pb2, voices_pb2
 
 from csm_bundle.errors import InvalidRequestError
 from services.common.rpc.status import StatusError
+from services.gateway.voices.store import VoiceStore
 from tests.services.gateway.voices.callers import (
     Caller,
     calling,
@@ -172,6 +173,18 @@ async def test_a_deleted_voice_is_not_found_and_its_running_stream_continues(
     deployment.engine.script.resume.set()
     header: Any = await read(call)
     assert header.voice == "carol"
+
+
+async def test_a_voice_deleted_while_its_prompt_is_read_is_not_found(
+    callers: list[Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(store: VoiceStore, uid: str) -> None:
+        return None
+
+    await callers[0].create("carol")
+    monkeypatch.setattr(VoiceStore, "codes", gone)
+    error = await refusal(callers[0].say("carol"))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "VOICE_NOT_FOUND")
 
 
 async def test_voice_made_anew_under_an_old_name_has_the_new_prompt(

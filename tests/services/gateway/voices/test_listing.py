@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
+from services.gateway.voices.listing import listed_model
 from services.gateway.voices.place import Place
+from services.gateway.voices.voice import Audience
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens
 from tests.services.gateway.voices.test_files import write_voice
+from tests.services.gateway.voices.test_store import VOICE
 
 KEPT = ["0", "100", "Zed", "ada", "b-2", "c", "x"]  # `ada` is hidden by the model's
 FOLDER = ["B", "a1", "carol", "z"]
@@ -75,3 +80,14 @@ def test_a_place_is_read_from_its_token(place: Place) -> None:
 @pytest.mark.parametrize("token", ["x", "-1", "\u0663", 5000 * "9", ":", ":a/b", ":" + 65 * "a", ": a"])
 def test_a_token_that_no_place_has_is_refused(token: str) -> None:
     assert Place.of(token) is None
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+def test_a_voice_of_the_model_is_listed_with_its_seed(seed: int | None) -> None:
+    assert listed_model(engine_pb2.Voice(name="ada", seed=seed)).seed == seed
+
+
+def test_the_callers_of_a_voice_may_use_it_only_while_its_audience_is_them() -> None:
+    for audience, may in ((Audience.OWNER, False), (Audience.CALLERS, True), (Audience.EVERYONE, True)):
+        voice = replace(VOICE, audience=audience, callers=("radio",))
+        assert voice.may_be_used_by("radio") is may and voice.may_be_used_by(VOICE.owner)

@@ -98,6 +98,16 @@ async def test_few_prompts_are_made_while_no_call_waits_for_them(callers: Caller
     assert (await waiting, await again) and callers.maker.made == 2 + MAX_LEFT
 
 
+async def test_prompts_that_are_made_leave_room_for_those_being_made(callers: Callers) -> None:
+    callers.maker.may.set()
+    for number in range(MAX_LEFT + 1):
+        await (await callers.come(f"made {number}"))
+    callers.maker.may.clear()
+    (await callers.come("left")).cancel()
+    await settle()
+    assert callers.maker.making == 1
+
+
 @pytest.mark.parametrize("first_is_faster", [False, True])
 async def test_a_prompt_that_is_late_is_begun_again_by_the_next_call_and_all_get_the_one_made_first(
     clock: Clock, callers: Callers, first_is_faster: bool
@@ -180,6 +190,16 @@ async def test_a_prompt_that_breaks_while_no_call_waits_is_reported_to_the_next_
         with pytest.raises(BrokenPromptError, match="it is noise") as refused:
             await callers.cache.get("digest", CATALOG, callers.maker.make)
         assert refused.value.is_new == is_new
+
+
+async def test_a_call_cancelled_as_its_prompt_is_made_ends_as_cancelled(callers: Callers) -> None:
+    call = await callers.come()
+    callers.maker.may.set()
+    while not callers.maker.made:
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
 
 
 async def test_a_closed_cache_makes_no_prompt(callers: Callers) -> None:

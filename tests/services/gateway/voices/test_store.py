@@ -93,6 +93,7 @@ async def test_limit_of_an_owner_holds_also_for_voices_added_at_once(
     assert outcomes.count("OK") == await store.count("shop") == 3
     assert set(outcomes) == {"OK", "VOICE_LIMIT"}
     await store.add(replace(VOICE, owner="other"), b"", 3)
+    assert [await store.count(owner) for owner in ("shop", "other", None)] == [3, 1, 4]
 
 
 @pytest.mark.parametrize("cancelled", ["an added voice", "a taken name", "a deleted voice", "a list"])

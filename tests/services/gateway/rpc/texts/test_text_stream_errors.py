@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -9,6 +11,7 @@ import pytest
 from csm.v1 import tts_pb2
 
 from services.common.rpc import status
+from services.gateway.rpc.text_stream import read_config
 from tests.support.fake_deployment import FakeDeployment, failure
 from tests.support.text_streams import Message, messages_of
 
@@ -57,3 +60,18 @@ async def test_the_engine_s_refusal_of_a_sentence_names_the_text(
     error = await failure(tts.StreamSynthesizeText(messages_of(config)))
     assert [violation.field for violation in error.field_violations] == ["text"]
     assert error.message == "text: is odd."
+
+
+async def test_a_message_that_does_not_come_in_time_is_waited_for_no_longer() -> None:
+    async def silent() -> AsyncIterator[Message]:
+        try:
+            await asyncio.Event().wait()
+            yield Message()
+        finally:
+            ended.set()
+
+    ended = asyncio.Event()
+    with pytest.raises(status.StatusError) as failed:
+        await read_config(silent(), 0.01)
+    assert (failed.value.code, failed.value.reason) == (Code.DEADLINE_EXCEEDED, "TEXT_STALLED")
+    await asyncio.wait_for(ended.wait(), 20)
