@@ -40,7 +40,8 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     """
     gate, up = gate_up.chunk(2, dim=-1)
     if gate.dtype is torch.float32:
-        return gate * up / (1 + torch.exp(-gate))
+        divisor = gate.neg().exp_().add_(1)
+        return torch.div(gate, divisor, out=divisor).mul_(up)
     return F.silu(gate) * up
 
 
