@@ -35,8 +35,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
-    """Replaces the fixture of the same name: beside a device the CPU's cores are free for the twins. In a rehearsal one
-    thread is left: where more share an operation's values, a row's last bit may go with its place.
+    """Replaces the fixture of the same name: beside a device the CPU's cores are free for the twins. A rehearsal has
+    one thread: if several share an operation's values, a row's last bit may depend on the row's place.
     """
     torch.set_num_threads(min(8, os.cpu_count() or 1) if ON_GPU else 1)
 

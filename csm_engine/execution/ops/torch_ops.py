@@ -35,8 +35,8 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 def silu_mul(gate_up: Tensor) -> Tensor:
     """(B, 2 F), gate before up -> (B, F).
 
-    In float32 without torch's silu: at the ends of what each thread computes it rounds otherwise, so that a row's last
-    bit would go with its place.
+    Float32 does not use torch's silu, which rounds differently at the end of each thread's share of the values: a row's
+    last bit would depend on the row's place in the batch.
     """
     gate, up = gate_up.chunk(2, dim=-1)
     if gate.dtype is torch.float32:

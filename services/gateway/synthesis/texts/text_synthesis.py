@@ -158,7 +158,7 @@ class TextSynthesis:
                 self._take(text, result)
                 codes = result.codes
             else:
-                if num_frames == self._plan.max_frames:
+                if num_frames == self._plan.max_frames:  # the last sentence's own result says MAX_FRAMES
                     return
                 done = asyncio.Event()
                 resume_from = None if partial is None else partial.state
