@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from services.common import followed_files
+from services.common.followed_files import FollowedFiles
 from tests.support.clock import Clock
 
 try:
@@ -30,7 +31,9 @@ Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 os.environ.setdefault("TRITON_INTERPRET", "1")
 # Before anything imports torch: tests run beside each other on few cores, and so do the processes that they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A busy machine may hold up the thread that looks at files; tests of files that do not answer take a shorter time.
+# Tests have files looked at themselves (`look_at_files`). A busy machine may hold up a look; tests of files that do not
+# answer take a shorter time.
+followed_files.LOOK_S = 3600.0
 followed_files.MOST_LOOK_S = 60.0
 # Gateways of tests keep no voices in the home of who runs them.
 os.environ["CSM_GATEWAY_VOICES_DATABASE"] = ""
@@ -92,6 +95,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     return clock
+
+
+@pytest.fixture
+def look_at_files(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Reloads changed files of all stages of this process that start after it. A stage looks every second by itself."""
+    followed = set[FollowedFiles[Any]]()
+    load = FollowedFiles.load
+
+    def remember(files: FollowedFiles[Any]) -> None:
+        followed.add(files)
+        load(files)
+
+    def look() -> None:
+        for files in followed:
+            files.look()
+
+    monkeypatch.setattr(FollowedFiles, "load", remember)
+    return look
 
 
 @pytest.fixture

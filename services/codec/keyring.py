@@ -29,13 +29,14 @@ class FollowedKeyring:
             prepare=lambda: open_keyring(path, allow_public_key=allow_public_key),  # creates a missing file
         )
 
+    @property
     def current(self) -> Keyring:
         """The keys of the file as last loaded successfully."""
-        return self._file.get()
+        return self._file.current
 
     def get(self, key_id: str) -> WatermarkKey:
         """The key to embed; the active one for "". Raises KeyringError for one that was never in the file."""
-        current = self.current()
+        current = self.current
         return self._all_keys.get(key_id) or current.get(key_id)
 
     def _read(self, path: Path) -> Keyring:

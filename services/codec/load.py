@@ -61,7 +61,7 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
     )
-    log.info("loading %s on %s, watermark key %s", bundle.name, settings.device, keyring.current().active.id)
+    log.info("loading %s on %s, watermark key %s", bundle.name, settings.device, keyring.current.active.id)
     mimi = load_mimi(bundle.path("mimi"), device=settings.device)
     _check_identity(bundle, mimi)
     silentcipher = load_silentcipher(bundle.path("silentcipher"), device=settings.device)

@@ -144,7 +144,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context
     ) -> codec_pb2.GetCodecInfoResponse:
-        loaded, keyring = self._loaded, self._loaded.keyring.current()
+        loaded, keyring = self._loaded, self._loaded.keyring.current
         return codec_pb2.GetCodecInfoResponse(
             codec=values.from_identity(self._identity),
             watermark_scheme=loaded.silentcipher.scheme,

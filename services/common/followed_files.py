@@ -1,19 +1,19 @@
 """Files that are loaded at the start and reloaded when they change. It knows no format.
 
-A change during the load is noticed, so the loaded files always belong together. If a changed file is missing or
-invalid, what was loaded before stays in use. It is then read again from time to time, for the reason may be outside the
-files: permissions, a full memory, too many open files. A thread of their own looks at the files, because a file system
-in the network may not answer, and a thread that waits for it cannot be ended.
+A thread looks at the files every second, so callers never wait for a file system. A change during the load is noticed,
+so the loaded files always belong together. If a changed file is missing or invalid, what was loaded before stays in
+use. It is then read again from time to time, for the reason may be outside the files: permissions, a full memory, too
+many open files.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 START_S = 30.0  # longest wait for the first content; a start has nothing to go on with
+LOOK_S = 1.0  # from the end of one look at the files to the next
+MOST_LOOK_S = 2.0  # a look that takes longer is reported, for example at a file system in the network that hangs
 AGAIN_S = 30.0  # until files that could not be loaded are tried again, although they have not changed
-MOST_LOOK_S = 0.5  # longest wait of a caller for a look; it may stop all calls of a stage meanwhile
 
 _Stamp = tuple[Path, tuple[int, int, int] | None]
 
@@ -38,90 +39,69 @@ class FollowedFiles(Generic[T]):
         load: Callable[[], T],
         errors: type[Exception] = OSError,
         on_reload: Callable[[bool], None] = lambda usable: None,
-        most_look_s: float | None = None,
         prepare: Callable[[], object] = lambda: None,
     ) -> None:
         """paths: the files, or a function that lists them. load: loads them all, or raises one of `errors`, whose
         message names the file. on_reload: called once for each change, with whether it could be loaded; also with False
-        when the files do not answer, and with True when they do again. most_look_s: how long a look at the files may
-        take, MOST_LOOK_S by default. prepare: called once, before the first load
+        when the files do not answer, and with True when they do again. prepare: called once, before the first load.
+        All of them are called by other threads.
 
         Raises what `load` and `prepare` raise, and OSError when the files do not stop changing, or do not answer within
         START_S.
         """
         self._paths = paths if callable(paths) else lambda: paths
         self._load, self._errors, self._on_reload = load, errors, on_reload
-        self._most_look_s = MOST_LOOK_S if most_look_s is None else most_look_s
-        self._thread = ThreadPoolExecutor(1, "files")  # it begins with the first look, and ends with this object
-        self._missing = threading.Lock()
-        self._again: Future[None] | None = None  # the looks after one that took too long, until one does not
         self._seen: list[_Stamp] | None = None
         self._refused_at_s: float | None = None  # when the files were tried last; None while they are in use
-        self.current = self._load_first(prepare)  # as last loaded successfully
-
-    def get(self) -> T:
-        """The content, reloaded if the files have changed; otherwise the same object as before.
-
-        A change that cannot be loaded is only logged, and tried again after AGAIN_S. When the files do not answer in
-        time, the caller gets what was loaded before, and so do all others at once until the files answer again.
-        """
-        if self._again is None:
-            looking = self.look()
-            if wait([looking], self._most_look_s).done:
-                looking.result()
-            else:
-                self.miss()
-        return self.current
-
-    def look(self) -> Future[None]:
-        """Begins to look whether the files have changed. When it is done, `current` is up to date."""
-        return self._thread.submit(self._look)
-
-    def miss(self) -> None:
-        """Reports that a look takes too long."""
-        with self._missing:
-            if self._again is not None:
-                return
-            log.error("what was read before stays in use: %s: no answer within %g s", self._names(), self._most_look_s)
-            self._on_reload(False)
-            self._again = self._thread.submit(self._look_again, self.current)
-
-    def _load_first(self, prepare: Callable[[], object]) -> T:
-        def load() -> T:
-            prepare()
-            return self._load_whole()
-
-        loading = self._thread.submit(load)
+        self._reports = threading.Lock()  # of looks that take too long
+        self._looks_since_s: float | None = None  # begin of the current look
+        self._is_late = False  # whether the current look has been reported
+        self._current: T
+        loading: Future[None] = Future()
+        threading.Thread(target=_follow, args=[weakref.ref(self), prepare, loading], name="files", daemon=True).start()
         if not wait([loading], START_S).done:
             raise TimeoutError(f"{self._names() or 'files'}: no answer within {START_S:g} s")
-        return loading.result()
+        loading.result()
 
-    def _look(self) -> None:
+    @property
+    def current(self) -> T:
+        """The content as last loaded successfully. The same object until the files change."""
+        began_s = self._looks_since_s
+        if began_s is not None and time.monotonic() - began_s > MOST_LOOK_S:
+            self._report_late(began_s)
+        return self._current
+
+    def load(self) -> None:
+        """Raises as the constructor does."""
+        self._current = self._load_whole()
+
+    def look(self) -> None:
+        """Reloads the files if they have changed. A change that cannot be loaded is only logged, and tried again after
+        AGAIN_S. To be called by one thread at a time.
+        """
+        before, self._looks_since_s = self._current, time.monotonic()
         if self._stamps() != self._seen:
             self._reload()
         elif self._refused_at_s is not None and time.monotonic() - self._refused_at_s >= AGAIN_S:
             self._reload(again=True)
-
-    def _look_again(self, before: T) -> None:
-        """Looks until a look is in time. before: the content when one was not"""
-        try:
-            took_s = math.inf
-            while took_s > self._most_look_s:
-                began_s = time.monotonic()
-                self._look()
-                took_s = time.monotonic() - began_s
-        finally:
-            with self._missing:
-                self._again = None
-        if self._refused_at_s is None:
+        with self._reports:
+            self._looks_since_s, was_late, self._is_late = None, self._is_late, False
+        if was_late and self._refused_at_s is None:
             log.info("they answer again: %s", self._names())
-            if self.current is before:
+            if self._current is before:
                 self._on_reload(True)
+
+    def _report_late(self, began_s: float) -> None:
+        with self._reports:
+            if self._looks_since_s == began_s and not self._is_late:
+                self._is_late = True
+                log.error("what was read before stays in use: %s: no answer within %g s", self._names(), MOST_LOOK_S)
+                self._on_reload(False)
 
     def _reload(self, *, again: bool = False) -> None:
         """again: the same files have been refused before"""
         try:
-            self.current = self._load_whole()
+            self.load()
         except Exception as error:
             self._refused_at_s = time.monotonic()
             if not again:
@@ -153,8 +133,29 @@ class FollowedFiles(Generic[T]):
         """None of a folder that cannot be listed. One without files differs: all that it had were removed."""
         try:
             return [_stamp(path) for path in self._paths()]
-        except OSError:
+        except Exception:  # of any kind, for `load` meets it too and says what it is
             return None
+
+
+def _follow(reference: weakref.ref[FollowedFiles[T]], prepare: Callable[[], object], loading: Future[None]) -> None:
+    """Loads the files, then looks at them every LOOK_S for as long as the object exists. A thread that waits for a file
+    system cannot be ended, so it is a daemon.
+    """
+    try:
+        prepare()
+        if (files := reference()) is not None:
+            files.load()
+            del files
+        loading.set_result(None)
+    except BaseException as error:
+        loading.set_exception(error)
+        return
+    while True:
+        time.sleep(LOOK_S)
+        if (files := reference()) is None:
+            return
+        files.look()
+        del files
 
 
 def _stamp(path: Path) -> _Stamp:

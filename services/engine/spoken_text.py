@@ -54,7 +54,7 @@ class SpokenText:
         return self._read(self._lexicons(), speaker, text)
 
     def _lexicons(self) -> _Lexicons:
-        return self._bundle_lexicons if self._file is None else self._file.get()
+        return self._bundle_lexicons if self._file is None else self._file.current
 
     def _read(self, lexicons: _Lexicons, speaker: int, text: str) -> str:
         lexicon = lexicons.get(speaker, lexicons[None])

@@ -44,7 +44,7 @@ from services.gateway.stages.readiness import StageWatch, health_channel
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.voices.directory import VoiceDirectory
-from services.gateway.voices.folder import VoiceFolder
+from services.gateway.voices.folder import VoiceFolder, voice_folder
 
 if TYPE_CHECKING:
     from services.gateway.voices.store import VoiceStore
@@ -250,7 +250,7 @@ def _seal(settings: GatewaySettings, metrics: StageMetrics) -> CodeSeal | None:
 def _voice_folder(settings: GatewaySettings, metrics: StageMetrics) -> VoiceFolder | None:
     if settings.voices_folder is None:
         return None
-    return VoiceFolder(settings.voices_folder, metrics.file_reloads("voices_folder"))
+    return voice_folder(settings.voices_folder, metrics.file_reloads("voices_folder"))
 
 
 def _tokens(settings: GatewaySettings, metrics: GatewayMetrics, of_stage: StageMetrics) -> BearerTokens | None:

@@ -216,9 +216,9 @@ def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None], show
     )
 
     def use_the_newest(handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        handshake.context = files.get().credentials
+        handshake.context = files.current.credentials
 
-    show_end(lambda: files.get().certificate_end_s)
-    first = files.get().credentials
+    show_end(lambda: files.current.certificate_end_s)
+    first = files.current.credentials
     first.sni_callback = use_the_newest
     return first

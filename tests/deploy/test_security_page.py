@@ -66,7 +66,7 @@ async def test_stages_accept_the_gateway_s_certificate_and_refuse_callers_withou
     ca, own = certificates / "ca.crt", (certificates / "gateway.crt", certificates / "gateway.key")
     codes = []
     for tls in (stage_credentials(ca, *own), stage_credentials(ca, None, None)):
-        async with open_channel(f"dns:///localhost:{server.port}", tls.get().credentials) as channel:
+        async with open_channel(f"dns:///localhost:{server.port}", tls.current.credentials) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 stub: Any = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
                 await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=60)

@@ -107,7 +107,7 @@ class WatermarkSearch:
 
         Each key costs time and makes a match by chance likelier, so a caller may name only so many.
         """
-        keyring = self._loaded.keyring.current()
+        keyring = self._loaded.keyring.current
         named = [named_key(keyring, key_id) for key_id in dict.fromkeys(key_ids)]
         if not named:
             return list(keyring.keys.values())

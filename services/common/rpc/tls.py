@@ -1,8 +1,8 @@
 """TLS between stages and their callers: certificate, key and authorities, read from files.
 
-It knows no stage. Replaced files take effect at the next handshake of a server, and at the next call of a client. If a
-file is invalid, the last valid ones stay in use. Client certificates cannot be optional: gRPC for Python either
-requires them or does not ask for them.
+It knows no stage. Replaced files take effect at the next handshake of a server, and at the next call of a client, once
+they are read. If a file is invalid, the last valid ones stay in use. Client certificates cannot be optional: gRPC for
+Python either requires them or does not ask for them.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def server_credentials(
 
     paths = [path for path in (certificate, key, client_ca) if path is not None]
     files = FollowedFiles(paths, load, on_reload=on_reload)  # handshakes ask it from threads of the library
-    newest = files.get()
-    show_end(lambda: files.get().certificate_end_s)
+    newest = files.current
+    show_end(lambda: files.current.certificate_end_s)
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
         """None for no change, also when the new files are wrong: raising would break every handshake."""
         nonlocal newest
-        before, newest = newest, files.get()
+        before, newest = newest, files.current
         return None if newest is before else newest.credentials
 
     require = client_ca is not None
@@ -86,7 +86,7 @@ def stage_credentials(
     paths = [path for path in (ca, certificate, key) if path is not None]
     files = FollowedFiles(paths, load, on_reload=on_reload)
     if certificate is not None:
-        show_end(lambda: files.get().certificate_end_s)
+        show_end(lambda: files.current.certificate_end_s)
     return files
 
 

@@ -89,7 +89,7 @@ class CodeSeal:
         return self._opened(STATE_MAGIC, sealed)[1]
 
     def _sealed(self, magic: bytes, tag: bytes, content: bytes) -> bytes:
-        keys = self._file.get()
+        keys = self._file.current
         key_id = keys.active_id.encode()
         header = magic + bytes([len(key_id)]) + key_id + tag
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -106,7 +106,7 @@ class CodeSeal:
         start = end + _TAG_BYTES + _NONCE_BYTES
         if len(sealed) <= start:
             raise SealError("SEALED_CODES_MALFORMED", "are cut off: they hold no code.")
-        cipher = self._file.get().ciphers.get(key_id.decode("ascii", "replace"))
+        cipher = self._file.current.ciphers.get(key_id.decode("ascii", "replace"))
         if cipher is None:
             raise SealError(
                 "SEALED_CODES_UNKNOWN_KEY",

@@ -84,13 +84,13 @@ class BearerTokens:
 
     def max_streams(self, name: str) -> int | None:
         """Most syntheses of the caller at once; None when the file sets no limit."""
-        return next((entry.max_streams for entry in self._file.get() if entry.name == name), None)
+        return next((entry.max_streams for entry in self._file.current if entry.name == name), None)
 
     def _name_of(self, token: str) -> str | None:
         """Compares with every entry in constant time, so that timing reveals nothing."""
         digest = digest_of(token)
         found = None
-        for entry in self._file.get():
+        for entry in self._file.current:
             if hmac.compare_digest(entry.sha256, digest):
                 found = entry.name
         return found

@@ -112,7 +112,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
     ) -> tuple[KeptVoice, Catalog]:
         catalog = await self._catalogs.get(deadline.remaining_s)
         _check(request, self._settings)
-        if await self._voices.exists(request.name, catalog) or await store.get(request.name) is not None:
+        if self._voices.exists(request.name, catalog) or await store.get(request.name) is not None:
             raise already_exists(request.name)
         if await store.count(owner) >= self._settings.max_voices_per_caller:
             raise too_many(owner, self._settings.max_voices_per_caller)
@@ -147,8 +147,8 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         caller = caller_name.get()
         deadline = Deadline.of(context, self._settings)
         catalog = await self._catalogs.get(deadline.remaining_s)
-        if await self._voices.exists(request.name, catalog):
-            listed = await self._voices.not_kept(request.name, caller, catalog)
+        if self._voices.exists(request.name, catalog):
+            listed = self._voices.not_kept(request.name, caller, catalog)
             if listed is not None:
                 return voices_pb2.GetVoiceResponse(voice=_seen_by_all(listed, catalog))
         elif self._store_or_none is not None:

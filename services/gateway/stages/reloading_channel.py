@@ -43,7 +43,7 @@ class ReloadingChannel(Generic[Stub]):
         """tls: plaintext when None; the others: see open_channel"""
         self.target, self._make_stub, self._tls = target, make_stub, tls
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
-        self._loaded = None if tls is None else tls.get()
+        self._loaded = None if tls is None else tls.current
         self._channels = OwnedChannels(self._open)
         self._next = NextChannel(self._channels)
         self._use(self._channels.open())
@@ -76,7 +76,7 @@ class ReloadingChannel(Generic[Stub]):
 
     def _refresh(self) -> None:
         """Replaces the channel if its TLS files have changed, or if another one has found a replica."""
-        loaded = None if self._tls is None else self._tls.get()
+        loaded = None if self._tls is None else self._tls.current
         if loaded is not self._loaded:
             self._loaded = loaded
             self._replace()

@@ -79,16 +79,16 @@ class VoiceDirectory:
         async with _within(timeout_s):
             return await self._choose(selection, speaker, catalog, caller)
 
-    async def exists(self, name: str, catalog: Catalog) -> bool:
+    def exists(self, name: str, catalog: Catalog) -> bool:
         """Whether the model or the folder has a voice of that name, for any caller."""
-        return any(voice.name == name for voice in catalog.model.voices) or name in await self._in_folder()
+        return any(voice.name == name for voice in catalog.model.voices) or name in self._in_folder
 
-    async def not_kept(self, name: str, caller: str, catalog: Catalog) -> ListedVoice | None:
+    def not_kept(self, name: str, caller: str, catalog: Catalog) -> ListedVoice | None:
         """The voice of that name of the model or the folder; None if there is none that the caller may use."""
         for of_the_model in catalog.model.voices:
             if of_the_model.name == name:
                 return listed_model(of_the_model)
-        voice = (await self._in_folder()).get(name)
+        voice = self._in_folder.get(name)
         return None if voice is None or not may_use(voice, caller) else listed_folder(voice)
 
     async def page(
@@ -98,7 +98,7 @@ class VoiceDirectory:
 
         The model's voices in the bundle's order, then the operator's and the kept ones by name; each name once.
         """
-        folder = await self._in_folder()
+        folder = self._in_folder
         for source, count in (("model", len(catalog.model.voices)), ("folder", len(folder))):
             self._metrics.voices.labels(source).set(count)
         return await page_of(folder, self._store, caller, language_code, catalog, start, size)
@@ -109,7 +109,7 @@ class VoiceDirectory:
         name, language_code = selection.name, selection.language_code
         source, chosen = "model", None
         if name and not any(voice.name == name for voice in catalog.model.voices):
-            in_folder = (await self._in_folder()).get(name)
+            in_folder = self._in_folder.get(name)
             if in_folder is not None:  # which hides a kept voice from every caller
                 source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller)
             elif self._store is not None:
@@ -130,8 +130,9 @@ class VoiceDirectory:
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
 
-    async def _in_folder(self) -> Mapping[str, FolderVoice]:
-        return {} if self._folder is None else await self._folder.voices()
+    @property
+    def _in_folder(self) -> Mapping[str, FolderVoice]:
+        return {} if self._folder is None else self._folder.current
 
     async def _from_folder(
         self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str

@@ -59,7 +59,7 @@ class Upstream:
         # A call may open a channel, in the event loop; the files may lie in a file system that does not answer.
         files = FollowedFiles([path for path in paths if path is not None], lambda: read_credentials(tls), TlsFileError)
         self.channels = ChannelPool(
-            lambda: open_async_channel(settings.gateway_target, files.get(), _channel_options()),
+            lambda: open_async_channel(settings.gateway_target, files.current, _channel_options()),
             settings.gateway_streams_per_connection,
         )
         if not is_encrypted(tls) and not is_loopback(settings.gateway_target):

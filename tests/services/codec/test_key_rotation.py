@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ async def key_of(stub: Any, **config: Any) -> tuple[str, bytes]:
     return complete.watermark.key_id, complete.resume
 
 
-async def test_a_new_active_key_marks_new_clips_only(stage: CodecStage, stub: Any, settings: CodecSettings) -> None:
+async def test_a_new_active_key_marks_new_clips_only(
+    look_at_files: Callable[[], None], stage: CodecStage, stub: Any, settings: CodecSettings
+) -> None:
     codes = random_codes(4)
     call = stub.StreamDecode()
     await call.write(config_message(watermark_key_id="new"))
@@ -61,6 +64,7 @@ async def test_a_new_active_key_marks_new_clips_only(stage: CodecStage, stub: An
     expected, _ = await decode(stub, stream_of(codes, [4], watermark_key_id="new"))
 
     write_keys(settings.watermark_keyring, "newer", newer=NEWER)
+    look_at_files()
     assert await active_of(stub) == "newer"
     assert (await key_of(stub))[0] == "newer"
     assert (await key_of(stub, resume=state, watermark_key_id="new"))[0] == "new", "a clip that goes on"
@@ -74,19 +78,26 @@ async def test_a_new_active_key_marks_new_clips_only(stage: CodecStage, stub: An
     assert reloads(stage, "used") == 1 and reloads(stage, "refused") == 0
 
 
-async def test_only_the_keys_of_the_file_are_looked_for(stub: Any, settings: CodecSettings) -> None:
+async def test_only_the_keys_of_the_file_are_looked_for(
+    look_at_files: Callable[[], None], stub: Any, settings: CodecSettings
+) -> None:
     request = codec_pb2.DetectWatermarkRequest(
         samples=bytes(4000), sample_format=codec_pb2.SAMPLE_FORMAT_S16LE, sample_rate_hertz=24_000, key_ids=["old"]
     )
     await stub.DetectWatermark(request)
     write_keys(settings.watermark_keyring, "newer", newer=NEWER, new=NEW)
+    look_at_files()
     assert (await refusal(stub.DetectWatermark(request))).reason == "WATERMARK_KEY_NOT_FOUND"
     info = await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
     assert list(info.key_ids) == ["newer", "new"]
 
 
 async def test_a_wrong_or_missing_file_leaves_the_keys_as_they_were(
-    stage: CodecStage, stub: Any, settings: CodecSettings, caplog: pytest.LogCaptureFixture
+    look_at_files: Callable[[], None],
+    stage: CodecStage,
+    stub: Any,
+    settings: CodecSettings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = settings.watermark_keyring
     public = {"k": bytes((212, 211, 146, 56, 201)).hex()}
@@ -102,7 +113,9 @@ async def test_a_wrong_or_missing_file_leaves_the_keys_as_they_were(
             path.unlink()
         else:
             path.write_text(content)
-        assert [await active_of(stub) for _ in range(3)] == ["new"] * 3
+        look_at_files()
+        assert await active_of(stub) == "new"
+        look_at_files()
         errors = [record.getMessage() for record in caplog.records if record.name == "csm.files"]
         assert len(errors) == 1 and "what was read before stays in use" in errors[0] and str(path) in errors[0]
         assert OLD not in errors[0] and NEW not in errors[0]
@@ -111,6 +124,7 @@ async def test_a_wrong_or_missing_file_leaves_the_keys_as_they_were(
     assert (await key_of(stub))[0] == "new"
     assert (await refusal(decode(stub, [config_message(watermark_key_id="nobody")]))).code is grpc.StatusCode.NOT_FOUND
     write_keys(path, "newer", newer=NEWER)
+    look_at_files()
     assert await active_of(stub) == "newer"
     assert reloads(stage, "used") == 1
 
@@ -119,21 +133,22 @@ async def test_a_keyring_that_does_not_answer_stops_no_stream(
     settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream begins in the thread that decodes all of them."""
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.05)
     monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
     async with running_codec(settings) as (stage, stub):
         running = stub.StreamDecode()
         await running.write(config_message())
         assert (await read_event(running)).WhichOneof("event") == "started"
         with hanging(settings.watermark_keyring):
-            assert (await key_of(stub))[0] == "new"
-            assert await active_of(stub) == "new"
+            while reloads(stage, "refused") != 1:
+                assert (await key_of(stub))[0] == "new"
+                assert await active_of(stub) == "new"
             await running.write(frames_message(random_codes(3)))
             await running.done_writing()
             answers = []
             while answer := await read_event(running):
                 answers.append(answer.WhichOneof("event"))
             assert answers[-1] == "complete"
-            assert reloads(stage, "refused") == 1
         write_keys(settings.watermark_keyring, "newer", newer=NEWER)
         async with asyncio.timeout(60):
             while await active_of(stub) != "newer":

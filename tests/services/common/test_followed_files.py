@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from services.common import followed_files
-from services.common.followed_files import AGAIN_S, ATTEMPTS, FollowedFiles
+from services.common.followed_files import AGAIN_S, ATTEMPTS, MOST_LOOK_S, FollowedFiles
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
 from tests.support.clock import Clock
 from tests.support.network.hanging_file import hanging
 from tests.support.waits import eventually
+
+T = TypeVar("T")
+
+
+def looked(followed: FollowedFiles[T]) -> T:
+    followed.look()
+    return followed.current
 
 
 def pair_of(folder: Path) -> list[Path]:
@@ -37,7 +48,7 @@ def test_a_change_between_the_reads_of_two_files_gives_no_mixture(tmp_path: Path
             write(tmp_path, text)
         return first, (tmp_path / "b").read_text()
 
-    assert FollowedFiles(pair_of(tmp_path), load).get() == ("newer", "newer")
+    assert FollowedFiles(pair_of(tmp_path), load).current == ("newer", "newer")
 
 
 def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
@@ -51,7 +62,7 @@ def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
             raise OSError("they do not belong together")
         return (tmp_path / "a").read_text()
 
-    assert FollowedFiles(pair_of(tmp_path), load).get() == "newer"
+    assert FollowedFiles(pair_of(tmp_path), load).current == "newer"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +77,7 @@ def test_file_that_differs_in_one_respect_is_read(tmp_path: Path, text: str, nam
     new.write_text(text)
     os.utime(new, ns=(time_ns, time_ns))
     new.replace(file)
-    assert followed.get() == text
+    assert looked(followed) == text
 
 
 def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_files_that_do_not_stop_changing_later_on_stay_as_they_were_read(tmp_pat
 
     followed = FollowedFiles(pair_of(tmp_path), load, KeyError, counted.append)
     write(tmp_path, "xx")
-    assert followed.get() == 0 and counted == [False] and len(sizes) == ATTEMPTS
+    assert looked(followed) == 0 and counted == [False] and len(sizes) == ATTEMPTS
 
 
 def test_the_last_valid_content_stays_and_each_change_counts_once(
@@ -112,18 +123,18 @@ def test_the_last_valid_content_stays_and_each_change_counts_once(
             raise WrongError(f"{tmp_path}: {error}") from None
 
     followed = FollowedFiles(pair_of(tmp_path), load, WrongError, counted.append)
-    assert followed.get() == 1 and counted == []
+    assert looked(followed) == 1 and counted == []
     write(tmp_path, "22")
-    assert [followed.get(), followed.get()] == [22, 22]
+    assert [looked(followed), looked(followed)] == [22, 22]
     write(tmp_path, "bad")
-    assert [followed.get(), followed.get()] == [22, 22]
+    assert [looked(followed), looked(followed)] == [22, 22]
     (tmp_path / "a").unlink()
-    assert [followed.get(), followed.get()] == [22, 22]
+    assert [looked(followed), looked(followed)] == [22, 22]
     assert counted == [True, False, False]
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 2 and all(str(tmp_path) in error for error in errors)
     write(tmp_path, "4444")
-    assert followed.get() == 4444
+    assert looked(followed) == 4444
     write(tmp_path, "bad")
     with pytest.raises(WrongError):
         FollowedFiles(pair_of(tmp_path), load, WrongError)
@@ -133,21 +144,21 @@ def test_files_of_a_folder_come_and_go(tmp_path: Path, caplog: pytest.LogCapture
     folder, counted = tmp_path / "folder", list[bool]()
     folder.mkdir()
 
-    def names() -> list[str]:
+    def names() -> Iterable[str]:
         return [path.name for path in folder.iterdir()]
 
     followed = FollowedFiles(lambda: sorted(folder.iterdir()), names, on_reload=counted.append)
-    assert followed.get() == [] and followed.get() is followed.get()
+    assert looked(followed) == [] and looked(followed) is looked(followed)
     write(folder, "1")
-    assert sorted(followed.get()) == ["a", "b"]
+    assert sorted(looked(followed)) == ["a", "b"]
     (folder / "a").rename(folder / "c")
-    assert sorted(followed.get()) == ["b", "c"]
+    assert sorted(looked(followed)) == ["b", "c"]
     folder.rename(tmp_path / "elsewhere")
-    assert [sorted(followed.get()) for _ in range(2)] == 2 * [["b", "c"]]
+    assert [sorted(looked(followed)) for _ in range(2)] == 2 * [["b", "c"]]
     assert counted == [True, True, False]
     assert caplog.text.count("what was read before stays in use") == 1
     folder.mkdir()
-    assert followed.get() == [], "a folder that is back and empty"
+    assert looked(followed) == [], "a folder that is back and empty"
 
 
 def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_not_changed(
@@ -166,10 +177,10 @@ def test_files_that_could_not_be_read_are_used_once_they_can_though_they_have_no
     write(tmp_path, "newer")
     refuses = True
     for _ in range(3):
-        assert followed.get() == "old"
+        assert looked(followed) == "old"
         clock.put_forward(AGAIN_S)
     refuses = False
-    assert followed.get() == "newer"
+    assert looked(followed) == "newer"
     assert counted == [False, True] and caplog.text.count("stays in use") == 1
 
 
@@ -181,22 +192,42 @@ def test_a_change_that_its_reader_cannot_take_is_refused_too(tmp_path: Path, cap
         pair_of(tmp_path), lambda: 1 // int((tmp_path / "a").read_text()), on_reload=counted.append
     )
     write(tmp_path, "00")
-    assert [followed.get() for _ in range(2)] == [1, 1] and counted == [False]
+    assert [looked(followed) for _ in range(2)] == [1, 1] and counted == [False]
     assert "stays in use: integer division or modulo by zero" in caplog.text and "Traceback" in caplog.text
 
 
+async def test_a_change_is_noticed_without_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.01)
+    write(tmp_path, "old")
+    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text)
+    for text in ("newer", "newest"):
+        write(tmp_path, text)
+        await eventually(lambda text=text: followed.current == text)  # type: ignore[misc]
+
+
+async def test_nobody_looks_for_files_that_are_no_longer_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.01)
+    write(tmp_path, "old")
+    before = set(threading.enumerate())
+    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text)
+    (follower,) = set(threading.enumerate()) - before
+    del followed
+    await eventually(lambda: not follower.is_alive())
+
+
 @pytest.mark.parametrize("in_the_call", ["stat", "read"])
-async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_other(
-    in_the_call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_files_that_do_not_answer_hold_up_no_caller(
+    in_the_call: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As those in a file system of the network. What was read before stays in use until they answer."""
+    caplog.set_level(logging.INFO)
     write(tmp_path, "old")
-    counted, hung, answers = list[bool](), list[str](), threading.Event()
+    counted, answers, hangs = list[bool](), threading.Event(), threading.Event()
     answers.set()
 
     def hang(call: str) -> None:
         if call == in_the_call and not answers.is_set():
-            hung.append(call)
+            hangs.set()
             assert answers.wait(30), "nobody went on without the answer"
 
     def paths() -> list[Path]:
@@ -207,88 +238,58 @@ async def test_files_that_do_not_answer_hold_up_one_caller_for_a_moment_and_no_o
         hang("read")
         return (tmp_path / "a").read_text()
 
-    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
     followed = FollowedFiles(paths, load, on_reload=counted.append)
     answers.clear()
     write(tmp_path, "newer")
-    assert followed.get() == "old" and counted == [False]
-    assert f"stays in use: {tmp_path / 'a'}, {tmp_path / 'b'}: no answer within 0.1 s" in caplog.text
-    followed.miss()  # as another caller does that has waited meanwhile
-    assert counted == [False]
-    followed._most_look_s = threading.TIMEOUT_MAX  # whoever waits once more waits without end
-    assert [followed.get() for _ in range(3)] == 3 * ["old"] and len(hung) == 1
-    answers.set()
-    await eventually(lambda: followed.current == "newer")
-    assert followed.get() == "newer" and await eventually(lambda: counted == [False, True])
+    with looking(followed, hangs, answers):
+        clock.put_forward(MOST_LOOK_S / 2)
+        assert followed.current == "old" and counted == []
+        clock.put_forward(MOST_LOOK_S)
+        assert [followed.current for _ in range(3)] == 3 * ["old"] and counted == [False]
+        assert f"stays in use: {tmp_path / 'a'}, {tmp_path / 'b'}: no answer within {MOST_LOOK_S:g} s" in caplog.text
+    assert followed.current == "newer" and counted == [False, True] and "answer again" in caplog.text
 
 
-async def test_files_that_answer_in_time_again_as_they_were_are_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+def test_files_that_answer_again_as_they_were_are_used_again_and_wrong_ones_are_not(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path, "old")
-    counted, answers, took_s = list[bool](), threading.Event(), iter([6.0, 6.0, 6.0])
-    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
-    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text, on_reload=counted.append)
-    first, stamps = followed.current, followed._stamps
-
-    def hanging_stamps() -> object:
-        assert answers.wait(30)
-        clock.put_forward(next(took_s, 0.0))
-        return stamps()
-
-    monkeypatch.setattr(followed, "_stamps", hanging_stamps)
-    assert followed.get() is first and counted == [False]
-    followed._most_look_s = 5.0
-    answers.set()
-    await eventually(lambda: counted == [False, True])
-    assert list(took_s) == []
-    followed._most_look_s = threading.TIMEOUT_MAX
-    assert followed.get() is first
-
-
-async def test_an_unexpected_failure_after_a_late_answer_ends_no_later_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path, "old")
-    answers = threading.Event()
-
-    def fail_late() -> None:
-        assert answers.wait(30)
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
-    followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text)
-    with monkeypatch.context() as patch:
-        patch.setattr(followed, "_look", fail_late)
-        assert followed.get() == "old"
-        followed._most_look_s = threading.TIMEOUT_MAX
-        answers.set()
-        await eventually(lambda: followed._again is None)
-    write(tmp_path, "newer")
-    assert followed.get() == "newer"
-
-
-async def test_files_that_answer_again_and_are_wrong_stay_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    caplog.set_level(logging.INFO)
     write(tmp_path, "1")
-    counted, answers = list[bool](), threading.Event()
+    counted = list[bool]()
+    followed = FollowedFiles(pair_of(tmp_path), lambda: int((tmp_path / "a").read_text()), ValueError, counted.append)
+    first, stamps = followed.current, followed._stamps
+    for text, then in (("1", [False, True]), ("bad", [False, False]), ("bad", [False])):
+        counted.clear()
+        caplog.clear()
+        answers, hangs = threading.Event(), threading.Event()
 
-    def load() -> int:
-        text = (tmp_path / "a").read_text()
-        if text == "bad":
+        def hanging_stamps(answers: threading.Event = answers, hangs: threading.Event = hangs) -> object:
+            hangs.set()
             assert answers.wait(30)
-            raise OSError("no number")
-        return int(text)
+            return stamps()
 
-    monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.1)
-    followed = FollowedFiles(pair_of(tmp_path), load, on_reload=counted.append)
-    write(tmp_path, "bad")
-    assert followed.get() == 1
-    followed._most_look_s = threading.TIMEOUT_MAX
-    answers.set()
-    await eventually(lambda: followed._again is None)
-    assert followed.get() == 1 and counted == [False, False] and "answer again" not in caplog.text
+        monkeypatch.setattr(followed, "_stamps", hanging_stamps)
+        if (tmp_path / "a").read_text() != text:
+            write(tmp_path, text)
+        with looking(followed, hangs, answers):
+            clock.put_forward(MOST_LOOK_S + 0.1)
+            assert followed.current is first
+        assert counted == then and ("answer again" in caplog.text) == (text == "1")
+    clock.put_forward(MOST_LOOK_S + 0.1)
+    assert followed.current is first and counted == [False], "a look that has ended is not late"
+
+
+@contextmanager
+def looking(followed: FollowedFiles[Any], hangs: threading.Event, answers: threading.Event) -> Iterator[None]:
+    """While the block runs, a look hangs; at its end the files answer."""
+    look = threading.Thread(target=followed.look)
+    look.start()
+    assert hangs.wait(30)
+    try:
+        yield
+    finally:
+        answers.set()
+        look.join()
 
 
 @pytest.mark.parametrize("in_the_call", ["prepare", "stat", "read"])

@@ -145,17 +145,21 @@ async def test_the_operators_lexicon_respells_without_a_front_end(bundle: Path, 
 
 
 async def test_a_changed_lexicon_is_followed_without_a_restart(
-    bundle: Path, lexicon: Path, caplog: pytest.LogCaptureFixture
+    bundle: Path, lexicon: Path, look_at_files: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(bundle, lexicon) as stub:
         counts = [(await generate(stub, "csm"))[0].text_token_count]
         write(lexicon, "csm\tsesame\n")
+        look_at_files()
         counts.append((await generate(stub, "csm"))[0].text_token_count)
         with caplog.at_level(logging.ERROR, "csm.files"):
             write(lexicon, "csm\n")
+            look_at_files()
             counts.append((await generate(stub, "csm"))[0].text_token_count)
+            look_at_files()
             counts.append((await generate(stub, "csm"))[0].text_token_count)
         lexicon.unlink()
+        look_at_files()
         counts.append((await generate(stub, "csm"))[0].text_token_count)
     said = [len(text) for text in ("see ess em", "sesame", "sesame", "sesame", "sesame")]
     assert counts == [PREFIX_AND_ENDS + length for length in said]
@@ -193,11 +197,16 @@ def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeB
     assert spoken.of_a_request()(Segment(1, "csm")) == "sesame"
 
 
-def test_a_request_is_read_with_one_version_of_the_lexicon(bundle: Path, lexicon: Path) -> None:
-    read = SpokenText(open_bundle(str(bundle)), lexicon).of_a_request()
+def test_a_request_is_read_with_one_version_of_the_lexicon(
+    bundle: Path, lexicon: Path, look_at_files: Callable[[], None]
+) -> None:
+    spoken = SpokenText(open_bundle(str(bundle)), lexicon)
+    read = spoken.of_a_request()
     assert read(Segment(1, "csm")) == "see ess em"
     write(lexicon, "csm\tsesame\n")
+    look_at_files()
     assert read(Segment(1, "csm")) == "see ess em"
+    assert spoken.of_a_request()(Segment(1, "csm")) == "sesame"
 
 
 async def test_context_that_finds_no_room_is_not_read(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -89,21 +89,27 @@ def test_rotation_seals_with_the_active_key_and_opens_the_old(tmp_path: Path) ->
         new.open(old.seal(CODES, CODEC), CODEC)
 
 
-def test_a_changed_file_is_followed_and_a_wrong_one_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_file_is_followed_and_a_wrong_one_is_not(
+    tmp_path: Path, look_at_files: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
     path, counted = tmp_path / "seal.json", list[bool]()
     seal = CodeSeal(keys_file(path, "a", a="01" * 32), counted.append)
     by_a = seal.seal(CODES, CODEC)
     keys_file(path, "b", a="01" * 32, b="02" * 32)
+    look_at_files()
     by_b = seal.seal(CODES, CODEC)
     assert b"\x01b" in by_b[:8] and seal.open(by_a, CODEC) == seal.open(by_b, CODEC) == CODES
     path.write_text("{")
+    look_at_files()
     assert seal.seal(CODES, CODEC)[:8] == by_b[:8] and seal.open(by_a, CODEC) == CODES
     path.unlink()
+    look_at_files()
     assert seal.open(by_a, CODEC) == CODES
     assert not path.exists(), "no other key takes the place of a file that is gone"
     assert counted == [True, False, False]
     assert caplog.text.count("what was read before stays in use") == 2
     keys_file(path, "b", b="02" * 32)
+    look_at_files()
     assert seal.open(by_b, CODEC) == CODES
     with pytest.raises(SealError) as refused:
         seal.open(by_a, CODEC)
@@ -111,13 +117,14 @@ def test_a_changed_file_is_followed_and_a_wrong_one_is_not(tmp_path: Path, caplo
 
 
 async def test_a_running_gateway_seals_with_the_key_that_became_active(
-    tmp_path: Path, stream_request: tts_pb2.StreamSynthesizeRequest
+    tmp_path: Path, stream_request: tts_pb2.StreamSynthesizeRequest, look_at_files: Callable[[], None]
 ) -> None:
     path = keys_file(tmp_path / "seal.json", "a", a="01" * 32)
     stream_request.return_codes = True
     async with gateway(code_sealing="sealed", code_sealing_keyring=path) as (deployment, tts):
         before = (await summary_of(tts, stream_request)).sealed_codes
         keys_file(path, "b", a="01" * 32, b="02" * 32)
+        look_at_files()
         after = (await summary_of(tts, stream_request)).sealed_codes
         assert (before[5:7], after[5:7]) == (b"\x01a", b"\x01b")
         for sealed in (before, after):

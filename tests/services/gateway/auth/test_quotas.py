@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -182,11 +182,14 @@ async def test_a_cancelled_synthesis_that_does_not_end_keeps_its_place(
         assert lingering.done()
 
 
-async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_request: Any) -> None:
+async def test_changed_file_changes_the_quota_of_a_running_gateway(
+    tmp_path: Path, stream_request: Any, look_at_files: Callable[[], None]
+) -> None:
     async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
         calls = [stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)]
         await running.engine.script.paused.wait()
         (tmp_path / "tokens.json").write_text(json.dumps([entry("ada", max_streams=2)]))
+        look_at_files()
         calls.append(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30))
         await eventually(lambda: len(running.engine.calls) == 2)
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "QUOTA_EXCEEDED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -141,20 +141,24 @@ async def test_reflection_and_health_ask_for_no_token(tmp_path: Path) -> None:
                 assert (await health_pb2_grpc.HealthStub(asked_port).Check(liveness, timeout=20)).status == 1
 
 
-async def test_changed_file_counts_at_once_and_a_wrong_one_does_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_changed_file_counts_and_a_wrong_one_does_not(
+    tmp_path: Path, look_at_files: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     info = tts_pb2.DESCRIPTOR.services_by_name["TextToSpeechService"].methods_by_name["GetServerInfo"]
     file = tmp_path / "tokens.json"
     async with guarded(tmp_path) as (_, channel):
         file.write_text(entries(ada=ADA, bo=BO))
+        look_at_files()
         assert await call(channel, info, b"", bearer(BO)) == "OK"
         file.write_text(entries(bo=BO) + "]")
+        look_at_files()
         assert await call(channel, info, b"", bearer(ADA)) == "OK"
         assert "what was read before stays in use: --auth-tokens-file" in caplog.text
         file.unlink()
+        look_at_files()
         assert await call(channel, info, b"", bearer(ADA)) == "OK"
         file.write_text(entries(bo=BO))
+        look_at_files()
         assert await call(channel, info, b"", bearer(ADA)) == "CREDENTIAL_INVALID"
         assert await call(channel, info, b"", bearer(BO)) == "OK"
 
@@ -190,7 +194,7 @@ async def test_an_unusable_token_file_stops_the_start_without_showing_secrets(
 
 
 async def test_a_new_token_is_accepted_with_its_printed_entry(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, look_at_files: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = tts_pb2.DESCRIPTOR.services_by_name["TextToSpeechService"].methods_by_name["GetServerInfo"]
     assert new_token.main(["ada"]) == 0
@@ -198,6 +202,7 @@ async def test_a_new_token_is_accepted_with_its_printed_entry(
     assert token not in entry and json.loads(entry)["name"] == "ada"
     async with guarded(tmp_path) as (_, channel):
         (tmp_path / "tokens.json").write_text(f"\ufeff[{entry}]", encoding="utf-8")  # some editors write a mark
+        look_at_files()
         assert await call(channel, info, b"", bearer(token)) == "OK"
     assert new_token.main(["ada"]) == 0
     assert capsys.readouterr().out.splitlines()[0] != token

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,8 +92,8 @@ async def test_gateway_shows_its_certificate_to_stages_that_ask(tmp_path: Path, 
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
 
 
-async def test_a_new_certificate_of_the_gateway_counts_from_the_next_call_on(
-    tmp_path: Path, stream_request: Any
+async def test_later_calls_use_a_new_certificate_of_the_gateway(
+    tmp_path: Path, stream_request: Any, look_at_files: Callable[[], None]
 ) -> None:
     """The stages trust only the new certificate's authority: refused calls then succeed, without a restart."""
     ours, former, callers = Authority(), Authority(), Authority()
@@ -105,11 +105,12 @@ async def test_a_new_certificate_of_the_gateway_counts_from_the_next_call_on(
             await samples_of(gateway, stream_request)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
         callers.write(tmp_path / "gateway")
+        look_at_files()
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
 
 
 async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change_nothing(
-    tmp_path: Path, stream_request: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, stream_request: Any, look_at_files: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, engine = Authority(), FakeEngine()
     stage_files = ours.write(tmp_path) | {"tls_client_ca": ours.write_ca(tmp_path, "callers.crt")}
@@ -123,8 +124,10 @@ async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change
         engine.script.pause_at = None
 
         ours.write(tmp_path / "gateway")
+        look_at_files()
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
         own["tls_key"].write_text("no key")
+        look_at_files()
         for _ in range(2):
             assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
         engine.script.resume.set()
@@ -139,7 +142,9 @@ async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change
     assert outcomes == [1, 1]
 
 
-async def test_end_of_the_certificate_that_the_gateway_shows_its_stages_is_in_its_metrics(tmp_path: Path) -> None:
+async def test_end_of_the_certificate_that_the_gateway_shows_its_stages_is_in_its_metrics(
+    tmp_path: Path, look_at_files: Callable[[], None]
+) -> None:
     ours = Authority()
     own = ours.write(tmp_path / "gateway")
     files = {"stage_tls_certificate": own["tls_certificate"], "stage_tls_key": own["tls_key"]}
@@ -149,12 +154,13 @@ async def test_end_of_the_certificate_that_the_gateway_shows_its_stages_is_in_it
         assert shown(ENDS, labels) == end_s(own["tls_certificate"].read_bytes())
         new = ours.issue(ends=datetime(2049, 1, 2, tzinfo=UTC))
         write_pair(tmp_path / "gateway", *new)
+        look_at_files()
         assert shown(ENDS, labels) == end_s(new[1])
     async with deployment(ours.write(tmp_path), stage_tls_ca=ours.write_ca(tmp_path)) as gateway:
         assert gateway.server.metrics.registry.get_sample_value(ENDS, labels) is None
 
 
-async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None:
+async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path, look_at_files: Callable[[], None]) -> None:
     ours = Authority()
     channels: list[grpc.aio.Channel] = []
 
@@ -165,6 +171,7 @@ async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None
     channel = ReloadingChannel("localhost:1", remembered, stage_credentials(ours.write_ca(tmp_path), None, None))
     async with channel.call(), channel.call():
         Authority().write_ca(tmp_path)
+        look_at_files()
         async with channel.call() as newest:
             assert newest is channels[1]
         assert channels[0].get_state() is grpc.ChannelConnectivity.IDLE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from csm.v1 import tts_pb2, voices_pb2
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.budgets import recording_budget
 from services.gateway.requests.recordings import read_recording
-from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
+from services.gateway.voices.folder import VoicesFolderError, voice_folder
 from services.gateway.voices.prompt_cache import BROKEN_S
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.audio.speech_like import speech_like
@@ -251,10 +251,10 @@ async def test_voice_whose_text_is_spaces_has_no_prompt(tmp_path: Path) -> None:
 
 
 async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
-    deployment: FakeDeployment, callers: list[Caller], tmp_path: Path, clock: Clock
+    look_at_files: Callable[[], None], deployment: FakeDeployment, callers: list[Caller], tmp_path: Path
 ) -> None:
     async def listed() -> list[str]:
-        clock.put_forward(2 * LOOK_AGAIN_S)
+        look_at_files()
         return await callers[0].listed()
 
     write_voice(tmp_path / "voices", "erin")
@@ -289,5 +289,5 @@ async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
 def test_wrong_voice_stops_the_start_and_is_named(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     write_voice(tmp_path, "carol", **changes)
     with pytest.raises(VoicesFolderError) as failed:
-        VoiceFolder(tmp_path)
+        voice_folder(tmp_path)
     assert why in str(failed.value) and "carol" in str(failed.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def shown_end_s(door: FakeDoor, setting: str = "tls_certificate") -> float | Non
     return door.stage.door.metrics.registry.get_sample_value(ENDS, {"setting": setting})
 
 
-async def test_tls_with_client_certificates(tmp_path: Path, body: dict[str, Any]) -> None:
+async def test_tls_with_client_certificates(
+    tmp_path: Path, body: dict[str, Any], look_at_files: Callable[[], None]
+) -> None:
     authority = Authority()
     files = authority.write(tmp_path / "server")
     ca = authority.write_ca(tmp_path)
@@ -44,9 +47,12 @@ async def test_tls_with_client_certificates(tmp_path: Path, body: dict[str, Any]
             async with httpx.AsyncClient(verify=context, trust_env=False) as client:
                 assert (await client.post(url, json=body)).status_code == 200
             authority.write(tmp_path / "server")  # another certificate: clients' ones are still known
+            look_at_files()
 
 
-async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Path) -> None:
+async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(
+    tmp_path: Path, look_at_files: Callable[[], None]
+) -> None:
     old, new = Authority(), Authority()
     files = old.write(tmp_path)
     async with fake_door(**files) as door:
@@ -62,8 +68,10 @@ async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Pat
 
         assert await answers_to(old) and not await answers_to(new)
         new.write(tmp_path)
+        look_at_files()
         assert await answers_to(new) and not await answers_to(old)
         files["tls_key"].write_text("no key")
+        look_at_files()
         assert await answers_to(new)
         for outcome in ("used", "refused"):
             labels = {"setting": "tls_certificate", "outcome": outcome}
@@ -74,6 +82,7 @@ async def test_a_certificate_that_does_not_answer_stops_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Handshakes run in the event loop."""
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.05)
     monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
     ours = Authority()
     files = ours.write(tmp_path)
@@ -90,6 +99,7 @@ async def test_another_connection_to_the_gateway_needs_no_answer_of_the_authorit
     tmp_path: Path, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call opens it, in the event loop."""
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.05)
     monkeypatch.setattr(followed_files, "MOST_LOOK_S", 0.5)
     ours = Authority()
     ca = ours.write_ca(tmp_path)
@@ -118,15 +128,19 @@ async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
             await start_http(HttpSettings(port=0, **settings))
 
 
-async def test_end_of_the_certificate_in_use_is_shown_also_before_the_next_handshake(tmp_path: Path) -> None:
+async def test_end_of_the_certificate_in_use_is_shown_also_before_the_next_handshake(
+    tmp_path: Path, look_at_files: Callable[[], None]
+) -> None:
     authority = Authority()
     files = authority.write(tmp_path)
     async with fake_door(**files) as door:
         assert shown_end_s(door) == end_s(files["tls_certificate"].read_bytes())
         new = authority.issue(ends=datetime(2049, 1, 2, tzinfo=UTC))
         write_pair(tmp_path, *new)
+        look_at_files()
         assert shown_end_s(door) == end_s(new[1])
         write_pair(tmp_path, b"no key", authority.issue()[1])
+        look_at_files()
         assert shown_end_s(door) == end_s(new[1])
 
 
