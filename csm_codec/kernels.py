@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from csm_bundle.runtime import block_product  # noqa: F401  (compiled when it is imported)
 from csm_codec.config import CodecConfig
 from csm_codec.mimi.cpu.frame_kernels import frame_kernels
 from csm_codec.watermark.cpu.frame_network import FrameNetwork

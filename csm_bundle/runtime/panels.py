@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LANES = 8  # float32 of a vector; processors with shorter ones take several
 PANEL = 4 * LANES  # outputs
@@ -16,5 +18,6 @@ def panels_of(outputs: int) -> int:
 def in_panels(weight: Tensor) -> Tensor:
     """(N, K), outputs and inputs -> (panels, K, 32). The last panel is filled up with outputs that are zero."""
     outputs, inputs = weight.shape
-    filled = functional.pad(weight, (0, 0, 0, panels_of(outputs) * PANEL - outputs))
+    filled = weight.new_zeros(panels_of(outputs) * PANEL, inputs)
+    filled[:outputs] = weight
     return filled.view(-1, PANEL, inputs).transpose(1, 2).contiguous()

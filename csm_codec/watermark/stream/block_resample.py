@@ -8,10 +8,11 @@ samples at 24 kHz to 147 at 44.1 kHz), so the result does not depend on how the 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from csm_bundle.runtime.block_product import BlockProduct
 from csm_codec.resample import Pcm
 
 HALF_WIDTH_PERIODS = 35  # of the lower rate, on each side of an output sample
@@ -28,7 +29,7 @@ class BlockResampler:
         self._taken, self._given = scale * rate_hz // common, scale * wanted_hz // common  # samples per block
         self._equal = rate_hz == wanted_hz
         self._margin = math.ceil(HALF_WIDTH_PERIODS * rate_hz / min(rate_hz, wanted_hz))
-        self._matrix = _matrix(rate_hz, wanted_hz, self._taken, self._given, self._margin)
+        self._product = _product(rate_hz, wanted_hz, self._taken, self._given, self._margin)
         self._samples: Pcm = np.zeros(self._margin, np.float32)  # from so much before the next block on
         self._received = self._sent = 0
 
@@ -73,11 +74,7 @@ class BlockResampler:
         blocks = max(0, len(self._samples) - 2 * self._margin) // self._taken
         if not blocks:
             return np.zeros(0, np.float32)
-        reach = 2 * self._margin + self._taken
-        size = self._samples.itemsize  # a view by hand: numpy's own takes longer than the products
-        pieces = np.ndarray((blocks, reach), np.float32, self._samples, strides=(self._taken * size, size))
-        # One product for each block. The rounding of one product over all blocks could depend on their number.
-        given = np.matmul(pieces[:, None], self._matrix).ravel()
+        given = self._product.of(self._samples, self._taken, blocks).ravel()
         self._samples = self._samples[blocks * self._taken :]
         if last:
             given = given[: round(self._received * self._given / self._taken) - self._sent]
@@ -90,12 +87,13 @@ def block_resample(pcm: Pcm, rate_hz: int, wanted_hz: int) -> Pcm:
     return BlockResampler(rate_hz, wanted_hz).push(pcm, last=True)
 
 
-def _matrix(rate_hz: int, wanted_hz: int, taken: int, given: int, margin: int) -> npt.NDArray[np.float32]:
-    """(margin + taken + margin, given): a sinc at the lower rate through a Kaiser window."""
+@lru_cache(32)
+def _product(rate_hz: int, wanted_hz: int, taken: int, given: int, margin: int) -> BlockProduct:
+    """By a matrix (margin + taken + margin, given): a sinc at the lower rate through a Kaiser window."""
     lower_hz = min(rate_hz, wanted_hz)
     inputs_s = np.arange(-margin, taken + margin) / rate_hz
     outputs_s = np.arange(given) / wanted_hz
     periods = (outputs_s[None] - inputs_s[:, None]) * lower_hz
     inside = np.clip(1 - (periods / HALF_WIDTH_PERIODS) ** 2, 0, None)
     window = np.where(np.abs(periods) < HALF_WIDTH_PERIODS, np.i0(_BETA * np.sqrt(inside)) / np.i0(_BETA), 0.0)
-    return np.ascontiguousarray(np.sinc(periods) * window * (lower_hz / rate_hz), dtype=np.float32)
+    return BlockProduct((np.sinc(periods) * window * (lower_hz / rate_hz)).astype(np.float32))

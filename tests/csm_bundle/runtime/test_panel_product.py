@@ -63,7 +63,7 @@ def test_bits_of_a_row_depend_neither_on_the_others_nor_on_wide_vectors(
 @pytest.mark.skipif(not processor_has_wide_vectors(), reason="the processor has no wide vectors")
 def test_wide_vectors_are_used_where_the_processor_has_them() -> None:
     part = panel_product._begin_panel
-    part.compile((float32[:, ::1], float32[:, :, ::1], float32[:, ::1], int64))
+    part.compile((float32[:, ::1], int64, int64, int64, float32[:, :, ::1], int64, float32[:, ::1]))
     assert all("zmm" in assembly for assembly in part.inspect_asm().values())
 
 
