@@ -71,7 +71,7 @@ class MimiDecoder:
         self._half: FrameLanes | BatchLanes | ModuleLanes
         match form or usual_form(mimi):
             case Form.FRAMES:
-                from csm_codec.mimi.cpu.frame_lanes import FrameLanes  # with numba, which a GPU does not need
+                from csm_codec.mimi.cpu.frame_lanes import FrameLanes  # compiles its kernels when imported
 
                 self._half = FrameLanes(mimi, num_lanes, lane_width, dtype)
             case Form.BATCH:

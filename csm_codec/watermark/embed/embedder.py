@@ -77,7 +77,7 @@ class Embedder:
         self.lead_samples = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Lane]
         if lane_width == 1 and silentcipher.device.type == "cpu":
-            from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # with numba, which a GPU does not need
+            from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # compiles its kernels when imported
 
             self._lane_width, self._lanes = num_slots, [FrameEmbedder(silentcipher, dtype)]
         else:

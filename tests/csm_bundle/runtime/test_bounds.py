@@ -11,12 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 OF_KERNELS = (
+    "tests/csm_bundle/runtime/test_block_product.py",
     "tests/csm_bundle/runtime/test_panel_product.py",
     "tests/csm_engine/execution/test_cpu_frame.py",
     "tests/csm_engine/execution/test_same_bits.py",
     "tests/csm_engine/loop",
     "tests/csm_codec/mimi/cpu",
     "tests/csm_codec/watermark/cpu",
+    "tests/csm_codec/watermark/stream/test_block_resample.py",
 )
 CHECKED = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")} | {
     "NUMBA_BOUNDSCHECK": "1"
