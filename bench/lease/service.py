@@ -1,12 +1,14 @@
-"""Part of a lease: the whole service on the device under open load: engine, codec and gateways as processes, over gRPC.
+"""Part of a lease: the whole service on the device under open load: processes of each stage, over gRPC.
 
-    python3 -m bench.lease.service --levels 1,16,64,128,256 --gateways 4
+    python3 -m bench.lease.service --levels 1,16,64,128,256 --codecs 3 --gateways 4
     python3 -m bench.lease.service --engine-flags "--quantization int8 --depth-kernel"
 
 Weights are random, so no stream ends before its longest audio, and a level is a number of streams: requests arrive as
-often as so many streams end. `bench.serving` defines the load and the figures of a row. Besides, of each stage:
-`cpu_ms`, its processor time for a second of audio that was received, with all threads and the driver's part. The load's
-own program runs on the same machine. `repeats` says whether a request alone gave the same samples twice.
+often as so many streams end. Engines and codecs share the device and the streams, because the Python of a codec process
+carries some 150 streams (`bench.codec_host`). `bench.serving` defines the load and the figures of a row. Besides, of
+each stage: `cpu_ms`, its processor time for a second of audio that was received, with all threads and the driver's
+part. The load's own program runs on the same machine. `repeats` says whether a request alone gave the same samples
+twice.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import math
 import shlex
 import tempfile
 import time
@@ -25,7 +28,7 @@ import grpc
 from csm_client import AsyncClient
 
 from bench.command import integers
-from bench.deployment.process import StageProcess
+from bench.deployment.process import StageProcess, call_options
 from bench.deployment.run import run_program
 from bench.lease.figures import Figures
 from bench.lease.options import opened, parser
@@ -45,6 +48,8 @@ def main() -> None:
     options.add_argument("--levels", type=integers, default=[1, 16, 64, 128, 256], help="streams at once")
     options.add_argument("--audio-s", type=float, default=8.0, help="longest stream")
     options.add_argument("--duration-s", type=float, default=24.0, help="seconds in which a level's requests arrive")
+    options.add_argument("--engines", type=int, default=1, help="processes")
+    options.add_argument("--codecs", type=int, default=2, help="processes")
     options.add_argument("--gateways", type=int, default=4, help="processes, which get the calls in turn")
     options.add_argument("--max-playout-lead-s", type=float, default=2.0, help="seconds that a stream may be ahead")
     options.add_argument("--saturation-batch", type=int, default=64)
@@ -66,7 +71,7 @@ async def measure(arguments: argparse.Namespace, figures: Figures) -> None:
             stages = await start(stack, arguments, bundle, logs)
             figures.add(
                 ready_s=round(time.monotonic() - began, 1),
-                gateways=arguments.gateways,
+                processes={stage: len(processes) for stage, processes in stages.items()},
                 max_playout_lead_s=arguments.max_playout_lead_s,
                 saturation_batch=arguments.saturation_batch,
                 engine_flags=arguments.engine_flags,
@@ -83,16 +88,17 @@ async def start(
     stack: AsyncExitStack, arguments: argparse.Namespace, bundle: Path, folder: Path
 ) -> dict[str, list[StageProcess]]:
     """The processes of each stage, ready. They end with `stack`. folder: for logs, keys and the voices' databases."""
-    slots = str(max(arguments.levels) + _MORE_SLOTS)
-    common = ["--bundle", str(bundle), "--device", str(arguments.device), "--dtype", arguments.dtype, "--slots", slots]
+    numbers = {"engine": arguments.engines, "codec": arguments.codecs}
+    slots = {stage: math.ceil(max(arguments.levels) / number) + _MORE_SLOTS for stage, number in numbers.items()}
+    common = ["--bundle", str(bundle), "--device", str(arguments.device), "--dtype", arguments.dtype]
     options = {
         "engine": [
-            *common, "--random-weights", "--spare-slots", "0", "--max-waiting", slots,
+            "--random-weights", "--spare-slots", "0", "--max-waiting", str(slots["engine"]),
             "--max-playout-lead-seconds", str(arguments.max_playout_lead_s),
-            "--saturation-batch", str(min(arguments.saturation_batch, int(slots))), *arguments.engine_flags,
+            "--saturation-batch", str(min(arguments.saturation_batch, slots["engine"])), *arguments.engine_flags,
         ],
         "codec": [
-            *common, "--watermark-dtype", arguments.dtype, "--max-waiting-streams", slots,
+            "--watermark-dtype", arguments.dtype, "--max-waiting-streams", str(slots["codec"]),
             "--watermark-keyring", str(folder / "marks.json"), *arguments.codec_flags,
         ],
     }  # fmt: skip
@@ -103,23 +109,39 @@ async def start(
         await process.wait_ready()
         return process
 
+    async def begin_all(stage: str) -> list[StageProcess]:
+        words = [*common, "--slots", str(slots[stage]), *options[stage]]
+        first = await begin(stage, 0, words)  # makes the keys, and compiles what the others read
+        return [first, *await asyncio.gather(*(begin(stage, number, words) for number in range(1, numbers[stage])))]
+
     # Together: each compiles kernels or captures graphs for a while.
-    engine, codec = await asyncio.gather(*(begin(stage, 0, words) for stage, words in options.items()))
-    targets = [*engine.call_options, *codec.call_options, "--code-sealing-keyring", str(folder / "seals.json")]
+    engines, codecs = await asyncio.gather(begin_all("engine"), begin_all("codec"))
+    targets = [*options_of_callers(engines), *options_of_callers(codecs)]
+    targets += ["--code-sealing-keyring", str(folder / "seals.json")]
     gateways = [
         await begin("gateway", number, [*targets, "--voices-database", str(folder / f"voices-{number}.sqlite")])
         for number in range(arguments.gateways)
     ]
-    return {"engine": [engine], "codec": [codec], "gateway": gateways}
+    return {"engine": engines, "codec": codecs, "gateway": gateways}
 
 
 def every(stages: Mapping[str, Sequence[StageProcess]]) -> list[StageProcess]:
     return [process for processes in stages.values() for process in processes]
 
 
+def options_of_callers(processes: Sequence[StageProcess]) -> list[str]:
+    """Options of a process that calls these, of one stage."""
+    ports = [process.api_port for process in processes], [process.health_port for process in processes]
+    return call_options(processes[0].stage, *map(target_of, ports))
+
+
+def target_of(ports: Sequence[int]) -> str:
+    return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
 def channel_to(gateways: Sequence[StageProcess]) -> grpc.aio.Channel:
     """A channel without retries, whose calls go to the gateways in turn."""
-    target = "ipv4:" + ",".join(f"{gateway.host}:{gateway.api_port}" for gateway in gateways)
+    target = target_of([gateway.api_port for gateway in gateways])
     options = [("grpc.enable_retries", 0), ("grpc.service_config", _ROUND_ROBIN)]
     return grpc.aio.insecure_channel(target, options=options)
 
