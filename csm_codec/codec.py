@@ -64,6 +64,10 @@ class Codec:
         return Codec(self._decoder.with_own_memory(), self._embedder.with_own_memory(), self._keyring)
 
     @property
+    def device(self) -> torch.device:
+        return self._decoder.device
+
+    @property
     def num_slots(self) -> int:
         """Streams that may be open at once."""
         return self._lanes.num_slots

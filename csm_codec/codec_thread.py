@@ -13,6 +13,7 @@ from concurrent.futures import Future
 import torch
 
 from csm_bundle.errors import CodecStoppedError
+from csm_bundle.runtime.captured import use_own_stream
 from csm_bundle.runtime.torch_threads import use_in_this_thread
 from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_codec.codec import Codec
@@ -40,6 +41,7 @@ class CodecThread:
         def begin() -> None:
             if torch_threads is not None:
                 use_in_this_thread(torch_threads, elsewhere=elsewhere)
+            use_own_stream(codec.device)  # so that frames do not wait for an engine's steps, or for recordings
 
         self.worker = WorkerThread(name, fail, self._step, lambda: 0.0 if codec.has_work else None, begin)
 

@@ -69,6 +69,15 @@ class Captured:
         self._run()
 
 
+def use_own_stream(device: torch.device) -> None:
+    """From now on the device runs this thread's work beside that of other threads, which share a stream and so a queue.
+    Waits for what they have queued. No effect on other devices than CUDA.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
 def host_room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros on the host, pinned for a CUDA device, so that copies to it do not block (`non_blocking`)."""
     return torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")

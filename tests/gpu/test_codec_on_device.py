@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from csm_bundle.runtime.captured import use_own_stream
 from csm_codec.buckets import buckets_up_to
 from csm_codec.codec import Codec
 from csm_codec.mimi.batch.lanes import BatchLanes
@@ -45,7 +47,7 @@ def silentcipher() -> SilentCipher:
 
 
 def new_codec(mimi: Mimi, silentcipher: SilentCipher, width: int = WIDTH, *, constant: bool = False) -> Codec:
-    """On a CPU the same code, which default tests hold against the codec of CPUs; so numba is not needed here."""
+    """On a CPU the same code, which default tests hold against the codec of CPUs."""
     embedder = Embedder(
         silentcipher, sample_rate_hz=24000, num_slots=width, lane_width=width, look_ahead=ADAPTIVE, first_samples=1920,
         constant_shape=constant,
@@ -120,6 +122,13 @@ def test_a_stream_continues_from_a_checkpoint_bit_for_bit_in_constant_shape(
     other = new_codec(mimi, silentcipher, constant=True)  # as another replica of the same settings
     rest, _ = sound(other, codes, others=3, before=2, checkpoint=checkpoints[-2])
     assert np.array_equal(rest, whole[checkpoints[-2].start.first_sample :])
+
+
+def test_a_thread_with_a_stream_of_its_own_gives_the_same_bits(mimi: Mimi, codec: Codec) -> None:
+    expected, _ = sound(codec, codes_of(mimi, 0), others=FEWEST)
+    with ThreadPoolExecutor(1, initializer=use_own_stream, initargs=(codec.device,)) as thread:
+        found, _ = thread.submit(sound, codec, codes_of(mimi, 0), FEWEST).result()
+    assert np.array_equal(found, expected)
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from csm_bundle.runtime.captured import Captured, capture, graph_pool
+from csm_bundle.runtime.captured import Captured, capture, graph_pool, use_own_stream
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
@@ -39,6 +39,14 @@ class FakeCuda:
         self.main = self.current = FakeStream(CUDA)
         self.captures: list[tuple[object, object, str]] = []  # stream, pool, what other threads may do
         self.is_capturing = False
+        self.calls: list[tuple[str, object]] = []
+
+    def synchronize(self, device: torch.device) -> None:
+        self.calls.append(("synchronize", device))
+
+    def set_stream(self, stream: FakeStream) -> None:
+        self.calls.append(("set_stream", stream))
+        self.current = stream
 
     @contextmanager
     def stream(self, stream: FakeStream) -> Iterator[None]:
@@ -64,6 +72,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
         "current_stream": lambda device: cuda.current,
         "stream": cuda.stream,
         "graph": cuda.graph,
+        "synchronize": cuda.synchronize,
+        "set_stream": cuda.set_stream,
         "graph_pool_handle": lambda: next(handles),
     }
     for name, value in stands_in.items():
@@ -96,6 +106,14 @@ def test_work_before_and_behind_a_capture_is_waited_for(cuda: FakeCuda) -> None:
     _, result = capture(torch.is_inference_mode_enabled, pool)
     assert result is True  # what the function returned, and the mode in which every graph is captured
     assert pool.stream.waited_for == [cuda.main] and cuda.main.waited_for == [pool.stream]  # type: ignore[attr-defined]
+
+
+def test_a_thread_gets_a_stream_of_its_own_when_earlier_work_is_done(cuda: FakeCuda) -> None:
+    use_own_stream(CUDA)
+    assert cuda.calls == [("synchronize", CUDA), ("set_stream", cuda.current)] and cuda.current is not cuda.main
+    cuda.calls.clear()
+    use_own_stream(CPU)
+    assert not cuda.calls
 
 
 def test_without_a_gpu_the_function_itself_runs() -> None:
