@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from csm.codec.v1 import codec_pb2
 from prometheus_client import CollectorRegistry
 
@@ -34,7 +35,7 @@ NATIVE_HZ = 24_000
 class FailingCodec:
     """A codec that fails every stream in the step after it was opened."""
 
-    num_slots = 1
+    num_slots, device = 1, torch.device("cpu")
 
     def __init__(self) -> None:
         self.failed = threading.Event()  # set once the failure is handed over
