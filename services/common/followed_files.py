@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -58,7 +59,10 @@ class FollowedFiles(Generic[T]):
         self._is_late = False  # whether the current look has been reported
         self._current: T
         loading: Future[None] = Future()
-        threading.Thread(target=_follow, args=[weakref.ref(self), prepare, loading], name="files", daemon=True).start()
+        unused = threading.Event()  # set when nothing refers to this object any more
+        weakref.finalize(self, unused.set)
+        follow = partial(_follow, weakref.ref(self), prepare, loading, unused)
+        threading.Thread(target=follow, name="files", daemon=True).start()
         if not wait([loading], START_S).done:
             raise TimeoutError(f"{self._names() or 'files'}: no answer within {START_S:g} s")
         loading.result()
@@ -137,7 +141,12 @@ class FollowedFiles(Generic[T]):
             return None
 
 
-def _follow(reference: weakref.ref[FollowedFiles[T]], prepare: Callable[[], object], loading: Future[None]) -> None:
+def _follow(
+    reference: weakref.ref[FollowedFiles[T]],
+    prepare: Callable[[], object],
+    loading: Future[None],
+    unused: threading.Event,
+) -> None:
     """Loads the files, then looks at them every LOOK_S for as long as the object exists. A thread that waits for a file
     system cannot be ended, so it is a daemon.
     """
@@ -150,11 +159,9 @@ def _follow(reference: weakref.ref[FollowedFiles[T]], prepare: Callable[[], obje
     except BaseException as error:
         loading.set_exception(error)
         return
-    while True:
-        time.sleep(LOOK_S)
-        if (files := reference()) is None:
-            return
-        files.look()
+    while not unused.wait(LOOK_S):
+        if (files := reference()) is not None:
+            files.look()
         del files
 
 

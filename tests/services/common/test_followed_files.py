@@ -205,8 +205,7 @@ async def test_a_change_is_noticed_without_a_call(tmp_path: Path, monkeypatch: p
         await eventually(lambda text=text: followed.current == text)  # type: ignore[misc]
 
 
-async def test_nobody_looks_for_files_that_are_no_longer_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followed_files, "LOOK_S", 0.01)
+async def test_the_thread_ends_with_the_last_user_of_the_files(tmp_path: Path) -> None:
     write(tmp_path, "old")
     before = set(threading.enumerate())
     followed = FollowedFiles(pair_of(tmp_path), (tmp_path / "a").read_text)

@@ -18,6 +18,7 @@ RESET = struct.pack("ii", 1, 0)  # linger for no time: closing resets the connec
 
 
 async def test_caller_that_resets_its_connection_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    before = set(threading.enumerate())
     server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET /metr")
@@ -25,7 +26,7 @@ async def test_caller_that_resets_its_connection_leaves_no_traceback(capfd: pyte
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as answer:
         assert answer.status == 200  # a later connection is served, so the first one has its thread
     await server.stop()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if "process_request_thread" in thread.name:
             thread.join(60)
     assert capfd.readouterr() == ("", "")
