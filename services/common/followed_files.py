@@ -106,7 +106,7 @@ class FollowedFiles(Generic[T]):
         """again: the same files have been refused before"""
         try:
             self.load()
-        except Exception as error:
+        except BaseException as error:  # a panic of a Rust library is no Exception, and nobody would look any more
             self._refused_at_s = time.monotonic()
             if not again:
                 is_unforeseen = not isinstance(error, (OSError, self._errors))

@@ -205,6 +205,25 @@ async def test_a_change_is_noticed_without_a_call(tmp_path: Path, monkeypatch: p
         await eventually(lambda text=text: followed.current == text)  # type: ignore[misc]
 
 
+async def test_a_panic_of_the_reader_ends_no_later_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicError(BaseException):
+        """As a Rust library raises it."""
+
+    def load() -> str:
+        if (text := (tmp_path / "a").read_text()) == "bad":
+            raise PanicError
+        return text
+
+    monkeypatch.setattr(followed_files, "LOOK_S", 0.01)
+    write(tmp_path, "old")
+    counted = list[bool]()
+    followed = FollowedFiles(pair_of(tmp_path), load, on_reload=counted.append)
+    write(tmp_path, "bad")
+    await eventually(lambda: counted == [False])
+    write(tmp_path, "newer")
+    await eventually(lambda: followed.current == "newer")
+
+
 async def test_the_thread_ends_with_the_last_user_of_the_files(tmp_path: Path) -> None:
     write(tmp_path, "old")
     before = set(threading.enumerate())
