@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from bench.deployment.process import StageProcess, call_options
+from bench.deployment.process import StageProcess, call_options, target_of
 from tests.support.authority import Authority, write_pair
 from tests.support.network.tcp_relay import TcpRelay
 
@@ -73,7 +73,7 @@ class Cluster:
 
     @property
     def gateway_target(self) -> str:
-        return target_of([replica.api for replica in self.replicas["gateway"]])
+        return target_of(replica.api.port for replica in self.replicas["gateway"])
 
     def direct_channel(self, replica: Replica) -> grpc.aio.Channel:
         """A channel to an engine or codec that bypasses its link."""
@@ -97,12 +97,8 @@ class Cluster:
 
 def options_of_callers(replicas: list[Replica]) -> list[str]:
     """Options of a process that calls a stage's replicas through their links."""
-    targets = (target_of([replica.api for replica in replicas]), target_of([replica.health for replica in replicas]))
-    return call_options(replicas[0].stage, *targets)
-
-
-def target_of(links: list[TcpRelay]) -> str:
-    return "ipv4:" + ",".join(f"127.0.0.1:{link.port}" for link in links)
+    target = target_of(replica.api.port for replica in replicas)
+    return call_options(replicas[0].stage, target, target_of(replica.health.port for replica in replicas))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,11 @@ _LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics
 def call_options(stage: str, target: str, health_target: str) -> list[str]:
     """Options of a process that calls the stage there."""
     return [f"--{stage}-target", target, f"--{stage}-health-target", health_target]
+
+
+def target_of(ports: Iterable[int]) -> str:
+    """A target that names several servers of this machine."""
+    return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 class StageProcess:

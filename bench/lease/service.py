@@ -28,7 +28,7 @@ import grpc
 from csm_client import AsyncClient
 
 from bench.command import integers
-from bench.deployment.process import StageProcess, call_options
+from bench.deployment.process import StageProcess, call_options, target_of
 from bench.deployment.run import run_program
 from bench.lease.figures import Figures
 from bench.lease.options import opened, parser
@@ -131,17 +131,13 @@ def every(stages: Mapping[str, Sequence[StageProcess]]) -> list[StageProcess]:
 
 def options_of_callers(processes: Sequence[StageProcess]) -> list[str]:
     """Options of a process that calls these, of one stage."""
-    ports = [process.api_port for process in processes], [process.health_port for process in processes]
-    return call_options(processes[0].stage, *map(target_of, ports))
-
-
-def target_of(ports: Sequence[int]) -> str:
-    return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    target = target_of(process.api_port for process in processes)
+    return call_options(processes[0].stage, target, target_of(process.health_port for process in processes))
 
 
 def channel_to(gateways: Sequence[StageProcess]) -> grpc.aio.Channel:
     """A channel without retries, whose calls go to the gateways in turn."""
-    target = target_of([gateway.api_port for gateway in gateways])
+    target = target_of(gateway.api_port for gateway in gateways)
     options = [("grpc.enable_retries", 0), ("grpc.service_config", _ROUND_ROBIN)]
     return grpc.aio.insecure_channel(target, options=options)
 
