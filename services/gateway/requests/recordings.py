@@ -54,9 +54,11 @@ def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds
     known_bytes, max_hz = 0, 0
     for recording in recordings:
         encoding = recording.audio_format.audio_encoding
+        if check_format("", recording.audio_format) is not None:  # it will be refused; its channels may be negative
+            continue
         try:
             content = recording.audio_content  # a copy
-            layout = _layout(recording.audio_format, content) if encoding in ENCODINGS else None
+            layout = _layout(recording.audio_format, content)
         except UnreadableAudioError:  # it will be refused
             continue
         if layout is not None:
@@ -64,7 +66,7 @@ def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds
             known_bytes += (
                 min(len(content), layout.data_size) // (size * layout.channel_count) * SAMPLE_BYTES[to_format]
             )
-        elif encoding in ENCODINGS:
+        else:
             max_hz = max(max_hz, _MAX_HZ.get(encoding, MAX_SAMPLE_RATE_HZ))
     return known_bytes + int(max_seconds * max_hz) * SAMPLE_BYTES["s16"]
 

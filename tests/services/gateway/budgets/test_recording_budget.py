@@ -203,7 +203,7 @@ async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path
         assert len([_ async for _ in announced]) > 1
 
 
-async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -> None:
+async def test_a_failed_cancelled_or_refused_call_gives_its_share_back(tmp_path: Path) -> None:
     async with budget(tmp_path) as (running, codec, channel):
         leaving = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
@@ -219,6 +219,10 @@ async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -
         assert status.from_rpc_error(caught.value).reason == "CODEC_BUSY"
         assert registry.get_sample_value("tts_failed_total", {"reason": "CODEC_BUSY"}) == 1
         assert gauge(running, "tts_recording_bytes") == 0
+        (wrong := asked()).context.turns[0].audio.recording.audio_format.channel_count = -1
+        with pytest.raises(grpc.aio.AioRpcError, match="channel_count"):
+            await tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(wrong).read()
+        assert gauge(running, "tts_recording_bytes") == 0, "negative samples took less than nothing"
 
 
 async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_ended(
