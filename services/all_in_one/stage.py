@@ -22,6 +22,7 @@ from services.http.stage import HttpStage, start_http
 
 Tell = Callable[[str], None]  # takes a line about what is going on
 
+PRIVATE = "unix:"  # with what the address of the door begins, and no other caller's
 READY_S = 120.0  # until the gateway has found that engine and codec, which have started, belong together
 
 
@@ -47,7 +48,8 @@ class AllInOneStage:
         return self.gateway.server
 
     async def stop(self) -> None:
-        """Door and gateway first, so that their calls can end."""
+        """Door and gateway first, so that their calls can end. The door's may still begin others at the gateway."""
+        self.server.close(but=PRIVATE)
         await self._stages.aclose()
 
 
@@ -66,7 +68,7 @@ async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneSt
         tell("loading the codec ...")
         codec: GrpcStage = await codec_module.start_codec(settings.codec())
         stages.push_async_callback(codec.stop)
-        private = f"unix:{stages.enter_context(tempfile.TemporaryDirectory(prefix='csm-'))}/gateway"
+        private = f"{PRIVATE}{stages.enter_context(tempfile.TemporaryDirectory(prefix='csm-'))}/gateway"
         gateway = await start_gateway(
             settings.gateway(
                 engine_target=f"{LOOPBACK}:{engine.server.port}",

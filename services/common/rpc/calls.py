@@ -22,7 +22,7 @@ from grpc_health.v1 import health
 from csm_bundle.errors import CsmError
 from services.common.outcomes import is_task_cancelled
 from services.common.rpc import replica_id, status
-from services.common.rpc.lingering import is_caller_gone, lingering
+from services.common.rpc.lingering import Gate, is_caller_gone, lingering
 from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.messages import checked, tolerant
 from services.common.rpc.one_request import is_one_request
@@ -63,6 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._tracer = tracer
         self._admit = admit
         self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gate = Gate()  # of all calls but those of the health service
         self.num_running = 0  # calls with a running handler, without those of the health service
 
     def drain(self) -> None:
@@ -97,6 +98,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         behavior = getattr(handler, f"{requests}_{responses}")
         if handler.response_streaming:
             behavior = _writing(behavior, self._replica)
+        if not method.startswith(f"/{health.SERVICE_NAME}/"):
+            behavior = self.gate.before(behavior)
         if handler.request_streaming:
             guard = UNGUARDED if one else self._guard  # single requests have their own limits (OneRequest's `receive`)
             behavior = lingering(behavior, self._drain, guard, caller, one_request=one)

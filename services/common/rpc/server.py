@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -135,6 +136,7 @@ class StageServer:
         self._streams_per_connection = streams_per_connection
         self._guard = guard
         self._guarding: asyncio.Task[None] | None = None
+        self._closed_at_s: float | None = None  # on the monotonic clock
         self._draining = False
         self._is_serving = False
         self._stalled: set[str] = set()  # threads that make no progress
@@ -183,6 +185,11 @@ class StageServer:
 
     @property
     def is_ready(self) -> bool:
+        return self._takes_calls and self._closed_at_s is None
+
+    @property
+    def _takes_calls(self) -> bool:
+        """Perhaps only some; see `close`."""
         return self._is_serving and self._is_live and not self._draining
 
     @property
@@ -212,17 +219,24 @@ class StageServer:
         """Returns when `fail` is called, with what it was called with."""
         return await asyncio.shield(self._failure)
 
+    def close(self, but: str) -> None:
+        """Is not ready, and refuses new calls, except those of addresses that begin with `but`: callers that drain
+        before it. The time of running calls begins.
+        """
+        self._calls.gate.open_to, self._closed_at_s = but, time.monotonic()
+        self._report_health()
+
     async def drain(self, grace_s: float | None = None) -> None:
         """Reports NOT_SERVING, refuses new calls, gives running calls `grace_s` to end, then stops everything.
 
-        grace_s: None is settings.drain_seconds.
+        grace_s: None is settings.drain_seconds, from `close` on.
 
         Calls that wait for their caller's next message end sooner (lingering.py), and so do those without a handler.
         """
         self._draining = True
         self._report_health()
         if self._api_server is not None:
-            await self._stop_calls(self.settings.drain_seconds if grace_s is None else grace_s)
+            await self._stop_calls(self._left_s if grace_s is None else grace_s)
         if self._tracer is not None:
             await self._tracer.stop()
             self._tracer = None
@@ -233,6 +247,11 @@ class StageServer:
             await self._health_server.stop(0)
         if self._guarding is not None:
             self._guarding.cancel()
+
+    @property
+    def _left_s(self) -> float:
+        closed_for_s = 0.0 if self._closed_at_s is None else time.monotonic() - self._closed_at_s
+        return max(0.0, self.settings.drain_seconds - closed_for_s)
 
     async def _stop_calls(self, grace_s: float) -> None:
         assert self._api_server is not None
@@ -256,8 +275,10 @@ class StageServer:
 
     def _report_health(self) -> None:
         self._health.set(LIVENESS, _SERVING if self._is_live else _NOT_SERVING)
-        for name in ["", READINESS, *(service.name for service in self._services)]:
+        for name in ("", READINESS):
             self._health.set(name, _SERVING if self.is_ready else _NOT_SERVING)
+        for service in self._services:
+            self._health.set(service.name, _SERVING if self._takes_calls else _NOT_SERVING)
 
 
 def _listen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from csm_client import AsyncClient
+from csm_client import AsyncClient, ServerError
 
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
@@ -40,6 +41,28 @@ async def test_the_http_server_speaks_and_finds_its_watermark(
             assert (await client.get("/readyz")).status_code == 200
     finally:
         await stage.stop()
+
+
+async def test_while_the_door_drains_it_alone_may_call_the_gateway(bundle: Path, keyring: Path) -> None:
+    settings = small_settings(bundle, keyring, http_port=0, drain_seconds=60)
+    stage = await start_all_in_one(settings, lambda line: None)
+    assert stage.http is not None and stage.server.is_ready
+    target, said = f"127.0.0.1:{stage.server.port}", {"type": "input.text", "text": "Hello."}
+    async with talk_at(stage.http.url, {"max_audio_seconds": 0.4}) as talk, AsyncClient(target) as client:
+        await talk.say(**said, flush=True)
+        await talk.until("audio.start")
+        stopping = asyncio.create_task(stage.stop())
+        await stage.http.door.streams.draining.wait()
+        assert not stage.server.is_ready
+        with pytest.raises(ServerError) as caught:
+            await client.server_info()
+        assert caught.value.reason == "DRAINING"
+        for message in ({"type": "input.done"}, said, {"type": "input.done"}):
+            await talk.say(**message)
+        for _ in range(2):  # also what the client has begun since
+            assert (await talk.until("session.done"))[-1]["total_sentences"] == 1
+        assert await talk.closed() == 1012
+        await stopping
 
 
 async def test_one_sentence_is_the_utterance_that_grpc_gives(bundle: Path, keyring: Path) -> None:
