@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from av import AudioCodecContext, AudioFrame, CodecContext, Packet
+from av.error import FFmpegError
 from csm.codec.v1 import codec_pb2
 
 from services.gateway.audio.graph import ConversionGraph
@@ -35,6 +36,12 @@ class UnreadableAudioError(ValueError):
 
 class AudioTooLongError(UnreadableAudioError):
     """Audio that lasts longer than is allowed, which shows only while it is decoded."""
+
+
+def words_of(error: FFmpegError) -> str:
+    """FFmpeg's words for an error. Some have none, such as those of its parser of AAC; it names them by a number."""
+    words = error.strerror or ""
+    return words if words and not words.startswith("Error number") else "its frames are damaged"
 
 
 def decode_samples(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:

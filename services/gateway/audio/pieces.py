@@ -20,6 +20,7 @@ from services.gateway.audio.decoders import (
     decode_samples,
     mono_pieces,
     sample_format_of,
+    words_of,
 )
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile, WavHeader, read_wav_header
@@ -67,7 +68,7 @@ def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
                 raise UnreadableAudioError("is not one Opus stream in an Ogg container.")
             yield from gathered(container.decode(streams[0]))
     except FFmpegError as error:
-        raise UnreadableAudioError(f"is not Ogg Opus that can be read: {error.strerror}.") from None
+        raise UnreadableAudioError(f"is not Ogg Opus that can be read: {words_of(error)}.") from None
 
 
 def gathered(frames: Iterable[AudioFrame]) -> Iterator[Recording]:

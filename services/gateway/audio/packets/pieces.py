@@ -8,7 +8,7 @@ from itertools import chain
 from av import AudioCodecContext, AudioFrame, CodecContext
 from av.error import FFmpegError
 
-from services.gateway.audio.decoders import UnreadableAudioError
+from services.gateway.audio.decoders import UnreadableAudioError, words_of
 from services.gateway.audio.packets.formats import PacketFormat
 from services.gateway.audio.pieces import PIECE_BYTES, gathered
 from services.gateway.audio.recording import Recording
@@ -25,7 +25,7 @@ def packet_pieces(packets: PacketFormat, file: ReadableFile) -> Iterator[Recordi
     try:
         yield from gathered(_frames(packets, file))
     except FFmpegError as error:
-        raise UnreadableAudioError(f"is not {packets.name} that can be read: {error.strerror}.") from None
+        raise UnreadableAudioError(f"is not {packets.name} that can be read: {words_of(error)}.") from None
 
 
 def _frames(packets: PacketFormat, file: ReadableFile) -> Iterator[AudioFrame]:

@@ -212,3 +212,9 @@ def test_bytes_without_frames_are_not_kept(encoding: tts_pb2.AudioEncoding) -> N
     with pytest.raises(UnreadableAudioError, match="that can be read"):
         joined(ENCODINGS[encoding].open_pieces(file, 1, 0), 3600)
     assert file.given < MOST_UNPARSED_BYTES + 200_000
+
+
+def test_an_error_without_words_is_not_reported_as_a_number() -> None:
+    frames_of_no_rate = io.BytesIO(b"\xff\xf1" * 1000)
+    with pytest.raises(UnreadableAudioError, match="is not AAC that can be read: its frames are damaged[.]"):
+        joined(ENCODINGS[tts_pb2.AUDIO_ENCODING_AAC].open_pieces(frames_of_no_rate, 1, 0), 5)
