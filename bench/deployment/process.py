@@ -23,13 +23,13 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.deployment.counting import InUse, found_in
 from bench.deployment.cpu import process_cpu_s
-from bench.deployment.trimming import TRIMMED
 
 START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
 DRAIN_S = 600.0
 POLL_S = 0.1
-TRIM_S = 60.0
+COUNT_S = 60.0
 
 _LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics port (\d+)")
 
@@ -161,19 +161,22 @@ class StageProcess:
             return 0.0
         return round(psutil.Process(self._process.pid).memory_info().rss / 2**20, 1)
 
-    async def trim(self) -> None:
-        """Has it return all freed memory to the system. Its prefix must be bench.deployment.trimming.
+    async def in_use(self) -> InUse:
+        """The memory that it has allocated; 0 when it does not run. Its prefix must be bench.deployment.counting.
 
         Raises TimeoutError.
         """
-        before = self._trims()
+        before = len(self._counts())
         self._send(signal.SIGUSR1)
-        async with asyncio.timeout(TRIM_S):
-            while self.is_alive and self._trims() == before:
+        async with asyncio.timeout(COUNT_S):
+            while len(counts := self._counts()) == before:
+                if not self.is_alive:
+                    return InUse(0.0, 0)
                 await asyncio.sleep(POLL_S)
+        return counts[-1]
 
-    def _trims(self) -> int:
-        return self.log.read_bytes().count(TRIMMED.encode())
+    def _counts(self) -> list[InUse]:
+        return found_in(self.log.read_text(errors="replace"))
 
     def holds(self) -> dict[str, float]:
         """Resident memory in MB, open files and threads; 0 when it does not run."""

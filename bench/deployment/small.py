@@ -28,14 +28,14 @@ async def start_small(
     engine_options: Sequence[str] = (),
     *,
     http: bool = False,
-    trims: bool = False,
+    counts: bool = False,
 ) -> dict[str, StageProcess]:
     """Starts the processes, which end with `stack`. Returns them by name when they are ready.
 
-    folder: for logs, keys and the voices' database. trims: whether StageProcess.trim works.
+    folder: for logs, keys and the voices' database. counts: whether StageProcess.in_use works.
     """
     common = ["--bundle", str(bundle), "--threads", "1", "--slots", "4"]
-    prefix = [sys.executable, "-m", "bench.deployment.trimming"] if trims else []
+    prefix = [sys.executable, "-m", "bench.deployment.counting"] if counts else []
     stages: dict[str, StageProcess] = {}
 
     async def begin(name: str, options: Sequence[str]) -> None:

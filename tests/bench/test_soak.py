@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from bench.deployment.process import StageProcess
-from bench.deployment.trimming import TRIMMED
 from bench.soak import __main__ as soak
 from bench.soak.uses import USES
 from tests.support.tiny.bundle import write_tiny_bundle
@@ -27,8 +26,9 @@ def test_callers_use_every_feature_before_they_repeat_one() -> None:
 
 
 def row(number: int, **held: float) -> dict[str, Any]:
-    usual = {"rss_mb": 600.0, "trimmed_mb": 590.0 if number in (4, 7) else None, "files": 20, "threads": 10}
-    return {"round": number, "process": "engine"} | usual | held
+    usual = {"rss_mb": 600.0, "files": 20, "threads": 10}
+    counted = {"allocated_mb": 50.0, "python_blocks": 900_000} if number in (4, 7) else {}
+    return {"round": number, "process": "engine"} | usual | counted | held
 
 
 def rounds(**held: float) -> list[dict[str, Any]]:
@@ -39,7 +39,8 @@ def rounds(**held: float) -> list[dict[str, Any]]:
 def result(**changed: Any) -> dict[str, Any]:
     passed: dict[str, Any] = {"wrong_calls": 0, "calls": 9, "ended": [], "tracebacks": {"engine": 0}}
     passed |= {"slots": {"engine": {"engine_active_slots": 0.0}}}
-    return passed | {"rows": rounds(rss_mb=660.0, trimmed_mb=615.0, files=25, threads=13)} | changed
+    grown = {"rss_mb": 660.0, "allocated_mb": 53.0, "python_blocks": 919_000, "files": 25, "threads": 13}
+    return passed | {"rows": rounds(**grown)} | changed
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"slots": {"engine": {"engine_active_slots": 1.0}}}, "slots"),
         ({"rows": rounds(rss_mb=665.0)}, "rss_mb"),
         ({"rows": [row(1), row(2, rss_mb=60.0), *(row(n, rss_mb=125.0) for n in (3, 4, 5, 6, 7))]}, "rss_mb"),
-        ({"rows": rounds(trimmed_mb=620.0)}, "trimmed_mb"),
-        ({"rows": [row(1), *(row(n, trimmed_mb=60.0) for n in (2, 3, 4)), row(7, trimmed_mb=77.0)]}, "trimmed_mb"),
+        ({"rows": rounds(allocated_mb=54.1)}, "allocated_mb"),
+        ({"rows": rounds(python_blocks=921_000)}, "python_blocks"),
         ({"rows": rounds(files=29)}, "files"),
         ({"rows": rounds(threads=15)}, "threads"),
     ],
@@ -67,20 +68,15 @@ def test_memory_that_the_allocator_keeps_for_a_while_is_no_growth() -> None:
     assert soak.why_not_passed(result(rows=[*rounds(), row(8, rss_mb=700.0), row(9, rss_mb=601.0)])) == []
 
 
-def test_memory_in_use_is_counted_after_freed_memory_is_given_back() -> None:
-    kept = rounds(rss_mb=640.0)  # of the last three rounds, 40 MB more
-    assert soak.why_not_passed(result(rows=kept)) == []
-
-
-async def test_a_stage_gives_freed_memory_back_on_request(tmp_path: Path) -> None:
+async def test_a_stage_tells_on_request_what_it_has_allocated(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        prefix = [sys.executable, "-m", "bench.deployment.trimming"]
+        prefix = [sys.executable, "-m", "bench.deployment.counting"]
         stage = StageProcess("http", 0, ["--gateway-target", "127.0.0.1:1"], tmp_path, prefix=prefix)
         stack.push_async_callback(stage.kill)
         await stage.start()
-        assert TRIMMED not in stage.log.read_text()
-        await stage.trim()
-        assert TRIMMED in stage.log.read_text() and stage.is_alive
+        first, second = await stage.in_use(), await stage.in_use()
+        assert 1 < first.allocated_mb < stage.rss_mb() and first.python_blocks > 100_000
+        assert first.allocated_mb == pytest.approx(second.allocated_mb, abs=1)
         assert await stage.stop() == 0
 
 
