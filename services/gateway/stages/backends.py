@@ -19,11 +19,12 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.rpc.channels.opening import call_metadata
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.stages.balancing import conversation_metadata
+from services.gateway.stages.balancing import Key, conversation_metadata
 from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages
-from services.gateway.stages.errors import FULL, StageError, broken, checked, is_loss
+from services.gateway.stages.errors import FULL, StageError, broken, checked, is_fault, is_loss
 from services.gateway.stages.full_replicas import FullReplicas
 from services.gateway.stages.known_replicas import KnownReplicas
+from services.gateway.stages.moved_conversations import MovedConversations
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
 END_S = 1.0  # longest wait for a codec's status after its answer
@@ -86,7 +87,7 @@ class GrpcEngine:
         """
         self._channel, self._by_conversation, self._silence_s = channel, by_conversation, silence_s
         self._max_full, self._metrics = max_full, metrics
-        self._replicas = KnownReplicas()
+        self._replicas, self._moved = KnownReplicas(), MovedConversations()
 
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, tries_one: bool = False
@@ -94,7 +95,8 @@ class GrpcEngine:
         """The events of Generate, without progress messages.
 
         A full replica has generated nothing, so the call is made again to another one. The keys of several attempts may
-        lead to the same replica, so the last attempt is balanced by load.
+        lead to the same replica, so the last attempt is balanced by load. After a fault of its replica, a conversation
+        has another key.
 
         conversation: key of the conversation that the request continues; "" goes to the least loaded replica.
         tries_one: all replicas were full a moment ago, so only one is tried, chosen by load.
@@ -109,32 +111,35 @@ class GrpcEngine:
         for attempt in itertools.count():
             if attempt and attempt == most_full:
                 conversation = ""
+            key = conversation_metadata(conversation, self._moved.count(conversation) + attempt)
             try:
-                async with aclosing(self._attempt(request, until_s, conversation, attempt)) as responses:
+                async with aclosing(self._attempt(request, until_s, key)) as responses:
                     async for response in responses:
                         yield response
                 return
             except StageError as error:
+                if is_fault(error) and conversation:
+                    self._moved.move(conversation)
                 if error.reason != FULL or not full.moves_on(error):
                     raise
 
     def _attempt(
-        self, request: engine_pb2.GenerateRequest, until_s: float, conversation: str, attempt: int
+        self, request: engine_pb2.GenerateRequest, until_s: float, key: Key
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        metadata = (*call_metadata(), *conversation_metadata(conversation, attempt))
+        metadata = (*call_metadata(), *key)
 
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
             return stub.Generate(request, timeout=max(0.0, until_s - time.monotonic()), metadata=metadata)
 
-        return messages("ENGINE", self._channel_for(conversation), self._replicas, call, self._silence_s)
+        return messages("ENGINE", self._channel_for(key), self._replicas, call, self._silence_s)
 
-    def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
-        """The channel by load without a conversation, and for a while after a replica was silent.
+    def _channel_for(self, key: Key) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
+        """The channel by load without a conversation's key, and for a while after a replica was silent.
 
         Meanwhile the ring-hash channel tries to connect to the silent replica again, and holds back the calls with its
         keys. The channel by load is reconnected too, but uses the connections that are open.
         """
-        if not conversation:
+        if not key:
             return self._channel
         renewed_at_s = self._by_conversation.renewed_at_s
         if time.monotonic() >= renewed_at_s + self._silence_s:
@@ -147,13 +152,14 @@ class GrpcEngine:
         self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
     ) -> engine_pb2.GetModelInfoResponse:
         """wait_for_ready: waits for a replica when none is available. conversation: asks its replica."""
-        metadata = (*call_metadata(), *conversation_metadata(conversation, 0))
+        key = conversation_metadata(conversation, self._moved.count(conversation))
+        metadata = (*call_metadata(), *key)
 
         def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
             request = engine_pb2.GetModelInfoRequest()
             return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
-        channel = self._channel_for(conversation)
+        channel = self._channel_for(key)
         answer: engine_pb2.GetModelInfoResponse = await ask(
             "ENGINE", channel, self._replicas, call, timeout_s, self._silence_s
         )

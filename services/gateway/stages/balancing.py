@@ -15,6 +15,7 @@ from typing import Any
 os.environ["GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY"] = "true"
 
 CONVERSATION_HEADER = "csm-conversation"
+Key = tuple[tuple[str, str], ...]  # metadata of a call: none, or the header by which the ring chooses a replica
 
 # The largest ring that gRPC makes. The more points a replica has on the ring, the more equal are the shares.
 BY_CONVERSATION: dict[str, Any] = {
@@ -28,11 +29,12 @@ BY_CONVERSATION: dict[str, Any] = {
 BY_LOAD: dict[str, Any] = {"weighted_round_robin": {"blackoutPeriod": "0s", "weightUpdatePeriod": "0.5s"}}
 
 
-def conversation_metadata(conversation: str, attempt: int) -> tuple[tuple[str, str], ...]:
-    """The header by which the ring chooses a replica; none without a conversation.
+def conversation_metadata(conversation: str, attempt: int) -> Key:
+    """None without a conversation.
 
-    attempt: how many full replicas have refused the call. Each attempt has a key of its own, so that a conversation
-    whose replica stays full goes to one and the same other replica.
+    attempt: how many full replicas have refused the call, and faulty ones have failed calls of the conversation. Each
+    attempt has a key of its own, so that a conversation whose replica stays full goes to one and the same other
+    replica.
     """
     if not conversation:
         return ()

@@ -11,15 +11,20 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from csm_bundle.errors import EngineFaultError
 from services.gateway.auth.tokens import digest_of
 from services.gateway.stage import start_gateway
+from services.gateway.stages import moved_conversations
 from services.gateway.stages.conversations import conversation_key
+from services.gateway.stages.moved_conversations import MOVED_S, MovedConversations
 from services.gateway.synthesis.plan import ContextTurn
 from tests.services.gateway.stages.engines import REPLICAS, Request, counts, engine_of, metric, named, say
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import fake_frames
+from tests.support.fake_stages import fake_frames, numbered_audio
 
 SPOKEN = ContextTurn(0, "Hello.", codes=fake_frames(0, 3))
+FAULT = EngineFaultError("The engine computed an invalid frame.")
 
 
 async def test_turns_of_a_conversation_go_to_one_engine(
@@ -75,12 +80,52 @@ async def test_calls_without_a_conversation_are_spread(
 async def test_sentences_of_a_text_go_to_one_engine(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
-    stream_request.input.text = ""
-    message = tts_pb2.StreamSynthesizeTextRequest
-    text = tts_pb2.TextPiece(text=" ".join(f"This is sentence {number}." for number in range(8)))
-    async for _ in tts.StreamSynthesizeText([message(config=stream_request), message(text=text)], timeout=60):
-        pass
+    await say_sentences(tts, stream_request, 8)
     assert sorted(counts(deployment.engines)) == [0, 0, 8]
+
+
+async def test_sentences_leave_a_faulty_engine(deployment: FakeDeployment, tts: Any, stream_request: Request) -> None:
+    faulty = deployment.engines[0]
+    faulty.script.fail_at, faulty.script.failure = 5, FAULT
+    for _ in range(12):
+        await say_sentences(tts, stream_request, 4)
+    keys = [call.metadata.get("csm-conversation", "") for call in faulty.calls]
+    assert max(Counter(filter(None, keys)).values(), default=1) == 1
+
+
+async def say_sentences(tts: Any, request: Request, count: int) -> None:
+    request.input.text = ""
+    message = tts_pb2.StreamSynthesizeTextRequest
+    text = tts_pb2.TextPiece(text=" ".join(f"This is sentence {number}." for number in range(count)))
+    async for _ in tts.StreamSynthesizeText([message(config=request), message(text=text)], timeout=60):
+        pass
+
+
+async def test_a_conversation_leaves_a_faulty_engine_for_a_while(
+    clock: Clock, deployment: FakeDeployment, tts: Any, stream_request: Request
+) -> None:
+    asked = named(stream_request, "a")
+    own = await engine_of(tts, deployment, asked)
+    faulty, own_calls = deployment.engines[own], 1
+    faulty.script.fail_at, faulty.script.failure = 5, FAULT
+    while True:  # each fault moves it: with three engines it stays with a chance of one in three
+        assert await say(tts, asked) == numbered_audio(range(10))
+        if len(faulty.calls) == own_calls:
+            break
+        own_calls = len(faulty.calls)
+    (other,) = {await engine_of(tts, deployment, asked) for _ in range(3)}
+    assert other != own
+    clock.put_forward(MOVED_S)
+    faulty.script.fail_at = None
+    assert await engine_of(tts, deployment, asked) == own
+
+
+def test_a_limited_number_of_conversations_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved_conversations, "MAX_MOVED", 2)
+    moved = MovedConversations()
+    for conversation in ("a", "b", "a", "c"):
+        moved.move(conversation)
+    assert [moved.count(conversation) for conversation in "abc"] == [2, 0, 1]
 
 
 async def test_two_callers_with_one_id_have_two_keys(tmp_path: Path, stream_request: Request) -> None:
