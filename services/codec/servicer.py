@@ -27,7 +27,7 @@ from services.common import values
 from services.common.coalesce import Coalescer
 from services.common.outcomes import close_opened
 from services.common.rpc import load_report
-from services.common.rpc.lingering import set_caller_waits
+from services.common.rpc.incoming.lingering import set_caller_waits
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 from services.common.watchdog import BEAT_S

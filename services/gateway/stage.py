@@ -17,9 +17,9 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from services.common.followed_files import FollowedFiles
 from services.common.process.memory import return_free_pages
 from services.common.rpc.calls import Context
-from services.common.rpc.lingering import IncomingMessages
-from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
-from services.common.rpc.one_request import Receive, add_to_server
+from services.common.rpc.incoming.lingering import IncomingMessages
+from services.common.rpc.incoming.memory_guard import UNGUARDED, MemoryGuard
+from services.common.rpc.incoming.one_request import Receive, add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
 from services.common.rpc.tls import Loaded, stage_credentials

@@ -22,10 +22,11 @@ from grpc_health.v1 import health
 from csm_bundle.errors import CsmError
 from services.common.outcomes import is_task_cancelled
 from services.common.rpc import replica_id, status
-from services.common.rpc.lingering import Gate, is_caller_gone, lingering
-from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
+from services.common.rpc.incoming.gate import Gate
+from services.common.rpc.incoming.lingering import is_caller_gone, lingering
+from services.common.rpc.incoming.memory_guard import UNGUARDED, MemoryGuard
+from services.common.rpc.incoming.one_request import is_one_request
 from services.common.rpc.messages import checked, tolerant
-from services.common.rpc.one_request import is_one_request
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer

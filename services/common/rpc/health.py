@@ -15,7 +15,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc import messages, one_request
+from services.common.rpc import messages
+from services.common.rpc.incoming import one_request
 from services.common.rpc.status import StatusError
 
 RECEIVE_S = 10.0  # longest wait for the request of a call, which needs no token

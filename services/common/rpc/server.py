@@ -21,8 +21,8 @@ from grpc_health.v1 import health, health_pb2
 from services.common.rpc import replica_id
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.health import HealthServicer, add_health_to_server
-from services.common.rpc.lingering import DRAIN_QUIET_S
-from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
+from services.common.rpc.incoming.lingering import DRAIN_QUIET_S
+from services.common.rpc.incoming.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.reflection import enable_reflection
 from services.common.rpc.tls import server_credentials
 from services.common.settings import StageSettings, host_and_port

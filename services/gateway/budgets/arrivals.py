@@ -29,7 +29,7 @@ from typing import Any
 import grpc
 
 from services.common.rpc.calls import Context
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from services.common.rpc.messages import REASON as MALFORMED
 from services.common.rpc.server import UNREAD_BYTES
 from services.common.rpc.status import StatusError

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from csm.v1 import tts_pb2
 
-from services.common.rpc.lingering import is_caller_gone
+from services.common.rpc.incoming.lingering import is_caller_gone
 from services.common.rpc.status import StatusError, internal
 from services.common.telemetry import logs
 from services.gateway.metrics import GatewayMetrics

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from services.common.rpc.calls import caller_name, is_uuid
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs
 from services.gateway.auth.code_sealing import CodeSeal

@@ -9,7 +9,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common import values
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.auth.code_sealing import CodeSeal

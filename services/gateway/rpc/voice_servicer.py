@@ -16,7 +16,7 @@ from csm.v1 import voices_pb2, voices_pb2_grpc
 from csm_bundle.sampling import LIMITS
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs
 from services.common.values import seconds

@@ -20,7 +20,7 @@ from csm_client.command import cli
 from csm_client.command.pieces import pieces
 from csm_client.text_writer import LONGEST_PIECE
 
-from services.common.rpc import lingering
+from services.common.rpc.incoming import lingering
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES
 

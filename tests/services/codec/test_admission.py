@@ -17,7 +17,7 @@ from csm_bundle.errors import CodecBusyError
 from services.codec.admission import Admission
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from services.common.rpc.load_report import FAULTY
 from tests.support.codec_stage import (
     config_message,

@@ -12,7 +12,7 @@ from csm.codec.v1 import codec_pb2
 
 from services.codec.recordings import sample_stream
 from services.codec.settings import CodecSettings
-from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.incoming.lingering import IncomingMessages
 from tests.support.clock import Clock
 from tests.support.codec_stage import F32, S16, recording_messages, refusal, running_codec
 from tests.support.waits import eventually

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from services.common.background import FIRST_DELAY_S, MOST_DELAY_S, Background
-from services.common.rpc.memory_guard import MemoryGuard
+from services.common.rpc.incoming.memory_guard import MemoryGuard
 from tests.support.clock import Clock
 
 

@@ -12,7 +12,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client import AsyncClient
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.rpc import memory_guard
+from services.common.rpc.incoming import memory_guard
 from services.gateway.stage import HOLDS_MODELS
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES

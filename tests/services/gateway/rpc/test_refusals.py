@@ -14,8 +14,8 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import CodecBusyError
-from services.common.rpc import lingering
 from services.common.rpc.calls import Context
+from services.common.rpc.incoming import lingering
 from services.gateway.synthesis import codec_stream
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec

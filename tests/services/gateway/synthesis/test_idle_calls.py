@@ -11,7 +11,8 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc import lingering, server
+from services.common.rpc import server
+from services.common.rpc.incoming import lingering
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import numbered_audio

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common.rpc import lingering as module
-from services.common.rpc.lingering import IncomingMessages, lingering, set_caller_waits
+from services.common.rpc.incoming import lingering as module
+from services.common.rpc.incoming.lingering import IncomingMessages, lingering, set_caller_waits
 from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
 

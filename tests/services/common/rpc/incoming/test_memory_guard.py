@@ -10,10 +10,10 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from services.common.rpc import lingering
-from services.common.rpc import memory_guard as module
-from services.common.rpc.lingering import IncomingMessages
-from services.common.rpc.memory_guard import MemoryGuard
+from services.common.rpc.incoming import lingering
+from services.common.rpc.incoming import memory_guard as module
+from services.common.rpc.incoming.lingering import IncomingMessages
+from services.common.rpc.incoming.memory_guard import MemoryGuard
 from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
 from tests.support.waits import eventually

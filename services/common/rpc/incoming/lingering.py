@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard, memory_short
+from services.common.rpc.incoming.memory_guard import UNGUARDED, MemoryGuard, memory_short
 from services.common.rpc.messages import checked
 from services.common.rpc.status import StatusError
 
@@ -102,24 +102,6 @@ class IncomingMessages:
         reading, self._reading = self._reading, None  # dropped, for a cancelled task keeps its frames and so the call
         if reading is not None:
             reading.cancel()
-
-
-class Gate:
-    """Through which the calls of a server pass: open to all, or in the end to those of some addresses."""
-
-    def __init__(self) -> None:
-        self.open_to = ""  # with what the address of a caller begins
-
-    def before(self, handler: Handler) -> Handler:
-        """The handler, which raises StatusError UNAVAILABLE, DRAINING, for callers to which the gate is closed."""
-
-        async def passed(request: Any, context: Any) -> Any:
-            if not context.peer().startswith(self.open_to):
-                why = "The server is stopping, and takes no new calls."
-                raise StatusError(grpc.StatusCode.UNAVAILABLE, "DRAINING", why, retry_delay_s=1.0)
-            return await handler(request, context)
-
-        return passed
 
 
 def set_caller_waits(requests: AsyncIterator[Any], waits: bool) -> None:

@@ -1,0 +1,1 @@
+"""The calls that a server receives, before its handlers see them."""
