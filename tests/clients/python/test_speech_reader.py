@@ -10,6 +10,7 @@ from csm.v1 import tts_pb2
 from csm_client import IncompleteAudioError, ServerError
 from csm_client.errors import ErrorDetails
 from csm_client.resuming.reader import SpeechReader
+from csm_client.speech import from_unary
 
 HEADER = tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(request_id="r"))
 UNKNOWN = tts_pb2.StreamSynthesizeResponse()
@@ -273,3 +274,14 @@ def test_an_utterance_that_resumes_differently_is_incomplete() -> None:
             calls.hear(encoded(2, 2, content), **again)
     with pytest.raises(IncompleteAudioError, match="other checkpoints"):
         LostCalls(FLAC).hear(frames=1)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 3])
+def test_an_answer_in_one_message_holds_the_audio_that_it_counts(num_bytes: int) -> None:
+    audio_format = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000)
+    counted = tts_pb2.SynthesisSummary(stats=tts_pb2.SynthesisStats(sample_count=2))
+    answer = tts_pb2.SynthesizeResponse(audio_content=bytes(num_bytes), audio_format=audio_format, summary=counted)
+    with pytest.raises(IncompleteAudioError, match=f"counts 2 samples, but {num_bytes} bytes came"):
+        from_unary(answer)
+    with pytest.raises(IncompleteAudioError):
+        from_unary(tts_pb2.SynthesizeResponse())

@@ -6,21 +6,15 @@ After a loss, another call repeats the stream from its start, or resumes it afte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
-from csm_client.speech import Speech
+from csm_client.speech import SAMPLE_SIZES, Speech
 
-_SAMPLE_SIZES: Mapping[int, int] = {  # of the encodings that hold samples and nothing else
-    tts_pb2.AUDIO_ENCODING_PCM: 2,
-    tts_pb2.AUDIO_ENCODING_MULAW: 1,
-    tts_pb2.AUDIO_ENCODING_ALAW: 1,
-}
-_UNCOMPRESSED = {*_SAMPLE_SIZES, tts_pb2.AUDIO_ENCODING_WAV}
+_UNCOMPRESSED = {*SAMPLE_SIZES, tts_pb2.AUDIO_ENCODING_WAV}
 
 
 def _audio_identity(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
@@ -210,7 +204,7 @@ class SpeechReader:
             raise self._incomplete(
                 f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
             )
-        size = _SAMPLE_SIZES.get(self._encoding or 0)
+        size = SAMPLE_SIZES.get(self._encoding or 0)
         if size and self._num_bytes != size * self.sample_count:
             raise self._incomplete(f"The server counts {self.sample_count} samples, but {self._num_bytes} bytes came.")
 
