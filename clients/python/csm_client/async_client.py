@@ -18,7 +18,7 @@ from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.recording import DetectMessages, can_send_again, to_send_async
-from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
+from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached, unhidden
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
@@ -187,7 +187,7 @@ class AsyncClient:
             try:
                 return await method()(to_send_async(request), **options)
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc_error(error)
+                failure = unhidden(from_rpc_error(error), until_s)
             except asyncio.CancelledError:
                 if is_task_cancelled():
                     raise
