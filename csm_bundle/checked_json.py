@@ -81,7 +81,8 @@ def first_problem(error: ValidationError) -> Problem:
     details = error.errors(include_url=False)[0]
     context = details.get("ctx", {})
     path = (*details["loc"], *context.get("below", ()))
-    return Problem(path, context.get("given", details["input"]), details["msg"], details["type"])
+    (given,) = context.get("given", (details["input"],))
+    return Problem(path, given, details["msg"], details["type"])
 
 
 def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError:
@@ -89,7 +90,9 @@ def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError
 
     below: the path from the validated value to the wrong one. given: the wrong value, when it is not the validated one.
     """
-    return PydanticCustomError(_REFUSED, "{rule}", {"rule": rule, "below": below, **given})
+    # In tuples, because pydantic fails for a string of the context that has a lone surrogate.
+    context = {name: (value,) for name, value in given.items()}
+    return PydanticCustomError(_REFUSED, "{rule}", {"rule": rule, "below": below, **context})
 
 
 def needed(rule: str) -> WrapValidator:

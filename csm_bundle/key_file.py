@@ -68,11 +68,12 @@ def read_key_file(
     kind: what the keys are for, in messages. num_bytes: the length of a key. check: called with each key's id and
     bytes; raises KeyringError for a key that is not allowed. Raises KeyringError.
     """
+    what = f"The {kind} keyring {path}"
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyringError(f"The {kind} keyring {path} cannot be read: {error}.") from error
-    return _parse(path, text, num_bytes, check)
+        raise KeyringError(f"{what} cannot be read: {error}.") from error
+    return _parse(what, text, num_bytes, check)
 
 
 def _create(path: Path, num_bytes: int) -> None:
@@ -94,32 +95,32 @@ def _create(path: Path, num_bytes: int) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], None]) -> KeyFile:
+def _parse(what: str, text: str, num_bytes: int, check: Callable[[str, bytes], None]) -> KeyFile:
     try:
         parsed = json.loads(text, object_pairs_hook=named_once)
     except json.JSONDecodeError as error:
-        raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
+        raise KeyringError(f"{what}, line {error.lineno}: not valid JSON.") from None
     except RepeatedKeyError as error:
-        raise KeyringError(f"{path}: {error}.") from None
+        raise KeyringError(f"{what}: {error}.") from None
     except RecursionError:
-        raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
+        raise KeyringError(f"{what}: nested too deeply to be a keyring.") from None
     except ValueError:
-        raise KeyringError(f"{path}: holds a number of thousands of digits.") from None
+        raise KeyringError(f"{what}: holds a number of thousands of digits.") from None
     try:
         content = _Content.model_validate(parsed)
     except ValidationError as error:
-        raise KeyringError(f"{path}: {_without_key(first_problem(error))}.") from None
+        raise KeyringError(f"{what}: {_without_key(first_problem(error))}.") from None
     keys: dict[str, bytes] = {}
     for key_id, digits in content.keys.items():
         if not re.fullmatch(f"[0-9a-fA-F]{{{2 * num_bytes}}}", digits):
-            raise KeyringError(f'{path}: key "{key_id}" must be {2 * num_bytes} hexadecimal digits.')
+            raise KeyringError(f'{what}: key "{key_id}" must be {2 * num_bytes} hexadecimal digits.')
         key = bytes.fromhex(digits)
         check(key_id, key)
         if any(hmac.compare_digest(key, other) for other in keys.values()):
-            raise KeyringError(f'{path}: key "{key_id}" has the same bytes as another one.')
+            raise KeyringError(f'{what}: key "{key_id}" has the same bytes as another one.')
         keys[key_id] = key
     if content.active not in keys:
-        raise KeyringError(f"{path}: active is not one of the keys, which are {', '.join(keys)}.")
+        raise KeyringError(f"{what}: active is not one of the keys, which are {', '.join(keys)}.")
     return KeyFile(content.active, keys)
 
 

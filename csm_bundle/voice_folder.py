@@ -98,7 +98,12 @@ _CONTENT: TypeAdapter[_Content] = TypeAdapter(
 
 def voice_files(folder: Path) -> list[Path]:
     """The voice.json files of a folder of voices, in the order of the voices' names. Raises OSError."""
-    return sorted(path / MANIFEST for path in folder.iterdir() if (path / MANIFEST).is_file())
+    return sorted(file for path in folder.iterdir() if _is_there(file := path / MANIFEST))
+
+
+def _is_there(file: Path) -> bool:
+    """A link that leads nowhere counts, so that it is an error, and its voice does not just vanish."""
+    return file.is_file() or (file.is_symlink() and not file.exists())
 
 
 def read_voices(folder: Path) -> list[FolderVoice]:

@@ -57,6 +57,8 @@ def test_bundle_may_recommend_sampling(tmp_path: Path) -> None:
         ({"voices": [{**VOICE, "language_codes": "en"}]}, r"language_codes is \"en\"; a list"),
         ({"voices": [{**VOICE, "language_codes": [1]}]}, r"language_codes\[0\] is 1"),
         ({"codec": {"name": "mimi"}}, r"codec.codebook_count is null"),
+        ({"format": "\ud800"}, r'format is "\\ud800"; 1 is the only format'),
+        ({"\ud800": 1}, r'the top level is "\\ud800"; allowed keys'),
     ],
 )
 def test_wrong_value_names_file_and_key(tmp_path: Path, changes: dict[str, Any], key: str) -> None:

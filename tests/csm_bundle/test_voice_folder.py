@@ -45,6 +45,17 @@ def test_bundle_has_a_folder_of_voices(tmp_path: Path) -> None:
     assert carol.digest == cy.digest != ""
 
 
+def test_a_link_of_a_voice_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    """Without one, the gateway would take the voice for deleted."""
+    write_voice(tmp_path, "carol")
+    (tmp_path / "carol" / "voice.json").unlink()
+    for target in ("missing.json", "voice.json"):
+        (tmp_path / "carol" / "voice.json").symlink_to(target)
+        with pytest.raises(BundleError, match="voice.json"):
+            read_voices(tmp_path)
+        (tmp_path / "carol" / "voice.json").unlink()
+
+
 def test_digest_follows_the_prompt(tmp_path: Path) -> None:
     write_voice(tmp_path, "carol")
     write_voice(tmp_path, "cy", b"RIFX")

@@ -17,7 +17,8 @@ from csm_client.errors import ClientClosedError, ServerError, cancelled_here, fr
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.connection import AsyncConnection
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
+from csm_client.resuming.recording import DetectMessages, can_send_again, to_send_async
+from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached, unhidden
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
@@ -153,7 +154,7 @@ class AsyncClient:
 
         file: WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
-        messages = requests.DetectMessages(file, key_ids)
+        messages = DetectMessages(file, key_ids)
         try:
             answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
                 lambda: self._connection.watermark.StreamDetectWatermark, messages
@@ -184,15 +185,15 @@ class AsyncClient:
             channel = self._connection.channel
             options = call_options(request, self._metadata + trace_metadata(), until_s - time.monotonic())
             try:
-                return await method()(requests.to_send(request), **options)
+                return await method()(to_send_async(request), **options)
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc_error(error)
+                failure = unhidden(from_rpc_error(error), until_s)
             except asyncio.CancelledError:
                 if is_task_cancelled():
                     raise
                 raise cancelled_here() from None  # the client was closed, or the iterator of requests has failed
             is_found = is_unreached(failure) and await self._connection.finds_another(channel)
-            if not is_found or not requests.can_send_again(request):
+            if not is_found or not can_send_again(request):
                 raise failure
 
 

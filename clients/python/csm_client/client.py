@@ -17,6 +17,7 @@ from csm_client.errors import ClientClosedError, ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.connection import Connection
 from csm_client.resuming.reader import SpeechReader
+from csm_client.resuming.recording import DetectMessages, can_send_again, to_send
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
@@ -121,7 +122,7 @@ class Client:
         self, file: BinaryIO, key_ids: Sequence[str] = ()
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
         """`file` is read in a thread of gRPC."""
-        messages = requests.DetectMessages(file, key_ids)
+        messages = DetectMessages(file, key_ids)
         try:
             answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
                 lambda: self._connection.watermark.StreamDetectWatermark, messages
@@ -150,11 +151,11 @@ class Client:
             channel = self._connection.channel
             options = call_options(request, self._metadata + trace_metadata(), until_s - time.monotonic())
             try:
-                return method()(requests.to_send(request), **options)
+                return method()(to_send(request), **options)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             is_found = is_unreached(failure) and self._connection.finds_another(channel)
-            if not is_found or not requests.can_send_again(request):
+            if not is_found or not can_send_again(request):
                 raise failure
 
 

@@ -167,8 +167,16 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
     if code is grpc.StatusCode.UNAVAILABLE:
         message = _explain(message)
     elif "Deadline Exceeded" in message:  # gRPC's own words, such as "Stream removed (Deadline Exceeded)"
-        message = "The deadline passed; set a longer one, or ask for less audio."
+        message = _DEADLINE_PASSED
     return _BY_CODE.get(code, ServerError)(code, message, _details(error))
+
+
+_DEADLINE_PASSED = "The deadline passed; set a longer one, or ask for less audio."
+
+
+def deadline_passed() -> ServerError:
+    """The error of a call whose deadline has passed, where gRPC does not tell."""
+    return DeadlineExceededError(grpc.StatusCode.DEADLINE_EXCEEDED, _DEADLINE_PASSED, ErrorDetails())
 
 
 def cancelled_here() -> ServerError:

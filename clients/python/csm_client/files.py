@@ -1,5 +1,7 @@
 """Files of a conversation: its turns and the codes of earlier answers. It knows no channel.
 
+A file may be a FIFO, or lie in a file system that hangs; `in_thread` keeps an event loop from waiting for it.
+
 A conversation is a JSON list, oldest turn first, paths relative to the file:
 
     [{"speaker": 0, "text": "How are you?", "audio": "a.wav"}, {"speaker": 1, "text": "Fine.", "codes": "b.codes"}]
@@ -7,9 +9,13 @@ A conversation is a JSON list, oldest turn first, paths relative to the file:
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
 
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
@@ -20,6 +26,34 @@ from csm_client.requests import Codes, Turn
 SEALED = b"CSMS"  # sealed codes begin with it; open codes never do
 LARGEST_SPEAKER = 2**31 - 1  # of the field
 
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+async def in_thread(work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    """What `work` returns. It runs in a thread of its own, which a program that ends does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not done.done():  # else it is no longer awaited
+            set_outcome(outcome)
+
+    def post(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        with suppress(RuntimeError):  # the event loop has ended
+            loop.call_soon_threadsafe(settle, set_outcome, outcome)
+
+    def run() -> None:
+        try:
+            result = work(*arguments)
+        except BaseException as error:
+            post(done.set_exception, error)
+        else:
+            post(done.set_result, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
 
 def save_codes(path: Path, codes: Codes) -> None:
     """Writes sealed codes as they are, open ones as a serialized csm.rvq.v1.CodeFrames."""
@@ -29,9 +63,11 @@ def save_codes(path: Path, codes: Codes) -> None:
 def load_context(path: Path) -> list[Turn]:
     """The turns of a conversation file. Raises ContextFileError."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin UTF-8 with a mark
     except (OSError, ValueError) as error:
         raise ContextFileError(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise ContextFileError(f"{path} cannot be read: its lists and objects are nested too deeply.") from None
     if not isinstance(entries, list):
         raise ContextFileError(f"{path} must hold a list of turns.")
     return [_load_turn(path, number, entry) for number, entry in enumerate(entries, start=1)]

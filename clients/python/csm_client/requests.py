@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
@@ -19,8 +18,6 @@ from csm_client.tables.sampling import LARGEST_FLOAT, SAMPLING, SamplingOptions
 
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
-PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
-KEPT_MESSAGES = 4  # of such a recording; gRPC takes one before it has a server
 LARGE_BYTES = 256 * 1024  # larger requests are announced, so that a busy server lets them wait
 LONGEST_S = 1e9  # gRPC's limit; with a longer timeout, or infinity, a call ends at once
 
@@ -145,67 +142,6 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
     return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
 
 
-class DetectMessages:
-    """The messages of a recording of any length, for one call after the other until a server gets them.
-
-    error: the exception of reading it, which gRPC would lose
-    """
-
-    def __init__(self, file: BinaryIO, key_ids: Sequence[str]) -> None:
-        """file: WAV, Ogg Opus, MP3, AAC or FLAC, read from its current position"""
-        self.error: Exception | None = None
-        self._messages = _detect_messages(file, key_ids)
-        self._num_taken = 0
-        self._first = list[watermark_pb2.StreamDetectWatermarkRequest]()  # at most KEPT_MESSAGES
-        self._taking = threading.Lock()  # the thread of an earlier call may still be reading
-
-    @property
-    def can_begin_again(self) -> bool:
-        """Whether the next call gets all messages, although an earlier one may still take one more."""
-        return self._num_taken < KEPT_MESSAGES
-
-    def __iter__(self) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
-        """For a new call, from the first message."""
-        number = 0
-        while (message := self._message(number)) is not None:
-            yield message
-            number += 1
-
-    def _message(self, number: int) -> watermark_pb2.StreamDetectWatermarkRequest | None:
-        with self._taking:
-            if number < len(self._first):
-                return self._first[number]
-            if self.error is not None:
-                raise self.error
-            try:
-                message = next(self._messages, None)
-            except Exception as error:
-                self.error = error
-                raise
-            self._num_taken += 1
-            if message is not None and self._num_taken <= KEPT_MESSAGES:
-                self._first.append(message)
-            return message
-
-
-def to_send(request: Any) -> Any:
-    """What a stub takes for the next call."""
-    return iter(request) if isinstance(request, DetectMessages) else request
-
-
-def can_send_again(request: Any) -> bool:
-    return not isinstance(request, DetectMessages) or request.can_begin_again
-
-
-def _detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
-    piece = file.read(PIECE_BYTES)
-    config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=_file_format(piece), key_ids=key_ids)
-    yield watermark_pb2.StreamDetectWatermarkRequest(config=config)
-    while piece:
-        yield watermark_pb2.StreamDetectWatermarkRequest(audio_content=piece)
-        piece = file.read(PIECE_BYTES)
-
-
 def _fill(
     request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
 ) -> None:
@@ -281,10 +217,10 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
 
 def _recording(file: bytes) -> tts_pb2.AudioRecording:
     """file: WAV, Ogg Opus, MP3, AAC or FLAC"""
-    return tts_pb2.AudioRecording(audio_content=file, audio_format=_file_format(file))
+    return tts_pb2.AudioRecording(audio_content=file, audio_format=file_format(file))
 
 
-def _file_format(start: bytes) -> tts_pb2.AudioFormat:
+def file_format(start: bytes) -> tts_pb2.AudioFormat:
     return tts_pb2.AudioFormat(audio_encoding=encoding_of_file(start))
 
 

@@ -164,7 +164,8 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         logs.annotate(voice=request.name[:LONGEST_NAME])
         if not await store.delete(request.name, caller):
             voice = await store.get(request.name)
-            if voice is None or not voice.may_be_used_by(caller):
+            # One of the caller's own was made after the deletion had found none.
+            if voice is None or voice.owner == caller or not voice.may_be_used_by(caller):
                 raise not_kept(request.name)
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,

@@ -17,6 +17,12 @@ from services.common.setting_types import expanded
 BUSY_S = 3.0  # how long SQLite waits for another writer
 POOL_SIZE = 4
 _SQLITE = b"SQLite format 3\0"  # the first bytes of a file that is not empty
+# Parameters of the URL: those of asyncpg that are strings, and one of SQLAlchemy.
+_PARAMETERS = (
+    "database", "gsslib", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size",
+    "service", "servicefile", "ssl", "target_session_attrs", "user",
+)  # fmt: skip
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class VoicesDatabaseError(OSError):
@@ -34,6 +40,7 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
         url = sa.make_url(database)
         if url.get_backend_name() != "postgresql":
             raise ArgumentError
+        _check_parameters(url)
         return create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=POOL_SIZE,
@@ -45,6 +52,18 @@ def open_engine(database: str, timeout_s: float) -> AsyncEngine:
         )
     except (ArgumentError, ValueError):
         raise VoicesDatabaseError("--voices-database must be a path or postgresql://USER:PASSWORD@HOST/NAME.") from None
+
+
+def _check_parameters(url: sa.URL) -> None:
+    """Raises VoicesDatabaseError. The driver would look at them at its first connection only."""
+    for name, value in url.query.items():
+        if name == "sslmode":
+            raise VoicesDatabaseError("--voices-database has the parameter sslmode; it must be called ssl here.")
+        if name not in _PARAMETERS:
+            allowed = ", ".join(_PARAMETERS)
+            raise VoicesDatabaseError(f"--voices-database has the parameter {name!r}; allowed are {allowed}.")
+        if name == "ssl" and value not in _SSL_MODES:
+            raise VoicesDatabaseError(f"--voices-database has a wrong ssl; it must be one of {', '.join(_SSL_MODES)}.")
 
 
 async def empty_log(engine: AsyncEngine) -> None:

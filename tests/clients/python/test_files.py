@@ -28,11 +28,18 @@ def test_conversation_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_byte_order_mark_before_a_conversation_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "dialogue.json"
+    path.write_text('[{"speaker": 0, "text": "Grüße."}]', encoding="utf-8-sig")
+    assert load_context(path) == [Turn(0, "Grüße.")]
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("{", "cannot be read"),
         ("{}", "must hold a list"),
+        ("[" * 100_000, "dialogue.json cannot be read: its lists and objects are nested too deeply"),
         ("[1]", "turn 1 must be an object"),
         ('[{"speaker": 0}]', "turn 1 needs 'speaker'"),
         ('[{"speaker": "0", "text": "x"}]', "turn 1 needs 'speaker'"),

@@ -10,6 +10,7 @@ from csm.v1 import tts_pb2
 from csm_client import IncompleteAudioError, ServerError
 from csm_client.errors import ErrorDetails
 from csm_client.resuming.reader import SpeechReader
+from csm_client.speech import from_unary
 
 HEADER = tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(request_id="r"))
 UNKNOWN = tts_pb2.StreamSynthesizeResponse()
@@ -18,6 +19,16 @@ UNKNOWN = tts_pb2.StreamSynthesizeResponse()
 def audio(offset: int, count: int = 2) -> tts_pb2.StreamSynthesizeResponse:
     chunk = tts_pb2.AudioChunk(audio_content=bytes(2 * count), sample_offset=offset, sample_count=count)
     return tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk)
+
+
+def filled(offset: int, count: int, num_bytes: int) -> tts_pb2.StreamSynthesizeResponse:
+    chunk = tts_pb2.AudioChunk(audio_content=bytes(num_bytes), sample_offset=offset, sample_count=count)
+    return tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk)
+
+
+def header(encoding: tts_pb2.AudioEncoding) -> tts_pb2.StreamSynthesizeResponse:
+    audio_format = tts_pb2.AudioFormat(audio_encoding=encoding)
+    return tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(audio_format=audio_format))
 
 
 def summary(count: int) -> tts_pb2.StreamSynthesizeResponse:
@@ -50,6 +61,9 @@ def test_whole_stream_passes_and_unknown_events_are_skipped() -> None:
         ((HEADER, summary(0), audio(0)), "'audio_chunk' out of order"),
         ((HEADER, summary(0), summary(0)), "'summary' out of order"),
         ((HEADER, audio(0), summary(3)), "counts 3 samples, but 2 came"),
+        ((HEADER, audio(0), filled(2, -2, 4), audio(0), summary(2)), "sent -2 samples"),
+        ((header(tts_pb2.AUDIO_ENCODING_PCM), filled(0, 2, 3), summary(2)), "counts 2 samples, but 3 bytes came"),
+        ((header(tts_pb2.AUDIO_ENCODING_MULAW), filled(0, 2, 0), summary(2)), "counts 2 samples, but 0 bytes came"),
     ],
 )
 def test_stream_that_is_not_whole_raises(messages: Any, sentence: str) -> None:
@@ -171,7 +185,7 @@ FLAC, MP3 = tts_pb2.AUDIO_ENCODING_FLAC, tts_pb2.AUDIO_ENCODING_MP3
 BEGUN = (said("One."), encoded(0, 2, b"ab"), checkpoint(b"1"), said("Two.", 2), encoded(2, 2, b"cd"))
 
 
-@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
+@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_MULAW, FLAC])
 def test_a_text_resumes_at_its_last_checkpoint_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     calls = LostCalls(encoding)
     assert calls.reader.checkpoints == []
@@ -225,7 +239,7 @@ def state(content: bytes) -> tts_pb2.StreamSynthesizeResponse:
 HALF = (encoded(0, 2, b"ab"), state(b"1"), encoded(2, 2, b"cd"))
 
 
-@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
+@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_MULAW, FLAC])
 def test_an_utterance_resumes_at_its_last_checkpoint_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     calls = LostCalls(encoding)
     calls.hear(*HALF)
@@ -260,3 +274,14 @@ def test_an_utterance_that_resumes_differently_is_incomplete() -> None:
             calls.hear(encoded(2, 2, content), **again)
     with pytest.raises(IncompleteAudioError, match="other checkpoints"):
         LostCalls(FLAC).hear(frames=1)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 3])
+def test_an_answer_in_one_message_holds_the_audio_that_it_counts(num_bytes: int) -> None:
+    audio_format = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000)
+    counted = tts_pb2.SynthesisSummary(stats=tts_pb2.SynthesisStats(sample_count=2))
+    answer = tts_pb2.SynthesizeResponse(audio_content=bytes(num_bytes), audio_format=audio_format, summary=counted)
+    with pytest.raises(IncompleteAudioError, match=f"counts 2 samples, but {num_bytes} bytes came"):
+        from_unary(answer)
+    with pytest.raises(IncompleteAudioError):
+        from_unary(tts_pb2.SynthesizeResponse())

@@ -23,10 +23,12 @@ from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.argument_types import NUMBERS, deadline, int32, out, rate, seconds, target, utf8
 from csm_client.command.detect import detect
 from csm_client.command.say import say
+from csm_client.command.shown import in_seconds, name_of, shown
 from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
 from csm_client.command.wrong_fields import option_of
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
+from csm_client.files import in_thread
 from csm_client.tables.encodings import ENCODINGS
 from csm_client.tables.sampling import SAMPLING
 
@@ -68,14 +70,15 @@ async def exit_code_of(work: Awaitable[int], target: str) -> int:
     except ServerError as error:
         print(f"error: {_sentence(error, target)}", file=sys.stderr)
     except (CsmClientError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
     return 1
 
 
 async def _run(arguments: Namespace, ended_by: list[signal.Signals]) -> int:
     """ended_by: takes the signals that have cancelled it"""
     _cancel_at_signals(ended_by)
-    async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **_connection(arguments)) as client:
+    connection = await _connection(arguments)
+    async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **connection) as client:
         match arguments.command:
             case "say":
                 return await say(client, arguments)
@@ -105,11 +108,11 @@ def _cancel_at_signals(ended_by: list[signal.Signals]) -> None:
             asyncio.get_running_loop().add_signal_handler(each, end, each)
 
 
-def _connection(arguments: Namespace) -> ConnectionOptions:
+async def _connection(arguments: Namespace) -> ConnectionOptions:
     """Raises TokenError."""
     token = os.environ.get("CSM_TOKEN") or None
     if arguments.token_file is not None:
-        token = load_token(arguments.token_file)
+        token = await in_thread(load_token, arguments.token_file)
     return ConnectionOptions(
         tls=arguments.tls,
         tls_ca=arguments.tls_ca,
@@ -122,7 +125,7 @@ def _connection(arguments: Namespace) -> ConnectionOptions:
 
 async def _serve_info(client: AsyncClient) -> int:
     info = await client.server_info()
-    encodings = [tts_pb2.AudioEncoding.Name(value).removeprefix("AUDIO_ENCODING_") for value in info.audio_encodings]
+    encodings = [name_of(tts_pb2.AudioEncoding, value, "AUDIO_ENCODING_").upper() for value in info.audio_encodings]
     limits = info.limits
     for name, value in (
         ("model", info.model_version),
@@ -133,11 +136,11 @@ async def _serve_info(client: AsyncClient) -> int:
         ("sample rates", ", ".join(map(str, info.sample_rates_hertz))),
         ("watermark", f"{info.watermark.scheme}, key {info.watermark.key_id}"),
         ("longest text", f"{limits.max_text_length} characters"),
-        ("longest audio", f"{limits.max_stream_audio_duration.ToTimedelta().total_seconds():g} s as a stream"),
-        ("", f"{limits.max_unary_audio_duration.ToTimedelta().total_seconds():g} s in one message"),
+        ("longest audio", f"{in_seconds(limits.max_stream_audio_duration):g} s as a stream"),
+        ("", f"{in_seconds(limits.max_unary_audio_duration):g} s in one message"),
     ):
         if value:
-            print(f"{name:<20} {value}")
+            print(f"{name:<20} {shown(value)}")
     return 0
 
 
@@ -150,7 +153,7 @@ def _sentence(error: ServerError, target: str) -> str:
         lines = [f"No server answers at {target}: {error}"]
     if error.request_id:
         lines.append(f"request id {error.request_id}")
-    return "\n       ".join(lines)
+    return "\n       ".join(map(shown, lines))
 
 
 def command_line() -> ArgumentParser:

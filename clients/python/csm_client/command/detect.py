@@ -13,7 +13,9 @@ from google.protobuf import duration_pb2
 
 from csm_client.async_client import AsyncClient
 from csm_client.audio_files import WavFile
+from csm_client.command.shown import in_seconds, shown
 from csm_client.errors import RecordingFileError
+from csm_client.files import in_thread
 from csm_client.tables.encodings import encoding_of_suffix
 
 NOT_FOUND = 3  # exit code
@@ -27,9 +29,9 @@ async def detect(
     Raises OSError for a file that cannot be read, and RecordingFileError.
     """
     start = _wav_header(path, sample_rate_hz)
-    with path.open("rb") as file:
+    with await in_thread(io.FileIO, path) as file:  # without a buffer, whose lock a read that hangs would keep
         found = await client.find_watermarks(cast(BinaryIO, _Joined(start, file)), key_ids)
-    print(json.dumps(_values(found)) if as_json else "\n".join(_lines(found)))
+    print(json.dumps(_values(found)) if as_json else "\n".join(map(shown, _lines(found))))
     return 0 if found.detected or found.stretches else NOT_FOUND
 
 
@@ -50,12 +52,15 @@ def _wav_header(path: Path, sample_rate_hz: int | None) -> bytes:
 class _Joined:
     """A file with bytes before it, to be read once."""
 
-    def __init__(self, start: bytes, file: BinaryIO) -> None:
+    def __init__(self, start: bytes, file: io.FileIO) -> None:
         self._start, self._file = start, file
 
     def read(self, size: int) -> bytes:
-        start, self._start = self._start[:size], self._start[size:]
-        return start or self._file.read(size)
+        """Less than `size` only at the end."""
+        content, self._start = self._start[:size], self._start[size:]
+        while len(content) < size and (more := self._file.read(size - len(content))):
+            content += more
+        return content
 
 
 def _lines(found: watermark_pb2.StreamDetectWatermarkResponse) -> list[str]:
@@ -78,8 +83,8 @@ def _values(found: watermark_pb2.StreamDetectWatermarkResponse) -> dict[str, obj
         "key_id": found.key_id,
         "stretches": [
             {
-                "start_s": round(_seconds(stretch.start_offset), 3),
-                "end_s": round(_seconds(stretch.end_offset), 3),
+                "start_s": round(in_seconds(stretch.start_offset), 3),
+                "end_s": round(in_seconds(stretch.end_offset), 3),
                 "key_id": stretch.key_id,
                 "confidence": round(stretch.confidence, 4),
             }
@@ -90,9 +95,5 @@ def _values(found: watermark_pb2.StreamDetectWatermarkResponse) -> dict[str, obj
 
 def _clock(offset: duration_pb2.Duration) -> str:
     """ "0:07.25", minutes and seconds"""
-    minutes, seconds = divmod(round(_seconds(offset), 2), 60)
+    minutes, seconds = divmod(round(in_seconds(offset), 2), 60)
     return f"{minutes:.0f}:{seconds:05.2f}"
-
-
-def _seconds(offset: duration_pb2.Duration) -> float:
-    return offset.seconds + offset.nanos / 1e9

@@ -9,6 +9,7 @@ import select
 import stat
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,16 @@ def check_file(path: Path) -> None:
         raise OutputFileError(f"{path} cannot be written: there is no folder {folder}.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputFileError(f"{path} cannot be written: you may not write to the folder {folder}.")
+
+
+def check_apart(paths: Mapping[str, Path | None]) -> None:
+    """Raises OutputFileError if two options name the same file, which would lose what it holds for one of them."""
+    options: dict[str, str] = {}
+    for option, path in paths.items():
+        if path is None or path == STANDARD_OUTPUT or is_straight(path):
+            continue
+        if (other := options.setdefault(os.path.realpath(path), option)) != option:
+            raise OutputFileError(f"{other} and {option} are both {path}; each needs a file of its own.")
 
 
 def is_straight(path: Path) -> bool:

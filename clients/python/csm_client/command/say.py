@@ -13,12 +13,13 @@ from csm.v1 import tts_pb2
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile
-from csm_client.command.output import Output, check_file, choose_output
+from csm_client.command.output import Output, check_apart, check_file, choose_output
 from csm_client.command.pieces import pieces
 from csm_client.command.playback import Playback
 from csm_client.command.progress import Progress
+from csm_client.command.shown import name_of, shown
 from csm_client.errors import IncompleteAudioError, SpeakerError
-from csm_client.files import load_context, save_codes
+from csm_client.files import in_thread, load_context, save_codes
 from csm_client.requests import StreamOptions
 from csm_client.speech import codes_of
 from csm_client.tables.sampling import SAMPLING
@@ -29,7 +30,8 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     output = Playback(arguments.encoding) if arguments.play else choose_output(arguments.out, arguments.encoding)
     if arguments.return_codes is not None:
         check_file(arguments.return_codes)
-    options = _options(arguments, output)
+    check_apart({"--context": arguments.context, "--return-codes": arguments.return_codes, "--out": output.path})
+    options = await _options(arguments, output)
     notice = (await client.server_info()).model_notice
     await _check_speaker(client, options)
     await output.open_straight(arguments.deadline)
@@ -80,7 +82,7 @@ async def _say_into(
     _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
     codes = None if stream.summary is None else codes_of(stream.summary)
     if arguments.return_codes is not None and codes is not None:
-        save_codes(arguments.return_codes, codes)
+        await in_thread(save_codes, arguments.return_codes, codes)
         print(f"codes                {arguments.return_codes}", file=_figures(output))
     return 0
 
@@ -94,7 +96,7 @@ def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> 
     return client.stream_synthesize_text(arguments.text, **options)  # of any length
 
 
-def _options(arguments: Namespace, output: Output) -> StreamOptions:
+async def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
     given = {
         "sample_rate_hz": arguments.rate,
@@ -107,7 +109,7 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
     }
     options.update(cast(StreamOptions, {name: value for name, value in given.items() if value is not None}))
     if arguments.context is not None:
-        options["context"] = load_context(arguments.context)
+        options["context"] = await in_thread(load_context, arguments.context)
     return options
 
 
@@ -135,6 +137,8 @@ async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, s
 
 def _format(stream: AsyncSpeechStream) -> tts_pb2.AudioFormat:
     assert stream.header is not None  # it comes before any audio and before the end
+    if stream.header.audio_format.sample_rate_hertz <= 0:
+        raise IncompleteAudioError("The server does not tell the sample rate.", 0)
     return stream.header.audio_format
 
 
@@ -144,8 +148,8 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
     summary, header = stream.summary, stream.header
     audio_s = summary.stats.sample_count / header.audio_format.sample_rate_hertz
     factor = f"{total_s / audio_s:.2f}" if audio_s else "none"
-    reason = tts_pb2.FinishReason.Name(summary.finish_reason).removeprefix("FINISH_REASON_").lower()
-    coverage = tts_pb2.WatermarkCoverage.Name(summary.watermark.coverage).removeprefix("WATERMARK_COVERAGE_").lower()
+    reason = name_of(tts_pb2.FinishReason, summary.finish_reason, "FINISH_REASON_")
+    coverage = name_of(tts_pb2.WatermarkCoverage, summary.watermark.coverage, "WATERMARK_COVERAGE_")
     for name, value in (
         ("file", str(output.path)),
         ("format", f"{output.content}, {header.audio_format.sample_rate_hertz} Hz"),
@@ -158,12 +162,12 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
         ("seed", str(header.seed)),
         ("request id", header.request_id),
     ):
-        print(f"{name:<20} {value}", file=to)
+        print(f"{name:<20} {shown(value)}", file=to)
     if summary.stats.dropped_turn_count:
         dropped = f"{summary.stats.dropped_turn_count} of the oldest turns did not fit the context window"
         print(f"{'note':<20} {dropped}", file=to)
     if notice:
-        print(f"note                 {notice}", file=to)
+        print(f"note                 {shown(notice)}", file=to)
 
 
 def _figures(output: Output) -> TextIO:

@@ -9,6 +9,8 @@ from csm.v1 import tts_pb2, voices_pb2
 
 from csm_client.async_client import AsyncClient
 from csm_client.command.argument_types import int32, int64, utf8
+from csm_client.command.shown import in_seconds, name_of, shown
+from csm_client.files import in_thread
 from csm_client.requests import Consent, VoiceOptions
 
 _ACTIONS = ("list", "add", "show", "delete")
@@ -18,14 +20,14 @@ async def voices(client: AsyncClient, arguments: Namespace) -> int:
     """Returns the exit code. Raises OSError for a recording that cannot be read."""
     match arguments.action:
         case "add":
-            _print_voice(await client.create_voice(arguments.name, **_options(arguments)))
+            _print_voice(await client.create_voice(arguments.name, **await _options(arguments)))
         case "show":
             _print_voice(await client.get_voice(arguments.name))
         case "delete":
             await client.delete_voice(arguments.name)
         case _:
             for voice in await client.list_voices():
-                print(_line(voice))
+                print(shown(_line(voice)))
     return 0
 
 
@@ -71,7 +73,7 @@ def wrong_voices_arguments(arguments: Namespace) -> str:
     return f"{arguments.action} needs the name of a voice" if arguments.name is None else ""
 
 
-def _options(arguments: Namespace) -> VoiceOptions:
+async def _options(arguments: Namespace) -> VoiceOptions:
     options = VoiceOptions(
         speaker=arguments.speaker,
         languages=arguments.language,
@@ -80,7 +82,7 @@ def _options(arguments: Namespace) -> VoiceOptions:
         everyone=arguments.everyone,
     )
     if arguments.audio is not None:
-        options["audio"] = arguments.audio.read_bytes()
+        options["audio"] = await in_thread(arguments.audio.read_bytes)
     if arguments.text is not None:
         options["text"] = arguments.text
     if arguments.consent_id is not None or arguments.consent_text is not None:
@@ -101,7 +103,7 @@ def _line(voice: tts_pb2.Voice) -> str:
 
 def _print_voice(kept: voices_pb2.KeptVoice) -> None:
     voice = kept.voice
-    audience = voices_pb2.VoiceAudience.Name(kept.audience).removeprefix("VOICE_AUDIENCE_").lower()
+    audience = name_of(voices_pb2.VoiceAudience, kept.audience, "VOICE_AUDIENCE_")
     for name, value in (
         ("name", voice.name),
         ("speaker", str(voice.speaker)),
@@ -118,11 +120,11 @@ def _print_voice(kept: voices_pb2.KeptVoice) -> None:
         ("model", kept.model_version),
     ):
         if value:
-            print(f"{name:<20} {value}")
+            print(f"{name:<20} {shown(value)}")
 
 
 def _prompt(kept: voices_pb2.KeptVoice) -> str:
     """Its length; "yes" for a prompt of the bundle or the operator, whose length the server does not tell."""
     if not kept.HasField("prompt_duration"):
         return "yes" if kept.voice.has_prompt else ""
-    return f"{kept.prompt_duration.ToTimedelta().total_seconds():g} s"
+    return f"{in_seconds(kept.prompt_duration):g} s"

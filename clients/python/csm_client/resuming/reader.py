@@ -12,14 +12,9 @@ from typing import Any, NoReturn
 from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
-from csm_client.speech import Speech
+from csm_client.speech import SAMPLE_SIZES, Speech
 
-_UNCOMPRESSED = {
-    tts_pb2.AUDIO_ENCODING_PCM,
-    tts_pb2.AUDIO_ENCODING_WAV,
-    tts_pb2.AUDIO_ENCODING_MULAW,
-    tts_pb2.AUDIO_ENCODING_ALAW,
-}
+_UNCOMPRESSED = {*SAMPLE_SIZES, tts_pb2.AUDIO_ENCODING_WAV}
 
 
 def _audio_identity(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
@@ -168,6 +163,8 @@ class SpeechReader:
     def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
         if chunk.sample_offset != self._position:
             raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        if chunk.sample_count < 0:
+            raise self._incomplete(f"The server sent {chunk.sample_count} samples.")
         content = chunk.audio_content
         num_repeated = min(len(content), self._num_bytes - self._byte_position)
         self._position += chunk.sample_count
@@ -207,6 +204,9 @@ class SpeechReader:
             raise self._incomplete(
                 f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
             )
+        size = SAMPLE_SIZES.get(self._encoding or 0)
+        if size and self._num_bytes != size * self.sample_count:
+            raise self._incomplete(f"The server counts {self.sample_count} samples, but {self._num_bytes} bytes came.")
 
     def fail(self, error: ServerError, hindrance: str = "") -> NoReturn:
         """Raises `error`, or IncompleteAudioError from it if audio has come.

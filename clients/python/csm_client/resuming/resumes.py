@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from csm_client.credentials import CallMetadata
-from csm_client.errors import ServerError
+from csm_client.errors import ServerError, deadline_passed
 from csm_client.requests import LARGE_BYTES, size_metadata
 from csm_client.resuming.reader import SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
@@ -48,6 +48,12 @@ def is_unreached(error: ServerError) -> bool:
     """Whether no server was there for the call."""
     is_of_grpc = error.code is grpc.StatusCode.UNAVAILABLE and error.reason == error.code.name
     return is_of_grpc and any(words in str(error) for words in _NEVER_REACHED)
+
+
+def unhidden(error: ServerError, until_s: float) -> ServerError:
+    """`error`, or the deadline of `until_s` if a write after it hides that it has passed."""
+    is_hidden = str(error) == _CUT_OFF_WRITE and time.monotonic() >= until_s
+    return deadline_passed() if is_hidden else error
 
 
 class Resumes:
@@ -124,4 +130,6 @@ class Resumes:
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss since new audio came."""
-        return self._loss if self._loss is not None and reader.sample_count == self._lost_at > 0 else error
+        if self._loss is not None and reader.sample_count == self._lost_at > 0:
+            return self._loss
+        return unhidden(error, self._until_s)

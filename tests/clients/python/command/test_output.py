@@ -136,3 +136,31 @@ def test_an_unknown_speaker_is_an_error_before_any_synthesis(
     assert say(server, tmp_path / "a.wav", *more) == 1
     assert capsys.readouterr().err == f"error: {sentence}\n"
     assert server.deployment.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--return-codes", "here/x.wav"], "--return-codes and --out are both x.wav"),
+        (
+            ["--return-codes", "turns.json", "--context", "turns.json"],
+            "--context and --return-codes are both turns.json",
+        ),
+        (["--context", "turns.json", "--encoding", "pcm", "--out", "turns.json"], "--context and --out are both"),
+    ],
+)
+def test_no_file_is_written_over_another_one_of_the_same_call(
+    server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").symlink_to(tmp_path)
+    Path("turns.json").write_text("[]")
+    assert say(server, "x.wav", *given) == 1
+    assert f"error: {told}" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "turns.json"]
+    assert Path("turns.json").read_text() == "[]"

@@ -1,4 +1,4 @@
-"""Signals at `csm say`: none leaves a file or keeps the engine."""
+"""Signals at `csm`: none leaves a file, keeps the engine, or waits for a file."""
 
 from __future__ import annotations
 
@@ -86,6 +86,38 @@ def test_a_closed_terminal_leaves_no_file_and_frees_the_engine(server: Any, tmp_
         assert process.wait(20) != 0
     server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["say", "Hello.", "--context", "fifo"],
+        ["say", "Hello.", "--token-file", "fifo"],
+        ["voices", "add", "ann", "--audio", "fifo"],
+        ["detect", "fifo"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("has_writer", [False, True])
+def test_a_signal_ends_the_wait_for_a_file_that_never_ends(
+    server: Any, tmp_path: Path, words: list[str], has_writer: bool
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    run, environment = command(server.target), {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    # The signal comes once the file is being opened or read, not while Python starts.
+    telling = "lambda event, values: event == 'open' and str(values[0]) == 'fifo' and os.write(1, b'opens\\n')"
+    run[2] = f"import os, sys; sys.addaudithook({telling}); {run[2]}"
+    run[3:] = [*words, "--target", server.target]
+    with subprocess.Popen(run, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "opens\n"
+        writer = os.open(tmp_path / "fifo", os.O_WRONLY) if has_writer else None
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+    if writer is not None:
+        os.close(writer)
 
 
 def test_sighup_is_ignored_under_nohup(server: Any, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
         yield tts_pb2.StreamSynthesizeResponse(summary=tts_pb2.SynthesisSummary(stats=stats))
 
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
-        return tts_pb2.SynthesizeResponse(audio_content=CHUNK)
+        audio_format = tts_pb2.AudioFormat(sample_rate_hertz=24_000)
+        return tts_pb2.SynthesizeResponse(audio_content=CHUNK, audio_format=audio_format)
 
 
 class Gateways:

@@ -17,8 +17,8 @@ import grpc
 import pytest
 from csm.v1 import watermark_pb2, watermark_pb2_grpc
 from csm_client import AsyncClient, Client, UnavailableError
-from csm_client.requests import KEPT_MESSAGES, DetectMessages
 from csm_client.resuming import connection
+from csm_client.resuming.recording import KEPT_MESSAGES, DetectMessages
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, SECOND, Gateways
 from tests.support.clock import Clock

@@ -16,7 +16,7 @@ def place(content: bytes) -> tts_pb2.StreamSynthesizeTextResponse:
 INSIDE = (*BEGUN, place(b"a"), encoded(4, 2, b"ef"))  # two samples behind a place in the second sentence
 
 
-@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
+@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_MULAW, FLAC])
 def test_a_text_resumes_inside_a_sentence_in_several_calls(encoding: tts_pb2.AudioEncoding) -> None:
     """Nor is that sentence announced again. Its end takes the place of all within it."""
     calls = LostCalls(encoding)

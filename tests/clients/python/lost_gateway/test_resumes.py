@@ -97,6 +97,14 @@ def test_the_error_is_that_of_the_first_loss_since_the_last_new_audio(clock: Clo
     assert resumes.cause(end, reader) is end
 
 
+def test_a_write_after_the_deadline_does_not_hide_it(clock: Clock) -> None:
+    resumes, nothing = Resumes(request(), 3, timeout_s=2.0), SpeechReader()
+    assert resumes.cause(CUT_OFF_WRITE, nothing) is CUT_OFF_WRITE
+    clock.now_s += 2.0
+    assert resumes.cause(CUT_OFF_WRITE, nothing).code is CODES.DEADLINE_EXCEEDED
+    assert resumes.cause(LOSS, nothing) is LOSS
+
+
 def test_a_quota_still_held_by_the_lost_call_is_waited_for() -> None:
     full = ServerError(CODES.RESOURCE_EXHAUSTED, "full", ErrorDetails("QUOTA_EXCEEDED", retry_delay_s=1.0))
     resumes, reader = Resumes(request(), 3, 10.0), reader_of()

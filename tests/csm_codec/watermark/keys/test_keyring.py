@@ -79,9 +79,9 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
         ('{"format": 1, "active": "a", "keys": {"a": "0102030405", "a": "0102030406"}}', '"a" is there twice'),
     ],
 )
-def test_malformed_keyring_is_refused_without_showing_keys(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_keyring_is_named_and_refused_without_showing_keys(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "k").write_text(text)
-    with pytest.raises(KeyringError, match=message) as caught:
+    with pytest.raises(KeyringError, match=f"^The watermark keyring {tmp_path / 'k'}.*{message}") as caught:
         open_keyring(tmp_path / "k")
     assert "0102030405" not in str(caught.value)
 

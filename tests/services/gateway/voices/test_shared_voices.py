@@ -12,6 +12,7 @@ import pytest
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import StatusError
+from services.gateway.voices.store import VoiceStore
 from tests.services.gateway.voices.callers import calling, deployment_with_tokens, read, refusal
 from tests.support.fake_deployment import FakeDeployment
 
@@ -49,6 +50,21 @@ async def test_name_is_taken_at_both_gateways(gateways: tuple[FakeDeployment, Fa
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert len(failed) == 1 and isinstance(failed[0], grpc.aio.AioRpcError)
         assert failed[0].code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_an_own_voice_made_just_after_its_deletion_found_none_is_not_anothers(
+    gateways: tuple[FakeDeployment, FakeDeployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = VoiceStore.delete
+
+    async def delete_before_it_is_made(store: VoiceStore, name: str, owner: str) -> bool:
+        found = await delete(store, name, owner)
+        await there.create(name)
+        return found
+
+    async with calling(gateways[0], "shop") as (here,), calling(gateways[1], "shop") as (there,):
+        monkeypatch.setattr(VoiceStore, "delete", delete_before_it_is_made)
+        assert (await refusal(here.delete("carol"))).reason == "VOICE_NOT_FOUND"
 
 
 async def test_quota_counts_calls_with_a_kept_voice(tmp_path: Path) -> None:

@@ -249,7 +249,10 @@ async def test_close_does_not_wait_for_a_server_that_does_not_respond(
 
 @pytest.mark.parametrize(
     "wrong",
-    ["mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite", __file__, "~no-such-user/v"],
+    [
+        *("mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite", __file__, "~no-such-user/v"),
+        *(f"postgresql://host/name?{wrong}" for wrong in ("sslmode=require", "ssl=1", "timeout=5", "nonsense=1")),
+    ],
 )
 def test_wrong_setting_is_refused(wrong: str) -> None:
     with pytest.raises(VoicesDatabaseError, match="--voices-database"):
