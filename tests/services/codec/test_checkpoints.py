@@ -108,8 +108,9 @@ async def test_frames_that_end_before_the_checkpoint_are_refused(stub: Any) -> N
     assert end.sample_count == 1920 * least and len(rest) == 2 * (1920 * least - last.sample_offset)
 
 
-async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
-    _, checkpoints, _ = await run(stub, random_codes(12), sample_rate_hertz=16_000)
+@pytest.mark.parametrize("config", [{"sample_rate_hertz": 16_000}, {"speed": 0.5}, {"speed": 2.0}], ids=str)
+async def test_no_checkpoints_at_another_rate_or_speed(stub: Any, config: dict[str, Any]) -> None:
+    _, checkpoints, _ = await run(stub, random_codes(12), **config)
     assert not checkpoints
 
 
