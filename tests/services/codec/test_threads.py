@@ -111,18 +111,21 @@ async def test_an_opening_that_fails_leaves_its_thread(stage: CodecStage, monkey
 async def test_however_many_threads_hang_their_stop_is_one_wait(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncio's own pool has four threads more than there are CPUs."""
+    """asyncio's own pool has four threads more than there are CPUs. The event loop goes on meanwhile."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    all_wait, stopped = threading.Barrier(3), []
+    all_wait, stopped = threading.Barrier(4), []
     for thread in stage.async_codec.threads:
 
         def stop(stop: Callable[[], None] = thread.stop) -> None:
-            all_wait.wait(60)
+            all_wait.wait(30)
             stop()
             stopped.append(True)
 
         monkeypatch.setattr(thread, "stop", stop)
-    await stage.async_codec.stop()
+    stopping = asyncio.create_task(stage.async_codec.stop())
+    await settle()
+    await asyncio.to_thread(all_wait.wait, 30)
+    await stopping
     assert len(stopped) == 3
     monkeypatch.undo()
 
