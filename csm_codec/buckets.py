@@ -18,5 +18,5 @@ def buckets_up_to(num_rows: int) -> list[int]:
 
 
 def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds num_rows rows, or the largest. buckets: in ascending order."""
-    return buckets[min(bisect_left(buckets, num_rows), len(buckets) - 1)]
+    """The smallest bucket that holds num_rows rows. buckets: in ascending order; the last one holds them."""
+    return buckets[bisect_left(buckets, num_rows)]

@@ -27,6 +27,7 @@ class SlowDecoder:
         self.now_s = 0.0
 
     def latent_step(self, lane: int, codes: torch.Tensor, exec_mask: torch.Tensor) -> None:
+        assert exec_mask.any(), "a step for no stream costs as much"
         self.now_s += LATENT_S * int(exec_mask.sum())
 
 
@@ -49,3 +50,7 @@ def test_a_step_stays_short_while_many_streams_catch_up(monkeypatch: pytest.Monk
     before = alone.num_frames
     (output,) = codec.step()
     assert isinstance(output, Audio) and output.num_new_frames == alone.num_frames - before > 4
+    while codec.has_work:
+        codec.step()
+    assert alone.num_frames == 100
+    assert sum(stream.decode_s for stream in streams) == pytest.approx(decoder.now_s)

@@ -14,7 +14,7 @@ from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, Key
 from csm_codec.codec import MOST_FAILED_STEPS, Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.mimi.decoder import Form
-from csm_codec.stream import Audio, Complete, DecodeOptions, DecodeStream, Failed, Output
+from csm_codec.stream import Audio, Complete, DecodeOptions, DecodeStream, Failed, Output, StreamStart
 from tests.csm_codec.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
 
 
@@ -96,7 +96,7 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
 
 
 def test_a_codec_that_only_fails_its_streams_fails_itself(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Audio of any stream among them starts the count again."""
+    """Audio of any stream among them starts the count again, but not the progress of one that catches up."""
 
     def fail(*arguments: object) -> object:
         raise RuntimeError("out of luck")
@@ -111,11 +111,15 @@ def test_a_codec_that_only_fails_its_streams_fails_itself(codec: Codec, monkeypa
             for _ in range(MOST_FAILED_STEPS - 1):
                 step_that_fails()
         assert len(alone_on(codec, some_codes(9)))
+    catching_up, _ = codec.open(), codec.open()  # in a lane of their own
+    catching_up.start = StreamStart(first_decoded=1000, first_marked=1000)
+    codec.push(catching_up, some_codes(2, 100))
     monkeypatch.setattr(codec._decoder, "frame_step", fail)
     for _ in range(MOST_FAILED_STEPS - 1):
         step_that_fails()
     with pytest.raises(CodecError, match="8 steps in a row have failed their streams"):
         step_that_fails()
+    assert catching_up.pending and catching_up.num_frames >= MOST_FAILED_STEPS
 
 
 @pytest.mark.parametrize("form", list(Form))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ def test_stretched_stream_is_the_same_at_any_pushes_and_its_slot_is_free_of_it(c
     plain = alone_on(codec, some_codes(0))
     made = []
     for sizes in ([12], [1, 3, 8], [5, 7]):
+        began_s = time.perf_counter()
         stream, outputs, start = codec.open(DecodeOptions(speed=speed)), [], 0
         for size in sizes:
             codec.push(stream, some_codes(0)[start : start + size])
@@ -28,6 +30,7 @@ def test_stretched_stream_is_the_same_at_any_pushes_and_its_slot_is_free_of_it(c
         codec.finish(stream)
         outputs += run_all(codec)
         assert isinstance(outputs[-1], Complete)
+        assert stream.decode_s + stream.watermark_s < time.perf_counter() - began_s
         made.append(pcm_of(outputs, stream))
     assert len(made[0]) == math.ceil(12 * 1920 / speed)
     assert np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])

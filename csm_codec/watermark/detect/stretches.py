@@ -137,7 +137,7 @@ def _group(found: Hits, start: int, groups: list[_Group], live: list[_Group]) ->
     found: the next ones in the order of their beginnings; the first has the index `start`. live: the groups that may
     still grow, in the order of `groups`.
     """
-    places = (found["shift"] * PHASES + found["phase"]) % _COURSE  # where the message begins, on the grid
+    places = found["shift"] * PHASES + found["phase"]  # where the message begins, on the grid
     columns = (found["first_frame"], found["end_frame"], found["key"], places)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for index, (first_frame, end_frame, key, place) in enumerate(rows, start):

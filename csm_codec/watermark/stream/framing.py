@@ -49,7 +49,7 @@ class Framer:
 
     def take(self) -> Pcm | None:
         """The next window, or None until more audio or the end has come."""
-        if not self._begun or len(self._samples) < 2 * self._hop:
+        if len(self._samples) < 2 * self._hop:
             return None
         window = self._samples[: 2 * self._hop]
         self._samples = self._samples[self._hop :]

@@ -184,7 +184,7 @@ class MarkedStream:
         marks = self._take_marks()
         self._ready_marks = np.concatenate((self._ready_marks, marks))
         unmarked = np.concatenate((*self._unmarked, np.zeros(0, np.float32)))
-        count = len(unmarked) if self._ended else min(len(unmarked), len(self._ready_marks))
+        count = len(unmarked) if self._ended else len(self._ready_marks)  # a mark never comes before its samples
         mark = self._ready_marks[:count]
         marked = unmarked[:count].copy()
         marked[: len(mark)] += mark  # rounding of lengths between two rates may leave the last sample without

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from csm_bundle.errors import InvalidRequestError
 from csm_codec.codes import CheckedCodes
+from csm_codec.stream import StreamStart
 from services.codec import resume
+from services.codec.servicer import CodecServicer
 from services.codec.settings import CodecSettings
 from tests.support.codec_stage import S16, config_message, frames_message, random_codes, refusal, running_codec
 from tests.support.tiny.mimi import write_tiny_mimi
@@ -57,8 +61,8 @@ async def test_stream_is_continued_bit_for_bit(stub: Any) -> None:
     last = checkpoints[-1]
     assert len(last.state) <= resume.MOST_BYTES and last.first_frame_index < FRAMES
     assert 1920 * (FRAMES - 8) < last.sample_offset < 1920 * FRAMES
-    for checkpoint in (checkpoints[0], last):
-        rest, _, end = await run(stub, codes, checkpoint=checkpoint.state)
+    for checkpoint, rate_hz in ((checkpoints[0], 0), (last, 24_000)):  # both are the codec's own
+        rest, _, end = await run(stub, codes, checkpoint=checkpoint.state, sample_rate_hertz=rate_hz)
         assert rest == whole[2 * checkpoint.sample_offset :]
         assert (end.frame_count, end.sample_count, end.resume) == (FRAMES, FRAMES * 1920, complete.resume)
         assert end.watermark == complete.watermark
@@ -108,8 +112,18 @@ async def test_frames_that_end_before_the_checkpoint_are_refused(stub: Any) -> N
     assert end.sample_count == 1920 * least and len(rest) == 2 * (1920 * least - last.sample_offset)
 
 
-async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
-    _, checkpoints, _ = await run(stub, random_codes(12), sample_rate_hertz=16_000)
+def test_frames_that_end_just_at_the_checkpoint_are_enough() -> None:
+    """All samples were sent before; only the end of the stream is missing."""
+    servicer: Any = SimpleNamespace(_identity=SimpleNamespace(frame_sample_count=1920))
+    handle: Any = SimpleNamespace(stream=SimpleNamespace(start=StreamStart(first_sample=2 * 1920)))
+    CodecServicer._check_end(servicer, 2, handle)
+    with pytest.raises(InvalidRequestError, match="at least 3840 are needed"):
+        CodecServicer._check_end(servicer, 1, handle)
+
+
+@pytest.mark.parametrize("config", [{"sample_rate_hertz": 16_000}, {"speed": 0.5}, {"speed": 2.0}], ids=str)
+async def test_no_checkpoints_at_another_rate_or_speed(stub: Any, config: dict[str, Any]) -> None:
+    _, checkpoints, _ = await run(stub, random_codes(12), **config)
     assert not checkpoints
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 import urllib.request
@@ -19,9 +20,10 @@ from csm.codec.v1 import codec_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_bundle.codec_identity import CodecIdentity
-from csm_bundle.errors import BundleError, KeyringError
+from csm_bundle.errors import BundleError, CodecError, KeyringError
 from csm_codec import codec as codec_module
 from csm_codec.codec import Codec
+from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.stretch import Stretcher
 from services.codec import load
 from services.codec.load import _check_identity
@@ -65,6 +67,17 @@ async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
     monkeypatch.setattr(load, "_warm_up", warm_up)
     async with running_codec(settings):
         assert speeds
+
+
+async def test_a_codec_that_fails_its_first_frames_does_not_start(
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch, warm_up: Callable[[Codec, int], None]
+) -> None:
+    """Otherwise every stream would fail, one after the other."""
+    monkeypatch.setattr(load, "_warm_up", warm_up)
+    frame_step = MimiDecoder.frame_step
+    monkeypatch.setattr(MimiDecoder, "frame_step", lambda *arguments: frame_step(*arguments) * math.nan)
+    with pytest.raises(CodecError, match="is no sound"):
+        await start_codec(settings)
 
 
 async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
@@ -173,6 +186,13 @@ def test_every_field_of_the_codec_must_be_as_the_bundle_says(field: str) -> None
     mimi: Any = SimpleNamespace(identity=found)
     with pytest.raises(BundleError, match=f"its codec's {field} is"):
         _check_identity(bundle, mimi)
+
+
+@pytest.mark.parametrize("codec", [None, CodecIdentity("mimi", "", 4, 64, 1920, 24_000)])
+def test_a_bundle_need_not_describe_its_codec_nor_pin_its_weights(codec: CodecIdentity | None) -> None:
+    bundle: Any = SimpleNamespace(name="brief", codec=codec)
+    mimi: Any = SimpleNamespace(identity=CodecIdentity("mimi", "sha256:1", 4, 64, 1920, 24_000))
+    _check_identity(bundle, mimi)
 
 
 async def test_the_public_key_stops_the_start(settings: CodecSettings) -> None:

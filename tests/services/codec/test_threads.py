@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from csm_bundle.errors import CodecStoppedError
+from csm_codec.codec_thread import CodecThread
+from csm_codec.mimi import decoder
+from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Complete
+from services.codec import load
 from services.codec.async_codec import AsyncCodec, Opening, StreamHandle
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
+from tests.support.codec_stage import running_codec
 from tests.support.waits import eventually, settle
 
 FRAMES = 6
@@ -45,6 +51,11 @@ async def audio_of(handle: StreamHandle, seed: int) -> Pcm:
             parts.append(output.pcm)
 
 
+async def torch_threads(thread: CodecThread) -> int:
+    """That torch computes with in a codec's thread."""
+    return await asyncio.wrap_future(thread.worker.call(torch.get_num_threads, RuntimeError("stopped")))
+
+
 @pytest.fixture
 async def expected(settings: CodecSettings) -> AsyncIterator[list[Pcm]]:
     """The audio of six streams, one after the other, from a stage of one thread with one lane."""
@@ -56,11 +67,24 @@ async def expected(settings: CodecSettings) -> AsyncIterator[list[Pcm]]:
 
 async def test_streams_in_several_threads_have_the_audio_of_one_thread(expected: list[Pcm], stage: CodecStage) -> None:
     assert [thread.num_slots for thread in stage.async_codec.threads] == [2, 2, 2]
+    assert [await torch_threads(thread) for thread in stage.async_codec.threads] == [1, 1, 1]
     handles = await open_all(stage.async_codec, 6)
     heard = await asyncio.gather(*(audio_of(handle, seed) for seed, handle in enumerate(handles)))
     for pcm, other in zip(heard, expected, strict=True):
         assert np.array_equal(pcm, other)
     await eventually(lambda: stage.async_codec.num_streams == 0)
+
+
+async def test_an_unusual_mimi_is_decoded_in_one_thread_by_all_of_torch_s(
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its modules share no weights between threads. They are changed, so this stage has a Mimi of its own."""
+    monkeypatch.setattr(load, "load_mimi", load_mimi)
+    monkeypatch.setattr(decoder, "is_usual", lambda model: False)
+    async with running_codec(settings) as (stage, _):
+        (thread,) = stage.async_codec.threads
+        assert (thread.num_slots, await torch_threads(thread)) == (6, 3)
+        assert len(await audio_of(await stage.async_codec.open(), 0)) == FRAMES * 1920
 
 
 async def test_a_stream_goes_to_the_thread_with_the_fewest(stage: CodecStage) -> None:
@@ -87,18 +111,21 @@ async def test_an_opening_that_fails_leaves_its_thread(stage: CodecStage, monkey
 async def test_however_many_threads_hang_their_stop_is_one_wait(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncio's own pool has four threads more than there are CPUs."""
+    """asyncio's own pool has four threads more than there are CPUs. The event loop goes on meanwhile."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    all_wait, stopped = threading.Barrier(3), []
+    all_wait, stopped = threading.Barrier(4), []
     for thread in stage.async_codec.threads:
 
         def stop(stop: Callable[[], None] = thread.stop) -> None:
-            all_wait.wait(60)
+            all_wait.wait(30)
             stop()
             stopped.append(True)
 
         monkeypatch.setattr(thread, "stop", stop)
-    await stage.async_codec.stop()
+    stopping = asyncio.create_task(stage.async_codec.stop())
+    await settle()
+    await asyncio.to_thread(all_wait.wait, 30)
+    await stopping
     assert len(stopped) == 3
     monkeypatch.undo()
 

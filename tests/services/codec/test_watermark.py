@@ -79,8 +79,13 @@ async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
     assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_PARTIAL
 
 
-async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings: CodecSettings) -> None:
-    """A clip that ends before its first audio delivers none; a longer one has delivered some by then."""
+async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(
+    settings: CodecSettings, loads: list[tuple[int, int]]
+) -> None:
+    """A clip that ends before its first audio delivers none; a longer one has delivered some by then.
+
+    It is no fault of this codec, which others should avoid then.
+    """
     async with running_codec(settings, require_full_watermark=True) as (stage, stub):
         call = stub.StreamDecode(iter(stream_of(random_codes(2), [2])))
         messages = []
@@ -94,6 +99,7 @@ async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings:
         _, complete = await decode(stub, stream_of(random_codes(), [FRAMES]))
         assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL
         await eventually(lambda: stage.async_codec.num_streams == 0)
+    assert loads == [(1, 2)], "only that of the stream that completed"
 
 
 async def test_another_key_leaves_another_mark(stub: Any) -> None:

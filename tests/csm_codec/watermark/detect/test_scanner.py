@@ -83,12 +83,16 @@ def test_turns_of_two_keys_between_noise_and_silence_are_found_where_they_are(
 
 
 def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(tone_scheme: SilentCipher) -> None:
-    """The watermark of one call continues through its pauses; that of another call starts afresh."""
+    """The watermark of one call continues through its pauses; that of another call starts afresh.
+
+    It may then be one frame early or late in the message, or any number.
+    """
     pause = noise(110 * HOP / RATE_HZ)
     one = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=300 + 110)))
-    two = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=7)))
     assert len(scan(tone_scheme, KEYS, one, RATE_HZ).stretches) == 1
-    assert len(scan(tone_scheme, KEYS, two, RATE_HZ).stretches) == 2
+    for early in (-6, -1, 1, 4):
+        two = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=300 + 110 + early)))
+        assert len(scan(tone_scheme, KEYS, two, RATE_HZ).stretches) == 2
 
 
 @pytest.mark.parametrize("cut", [0, HOP // 2])

@@ -13,6 +13,7 @@ from csm_codec.watermark.stream.coverage import Coverage, CoverageMeter
     [
         (0, PERIOD + 1, PERIOD, Coverage.FULL),
         (0, PERIOD, PERIOD - 1, Coverage.PARTIAL),  # one frame more than hops
+        (0, PERIOD - 1, 2 * PERIOD, Coverage.PARTIAL),  # others are silent
         (1, PERIOD, PERIOD - 1, Coverage.FULL),
         (PERIOD, 0, 0, Coverage.FULL),
     ],
