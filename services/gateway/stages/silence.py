@@ -34,7 +34,8 @@ class SilenceWatch:
 
     async def __anext__(self) -> Any:
         self._waits, self._ticks = True, 0
-        message = await self._call.read()
+        # In a task of its own, which ends with the call: if a read is cancelled, grpc.aio never frees its message.
+        message = await asyncio.shield(asyncio.ensure_future(self._call.read()))
         self._waits = False
         if message is grpc.aio.EOF:  # type: ignore[attr-defined]
             raise StopAsyncIteration

@@ -145,6 +145,7 @@ async def test_each_wait_may_be_as_long_as_the_limit_and_time_between_waits_does
     for ticks in (TICKS, TICKS, TICKS + 1):
         reading = asyncio.create_task(anext(watch))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the read itself begins
         for _ in range(ticks):
             watch._tick()
         if ticks > TICKS:
@@ -157,6 +158,19 @@ async def test_each_wait_may_be_as_long_as_the_limit_and_time_between_waits_does
     assert watch.silent
     with pytest.raises(asyncio.CancelledError):
         await reading
+
+
+async def test_a_reader_that_is_cancelled_cancels_no_read() -> None:
+    """grpc.aio would never free the message that comes at that moment."""
+    call = StreamCall()
+    reading = asyncio.create_task(anext(SilenceWatch(call, 0)))
+    while call.reading is None:
+        await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert not call.reading.done()
+    call.cancel()
 
 
 async def test_later_calls_avoid_a_silent_replica_whose_watch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
