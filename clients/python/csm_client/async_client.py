@@ -15,7 +15,7 @@ from csm_client import requests
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error, is_task_cancelled
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
-from csm_client.resuming.connection import AsyncConnection
+from csm_client.resuming.connection import AsyncConnection, next_message
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.recording import DetectMessages, can_send_again, to_send_async
 from csm_client.resuming.resumes import DEFAULT_RESUMES, Resumes, call_options, is_unreached, unhidden
@@ -233,7 +233,7 @@ class AsyncSpeechStream:
         try:
             while True:
                 try:
-                    async for message in self._call:
+                    while (message := await next_message(self._call)) is not None:
                         if (chunk := self._reader.accept(message)) is not None:
                             yield chunk
                     break

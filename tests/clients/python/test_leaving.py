@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import csm_client
@@ -15,6 +16,7 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient, AsyncSpeechStream
 from csm_client.client import SpeechStream
 from csm_client.resuming import resumes as resuming
+from csm_client.resuming.connection import next_message
 from csm_client.resuming.resumes import Resumes
 
 from tests.clients.python.conftest import BackgroundServer
@@ -46,9 +48,12 @@ class Call:
 class AsyncCall(Call):
     """The same on an event loop."""
 
-    async def __aiter__(self) -> AsyncIterator[tts_pb2.StreamSynthesizeResponse]:
-        for message in self:
-            yield message
+    def __init__(self, code: grpc.StatusCode | None, samples: int) -> None:
+        super().__init__(code, samples)
+        self._messages = iter(self)
+
+    async def read(self) -> Any:
+        return next(self._messages, grpc.aio.EOF)  # type: ignore[attr-defined]  # the stubs forget it
 
 
 class NoConnection:
@@ -165,3 +170,20 @@ async def test_an_unreadable_recording_raises_the_reader_s_exception(client: Asy
 def test_an_unreadable_recording_raises_the_reader_s_exception_in_the_blocking_client(server: BackgroundServer) -> None:
     with csm_client.Client(server.target) as client, pytest.raises(OSError, match="the disk is gone"):
         client.find_watermarks(broken_file())
+
+
+async def test_a_reader_that_is_cancelled_cancels_no_read() -> None:
+    """grpc.aio would never free the message that comes at that moment."""
+    arrived = asyncio.get_running_loop().create_future()
+
+    async def read() -> Any:
+        return await arrived
+
+    reading = asyncio.create_task(next_message(SimpleNamespace(read=read)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert not arrived.cancelled()
+    arrived.set_result("a message that nobody reads")

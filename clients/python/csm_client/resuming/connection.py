@@ -173,3 +173,13 @@ class AsyncConnection(_Connection[grpc.aio.Channel]):
                 if channel is not self._channel:
                     await channel.close(None)
             return False
+
+
+async def next_message(call: Any) -> Any:
+    """Of a stream of grpc.aio; None after its end.
+
+    A reader that is cancelled cancels no read: grpc.aio would never free the message that comes at that moment. The
+    read ends with the call, which the reader then cancels.
+    """
+    message = await asyncio.shield(asyncio.ensure_future(call.read()))
+    return None if message is grpc.aio.EOF else message  # type: ignore[attr-defined]  # the stubs forget it
