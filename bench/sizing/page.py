@@ -61,8 +61,9 @@ real time. A caller that listens a third of the time is a third of a listener.
   {measured.host_streams} streams at once, a message for each frame, none ran dry. With up to eight frames in
   a message, which is the default for streams ahead of their playback: {measured.streams_per_host_core_8}, measured with
   {measured.host_streams_8} at once. The callers ran on the same machine.
-* **Codec:** the published sizes in float32, as the defaults are, at batch {measured.codec_batch}, the best of the file.
-  Random weights. One core had work, and the figure is a throughput: on the CPU without AVX-512 a core that plays as
+* **Codec:** the published sizes, random weights, batch {measured.codec_batch}, the best of the file. On the CPU with
+  AVX-512 Mimi is in bfloat16 (`--dtype bfloat16`) and the watermark in float32; on the other both are in float32, as
+  the defaults are. One core had work, and the figure is a throughput: on the CPU without AVX-512 a core that plays as
   many in real time was not tried ([measured.md](measured.md#codec)). The tables below take the CPU with AVX-512: choose
   such ones, or measure yours (`bench.codec`). [deploy.md](deploy.md#cores-threads-and-slots) says which threads and
   slots to set.
