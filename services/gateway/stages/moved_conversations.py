@@ -13,6 +13,8 @@ MAX_MOVED = 10_000
 
 
 class MovedConversations:
+    """Their keys, at most MAX_MOVED."""
+
     def __init__(self) -> None:
         self._moves: OrderedDict[str, tuple[int, float]] = OrderedDict()  # number and time of the last; oldest first
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
+from services.common.rpc.incoming.lingering import Handler
 from services.common.rpc.status import StatusError
-
-Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class Gate:
